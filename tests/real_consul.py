@@ -1,0 +1,179 @@
+"""A real Consul agent on free ports of loopback, for tests: started, stopped, killed, started again."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from types import TracebackType
+
+__all__ = ["RealConsul", "find_binary"]
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+#: How long an agent may take to have a leader, in seconds; about 2 s are usual (CONSUL.md), a busy machine needs more.
+LEADER_PATIENCE = 60.0
+
+#: How long it may take to end when asked, in seconds, before it is killed.
+STOP_PATIENCE = 20.0
+
+#: How often a leader is asked for, in seconds.
+_POLL = 0.05
+
+#: Another program may take a port between our looking for it and Consul's listening on it: choose again this often.
+_ATTEMPTS = 3
+
+
+def find_binary() -> str | None:
+    """The path of a Consul binary: $CONSUL_BINARY, else on PATH, else below .ci/cache/; None without one."""
+    given = os.environ.get("CONSUL_BINARY")
+    if given:
+        return given if os.access(given, os.X_OK) else None
+    on_path = shutil.which("consul")
+    if on_path:
+        return on_path
+    cache = _ROOT / ".ci" / "cache"
+    for found in sorted(cache.rglob("bin/consul")) if cache.is_dir() else ():
+        if found.is_file() and os.access(found, os.X_OK):
+            return str(found)
+    return None
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class RealConsul:
+    """One real agent, a server on its own.
+
+    Arguments:
+        binary: its path, as `find_binary` gives it.
+        data_dir: True: it keeps its data in a folder, and has it again after `restart`; False: ``-dev``, in memory.
+        extra: more arguments for ``consul agent``.
+    """
+
+    def __init__(self, binary: str, *, data_dir: bool = False, extra: tuple[str, ...] = ()) -> None:
+        self.binary = binary
+        self.port = 0
+        self._ports: list[int] = []
+        self._extra = extra
+        self._folder = tempfile.mkdtemp(prefix="consul-locker-")
+        self._keeps = data_dir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where its HTTP API answers: ``127.0.0.1:port``."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def start(self) -> RealConsul:
+        """Start it on free ports and wait until it has a leader; returns itself."""
+        for attempt in range(_ATTEMPTS):
+            self._ports = _free_ports(4)
+            self.port = self._ports[0]
+            try:
+                self._run()
+            except RuntimeError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                break
+        return self
+
+    def restart(self) -> None:
+        """Start it again on the ports it had; with ``data_dir`` it knows what it knew."""
+        self.stop()
+        self._run()
+
+    def _run(self) -> None:
+        http_port, server, lan, wan = self._ports
+        command = [self.binary, "agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-log-level", "warn"]
+        command += ["-disable-host-node-id", "-dns-port", "-1", "-grpc-port", "-1"]
+        command += ["-http-port", str(http_port), "-server-port", str(server)]
+        command += ["-serf-lan-port", str(lan), "-serf-wan-port", str(wan)]
+        command += ["-server", "-bootstrap", "-data-dir", f"{self._folder}/data"] if self._keeps else ["-dev"]
+        command += self._extra
+        log = pathlib.Path(self._folder) / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder
+            )
+        deadline = time.monotonic() + LEADER_PATIENCE
+        while not self._has_leader():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                words = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self.binary} had no leader within {LEADER_PATIENCE:g} s, or ended:\n{words}")
+            time.sleep(_POLL)
+
+    def _has_leader(self) -> bool:
+        """Whether it answers with a leader, and is a member with its health check, which sessions need."""
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                for path in ("/v1/status/leader", "/v1/health/state/passing"):
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
+                    if answer.status != 200 or not json.loads(answer.read()):
+                        return False
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Ask it to end, and wait; kill it when it does not. Harmless when it has ended."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass  # kill() makes sure
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop its process: it answers nothing, its connections stay, its timers stand still."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> RealConsul:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
