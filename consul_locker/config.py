@@ -1,0 +1,566 @@
+"""The options of a factory and of a Locker: frozen, and checked once, when they are built.
+
+Whatever is wrong is a `ConfigurationError` that names the option (or the environment variable), the value
+and what would be right. Nothing behind this module needs to check an option again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from .errors import ConfigurationError
+from .keys import check_name
+from .types import Strategy
+
+__all__ = ["ClientOptions", "LockerOptions", "RetryInterval"]
+
+#: A pause in seconds, or what computes it from the number of the retry (1 for the first).
+RetryInterval = float | Callable[[int], float]
+
+DEFAULT_HOST = "127.0.0.1"
+
+#: Where an agent listens by default; for an address without a scheme that names no port.
+DEFAULT_PORT = 8500
+
+#: The ports of URLs that name none, which is where Consul's own tools then go.
+URL_PORTS = {"http": 80, "https": 443}
+
+#: Seconds for a whole HTTP request. An agent without a leader holds requests for up to 7 s before it
+#: answers (measured), and that answer is worth having.
+DEFAULT_TIMEOUT = 10.0
+
+#: Consul refuses more than 200 connections from one address (``http_max_conns_per_client``); a third of
+#: that leaves room for other programs on the machine.
+DEFAULT_MAX_CONNECTIONS = 64
+
+#: The range of a session's TTL, in seconds; Consul answers 500 outside of it (measured).
+MIN_TTL, MAX_TTL = 10.0, 86_400.0
+
+#: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
+MAX_LOCK_DELAY = 60.0
+
+#: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
+#: its values because of base64, and each batch is limited to this much.
+MAX_VALUE_BYTES = 256 * 1024
+
+#: What Go's ``strconv.ParseBool`` takes, which reads these variables in Consul's own tools.
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+#: Stands for a token in an error.
+_HIDDEN = "(hidden)"
+
+
+# ------------------------------------------------------------------------------------------- single values
+
+
+def _number(option: str, value: object, low: float, high: float, expected: str) -> float:
+    """``value`` as a float, when it is a number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(option, value, expected)
+    # nan fails every comparison; an int too large for a float is never converted
+    if not low <= value <= high or value == math.inf:
+        raise ConfigurationError(option, value, expected)
+    return float(value)
+
+
+def _whole(option: str, value: object, low: int, high: int, expected: str) -> int:
+    """``value`` as an int, when it is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigurationError(option, value, expected)
+    return int(value)
+
+
+def _truth(option: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(option, value, "True or False")
+    return value
+
+
+def _readable(option: str, value: object) -> str:
+    """The path of a file that can be read."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigurationError(option, value, "the path of a file in PEM form")
+    path = os.fspath(value)
+    _content(option, path)
+    return str(path)
+
+
+def _content(option: str, path: Any) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(option, path, f"this file cannot be read: {reason}") from None
+
+
+def _switch(environ: Mapping[str, str], variable: str) -> bool | None:
+    """A variable that is on or off, or None where it is not set."""
+    text = environ.get(variable, "")
+    if not text:
+        return None
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ConfigurationError(variable, text, "true or false (or 1, 0, t, f)")
+
+
+# ------------------------------------------------------------------------------------------------ addresses
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """An address as it was written; None for what it does not say."""
+
+    scheme: str | None
+    host: str | None
+    port: int | None
+    unix_path: str | None = None
+
+
+def _parse_address(option: str, text: str) -> _Address:
+    """Read an address in any form that Consul's tools take.
+
+    ``host``, ``host:port``, ``[::1]:8500``, ``[::1]``, ``::1``, ``:8500``, ``http://…``, ``https://…``,
+    ``unix:///path``.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return _parse_place(option, text, None, text)
+    if scheme == "unix":
+        if not rest or "\0" in rest:
+            raise ConfigurationError(
+                option, text, "the path of a socket follows unix://, as in unix:///run/consul.sock"
+            )
+        return _Address(None, None, None, rest)
+    if scheme not in URL_PORTS:
+        raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
+    return _parse_place(option, rest.removesuffix("/"), scheme, text)
+
+
+def _parse_place(option: str, place: str, scheme: str | None, text: str) -> _Address:
+    """The part of an address that says host and port; ``text`` is the whole, for errors."""
+    if "@" in place:
+        # the value may hold a password, so the error does not repeat it
+        raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
+    if any(char in place for char in "/?#"):
+        raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
+    if place.startswith("["):
+        host, closed, after = place[1:].partition("]")
+        if not closed or (after and not after.startswith(":")):
+            raise ConfigurationError(option, text, "an IPv6 address with a port looks like [::1]:8500")
+        digits = after[1:] if after else None
+        _check_ipv6(option, host, text)
+    elif place.count(":") > 1:
+        host, digits = place, None
+        _check_ipv6(option, host, text)
+    else:
+        host, colon, after = place.partition(":")
+        digits = after if colon else None
+        host = _host_name(option, host, text)
+    if digits is None:
+        return _Address(scheme, host, None)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5):
+        raise ConfigurationError(option, text, "a port is a number from 1 to 65535")
+    return _Address(scheme, host, _port(option, int(digits), text))
+
+
+def _port(option: str, number: object, value: object) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 65_535:
+        raise ConfigurationError(option, value, "a port is a number from 1 to 65535")
+    return int(number)
+
+
+def _check_ipv6(option: str, host: str, text: str) -> None:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ConfigurationError(option, text, "this is no IPv6 address; one looks like ::1 or [::1]:8500") from None
+
+
+def _host_name(option: str, host: str, text: str) -> str:
+    """A host's name as DNS and an HTTP header can carry it."""
+    if not host:
+        return DEFAULT_HOST  # ":8500" is this machine, as in Consul's tools
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
+        raise ConfigurationError(option, text, "this is no host's name")
+    return name
+
+
+# ------------------------------------------------------------------------------------------- the HTTP client
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ClientOptions:
+    """How to reach Consul. Made by `build`.
+
+    Attributes:
+        scheme: ``"http"`` or ``"https"``.
+        host: name or address, without brackets; unused with ``unix_path``.
+        port: 1 to 65535; unused with ``unix_path``.
+        unix_path: the path of a unix socket, or None for TCP.
+        token: the ACL token, or None. Never in a repr, log or error.
+        ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
+        cafile: a file of trusted certificates, or None.
+        capath: a folder of trusted certificates, or None.
+        cert: the file of the client's certificate, or None.
+        key: the file of its key, or None when ``cert`` holds both.
+        dc: the datacenter, or None for the agent's own.
+        timeout: the limit on every HTTP request as a whole, in seconds.
+        max_connections: how many connections may be open at once.
+        verify: whether the server's certificate is checked.
+        server_name: the name that it must have, or None for ``host``.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    unix_path: str | None
+    token: str | None
+    ca: tuple[str, ...]
+    cafile: str | None
+    capath: str | None
+    cert: str | None
+    key: str | None
+    dc: str | None
+    timeout: float
+    max_connections: int
+    verify: bool
+    server_name: str | None
+
+    @classmethod
+    def build(
+        cls,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        ca: Iterable[str] | str | None = None,
+        *,
+        token: str | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        dc: str | None = None,
+        timeout: float | None = None,
+        max_connections: int | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> ClientOptions:
+        """Check the options and fill in what is None: from the environment, else by default.
+
+        An argument always beats the environment; an address of the environment is replaced as a whole by
+        ``host``. An address without a scheme that names no port means 8500; a URL without one means 80 or
+        443, as it does for Consul's own tools.
+
+        Args:
+            host: name, IP address or whole address (``CONSUL_HTTP_ADDR``, else 127.0.0.1).
+            port: 1 to 65535.
+            secure: whether to use TLS (``CONSUL_HTTP_SSL``, else False).
+            ca: the trusted certificates as PEM texts (``CONSUL_CACERT`` and ``CONSUL_CAPATH``, else the system's).
+            token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``); ``""`` for none at all.
+            cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
+            key: the file of its key (``CONSUL_CLIENT_KEY``).
+            dc: the datacenter.
+            timeout: seconds for every HTTP request as a whole, above 0 (10.0).
+            max_connections: at least 1 (64).
+            environ: the environment.
+
+        Raises:
+            ConfigurationError: an option or a variable cannot be meant.
+        """
+        address = _resolve_address(host, port, secure, environ)
+        verify = _switch(environ, "CONSUL_HTTP_SSL_VERIFY")
+        cafile, capath = (None, None) if ca is not None else _trusted_places(environ)
+        client_cert, client_key = _client_certificate(cert, key, environ)
+        if dc is not None and (not isinstance(dc, str) or not dc.strip() or not dc.isprintable()):
+            raise ConfigurationError("dc", dc, "the name of a datacenter, or None for the agent's own")
+        return cls(
+            scheme=address.scheme or "http",
+            host=address.host or DEFAULT_HOST,
+            port=address.port or DEFAULT_PORT,
+            unix_path=address.unix_path,
+            token=_find_token(token, environ),
+            ca=() if ca is None else _pem_texts(ca),
+            cafile=cafile,
+            capath=capath,
+            cert=client_cert,
+            key=client_key,
+            dc=dc,
+            timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
+            max_connections=DEFAULT_MAX_CONNECTIONS
+            if max_connections is None
+            else _whole("max_connections", max_connections, 1, 1_000_000, "a whole number, at least 1"),
+            verify=verify is not False,
+            server_name=environ.get("CONSUL_TLS_SERVER_NAME") or None,
+        )
+
+    @property
+    def authority(self) -> str:
+        """What the ``Host`` header says."""
+        if self.unix_path is not None:
+            return "localhost"
+        return f"[{self.host.partition('%')[0]}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """The address in words, for messages."""
+        return f"unix://{self.unix_path}" if self.unix_path is not None else f"{self.scheme}://{self.authority}"
+
+    def __repr__(self) -> str:
+        token = ", token=(hidden)" if self.token else ""
+        return f"<ClientOptions {self.address}{token}, timeout={self.timeout:g}>"
+
+
+def _resolve_address(host: object, port: object, secure: object, environ: Mapping[str, str]) -> _Address:
+    """Where to connect, and whether with TLS, from the arguments and the environment."""
+    if secure is not None:
+        _truth("secure", secure)
+    if port is not None:
+        port = _port("port", port, port)
+    if host is None:
+        written = environ.get("CONSUL_HTTP_ADDR", "").strip()
+        found = _parse_address("CONSUL_HTTP_ADDR", written) if written else _Address(None, None, None)
+        if port is not None:  # the argument beats what the variable says, a socket's path included
+            found = _Address(found.scheme, found.host, port)
+        # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
+        scheme = "https" if found.scheme == "https" or _switch(environ, "CONSUL_HTTP_SSL") else "http"
+        if secure is not None:
+            scheme = "https" if secure else "http"
+    else:
+        if not isinstance(host, str) or not host.strip():
+            raise ConfigurationError(
+                "host", host, "a host's name, an IP address or an address such as http://host:8500"
+            )
+        found = _parse_address("host", host.strip())
+        if port is not None and (found.unix_path is not None or found.port not in (None, port)):
+            raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
+        if secure is not None and found.scheme not in (None, "https" if secure else "http"):
+            raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
+        asked = _switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
+        scheme = found.scheme or ("https" if asked else "http")
+        port = port or found.port
+    if found.unix_path is not None:
+        if secure:
+            raise ConfigurationError("secure", secure, f"there is no TLS over the unix socket {found.unix_path}")
+        return _Address("http", None, None, found.unix_path)
+    default_port = DEFAULT_PORT if found.scheme is None else URL_PORTS[scheme]
+    return _Address(scheme, found.host or DEFAULT_HOST, port or found.port or default_port)
+
+
+def _positive(option: str, value: object, default: float) -> float:
+    if value is None:
+        return default
+    seconds = _number(option, value, 0.0, math.inf, "seconds, a number above 0")
+    if seconds == 0.0:
+        raise ConfigurationError(option, value, "seconds, a number above 0")
+    return seconds
+
+
+def _find_token(token: object, environ: Mapping[str, str]) -> str | None:
+    """The ACL token. A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools."""
+    source = "token"
+    if token is None:
+        path = environ.get("CONSUL_HTTP_TOKEN_FILE")
+        if path:
+            source = "CONSUL_HTTP_TOKEN_FILE"
+            token = _content(source, path).decode("utf-8", "replace").strip()
+        if not token:
+            source = "CONSUL_HTTP_TOKEN"
+            token = environ.get(source, "")
+    if not isinstance(token, str) or not all("!" <= char <= "~" for char in token):
+        raise ConfigurationError(source, _HIDDEN, "a token is a str of printable ASCII characters without spaces")
+    return token or None
+
+
+def _pem_texts(ca: object) -> tuple[str, ...]:
+    texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
+    if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
+        raise ConfigurationError(
+            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----); for a file, CONSUL_CACERT"
+        )
+    return texts
+
+
+def _trusted_places(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    cafile = environ.get("CONSUL_CACERT") or None
+    capath = environ.get("CONSUL_CAPATH") or None
+    if cafile is not None:
+        _content("CONSUL_CACERT", cafile)
+    if capath is not None:
+        try:
+            os.listdir(capath)
+        except OSError as error:
+            raise ConfigurationError("CONSUL_CAPATH", capath, f"this folder cannot be read: {error.strerror}") from None
+    return cafile, capath
+
+
+def _client_certificate(cert: object, key: object, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The files of the client's certificate and key; a pair is never mixed from arguments and environment."""
+    names = ("cert", "key")
+    if cert is None and key is None:
+        names = ("CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY")
+        cert, key = (environ.get(name) or None for name in names)
+    if cert is None:
+        if key is not None:
+            raise ConfigurationError(names[1], key, f"a key needs its certificate; give {names[0]} as well")
+        return None, None
+    return _readable(names[0], cert), None if key is None else _readable(names[1], key)
+
+
+# ------------------------------------------------------------------------------------------------- a Locker
+
+
+@dataclass(frozen=True, slots=True)
+class LockerOptions:
+    """How a Locker behaves. Made by `build`, which says what each option means."""
+
+    name: str
+    max_retries: int | None
+    retry_interval: RetryInterval
+    ttl: float | None
+    lock_delay: float
+    checks: tuple[str, ...] | None
+    behavior: str
+    strategy: Strategy | None
+    value: Mapping[str, Any]
+    flags: int
+    delete_on_release: bool
+    identify_holder: bool
+    fair: bool
+    default_timeout: float | None
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        *,
+        max_retries: int | None = 10,
+        retry_interval: RetryInterval = 30.0,
+        ttl: float | None = 15.0,
+        lock_delay: float = 0.0,
+        checks: Iterable[str] | None = None,
+        behavior: str = "release",
+        strategy: Strategy | None = None,
+        value: Mapping[str, Any] | None = None,
+        flags: int = 0,
+        delete_on_release: bool = False,
+        identify_holder: bool = True,
+        fair: bool = False,
+        default_timeout: float | None = None,
+    ) -> LockerOptions:
+        """Check the options of a Locker.
+
+        Args:
+            name: Lockers that compete must have the same; it is the first part of every key.
+            max_retries: how often a failed session is tried again before giving up; None without limit.
+            retry_interval: the longest pause between retries in seconds, or a callable (number of the
+                retry, 1 for the first) -> seconds. 0 means no pause.
+            ttl: the session's time to live in seconds, 10 to 86400; None for a session without one.
+            lock_delay: seconds, 0 to 60, for which Consul keeps a lock closed after its holder's session ended.
+            checks: the ids of the health checks that end the session when they fail; None for none
+                when there is a ttl, else Consul's own choice.
+            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
+                permanent one unless it is told otherwise).
+            value: what every lock's value holds besides its own entries; a mapping that JSON can carry.
+            flags: Consul's flags of a lock's key, 0 to 2**64 - 1.
+            delete_on_release: whether a released lock's key is deleted.
+            identify_holder: whether a denied call reads who has the lock.
+            fair: whether waiters of different processes are served in the order in which they came; only
+                False for now.
+            default_timeout: the limit of calls that name none, in seconds; None for no limit.
+
+        Raises:
+            ConfigurationError: an option cannot be meant.
+        """
+        if behavior not in ("release", "delete"):
+            raise ConfigurationError("behavior", behavior, '"release" or "delete"')
+        return cls(
+            name=check_name(name),
+            max_retries=None
+            if max_retries is None
+            else _whole("max_retries", max_retries, 0, 2**63, "a whole number, 0 or more, or None for no limit"),
+            retry_interval=retry_interval
+            if callable(retry_interval)
+            else _number("retry_interval", retry_interval, 0.0, math.inf, "seconds, 0 or more, or a callable"),
+            ttl=None
+            if ttl is None
+            else _number("ttl", ttl, MIN_TTL, MAX_TTL, "seconds, 10 to 86400 (Consul's limits), or None for no TTL"),
+            lock_delay=_number("lock_delay", lock_delay, 0.0, MAX_LOCK_DELAY, "seconds, 0 to 60 (Consul's limit)"),
+            checks=None if checks is None else _check_ids(checks),
+            behavior=behavior,
+            strategy=None if strategy is None else _strategy(strategy),
+            value=MappingProxyType({} if value is None else _json_mapping(value)),
+            flags=_whole("flags", flags, 0, 2**64 - 1, "a whole number, 0 to 2**64 - 1"),
+            delete_on_release=_truth("delete_on_release", delete_on_release),
+            identify_holder=_truth("identify_holder", identify_holder),
+            fair=_fair(fair),
+            default_timeout=None
+            if default_timeout is None
+            else _number("default_timeout", default_timeout, 0.0, math.inf, "seconds, 0 or more, or None for no limit"),
+        )
+
+    @property
+    def session_checks(self) -> tuple[str, ...] | None:
+        """The checks that the session is created with; None leaves them to Consul.
+
+        With a TTL there are none by default: a cut-off agent's serfHealth would free the locks within
+        6 s, long before the TTL.
+        """
+        if self.checks is None and self.ttl is not None:
+            return ()
+        return self.checks
+
+
+def _fair(fair: object) -> bool:
+    """The option is part of the API already; the queue between processes is not built yet, and never pretended."""
+    if _truth("fair", fair):
+        raise ConfigurationError("fair", fair, "only False for now: the queue between processes is not built yet")
+    return False
+
+
+def _check_ids(checks: object) -> tuple[str, ...]:
+    if isinstance(checks, (str, bytes, Mapping)) or not isinstance(checks, Iterable):
+        raise ConfigurationError("checks", checks, "a list of the ids of health checks, or None")
+    ids = tuple(checks)
+    if not all(isinstance(id, str) and id for id in ids):
+        raise ConfigurationError("checks", checks, "a list of the ids of health checks, each a str that is not empty")
+    return ids
+
+
+def _strategy(strategy: Strategy) -> Strategy:
+    wanted = ("keeps", "serves")
+    if (
+        isinstance(strategy, type)
+        or not all(callable(getattr(strategy, name, None)) for name in wanted)
+        or not hasattr(strategy, "shares_in_flight")
+    ):
+        raise ConfigurationError(
+            "strategy", strategy, "an object with keeps(lease), serves(lease, now) and shares_in_flight, or None"
+        )
+    return strategy
+
+
+def _json_mapping(value: object) -> dict[str, Any]:
+    """A copy of the mapping as JSON keeps it, so that later changes of the original do nothing."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigurationError("value", value, "a mapping with str keys, or None")
+    try:
+        text = json.dumps(dict(value), allow_nan=False)
+        copy: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError("value", value, f"a mapping that JSON can carry: {error}") from None
+    if len(text) > MAX_VALUE_BYTES:
+        raise ConfigurationError("value", f"({len(text)} bytes)", f"at most {MAX_VALUE_BYTES} bytes of JSON")
+    return copy

@@ -1,0 +1,248 @@
+"""The exceptions of consul_locker.
+
+Every error that the library raises on purpose is one of these; no exception of an HTTP library, of
+json or of python-consul2 escapes.
+
+    ConsulLockerError
+    +-- AlreadyLocked         another holder has the lock (or it is in its lock-delay)
+    +-- LockTimeout           the call's own time limit is over           (also TimeoutError)
+    +-- SessionEnded          the Locker was stopped
+    +-- SessionUnavailable    the Locker gave up: its retries are exhausted
+    +-- LockLost              a lease is over that the caller still relied on
+    +-- ConsulUnavailable     no answer from Consul, or one that makes no sense
+    +-- AccessDenied          Consul's ACL refused the request (401, 403)
+    +-- InvalidLockId         an id that cannot name a lock               (also ValueError)
+    +-- ConfigurationError    an option that cannot be meant              (also ValueError)
+
+All of them can be pickled and carry what they know as attributes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # types.py raises errors itself, so the import at run time would be a circle
+    from .types import LockInfo
+
+__all__ = [
+    "AccessDenied",
+    "AlreadyLocked",
+    "ConfigurationError",
+    "ConsulLockerError",
+    "ConsulUnavailable",
+    "InvalidLockId",
+    "LockLost",
+    "LockTimeout",
+    "SessionEnded",
+    "SessionUnavailable",
+]
+
+
+def _rebuild(kind: type[ConsulLockerError], args: tuple[Any, ...], facts: dict[str, Any]) -> ConsulLockerError:
+    """Make an error again from its pickled parts, without running its ``__init__``."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class ConsulLockerError(Exception):
+    """The base of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+class AlreadyLocked(ConsulLockerError):
+    """The lock was refused: somebody else has it.
+
+    Attributes:
+        id: the lock's id.
+        key: its key in Consul's KV store.
+        reason: ``"held"`` (another session holds it), ``"lock-delay"`` (its last holder's session
+            ended and Consul keeps it closed for a while) or ``"local"`` (another caller of this very
+            Locker holds it exclusively, or shares what was asked for exclusively).
+        holder: who has it, a `LockInfo`, where that was read; else None.
+        ids: for calls that ask for several locks, the ids that were refused.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        key: str,
+        reason: str = "held",
+        holder: LockInfo | None = None,
+        ids: tuple[str, ...] = (),
+    ) -> None:
+        self.id = id
+        self.key = key
+        self.reason = reason
+        self.holder = holder
+        self.ids = ids or (id,)
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        named = repr(self.id) if len(self.ids) == 1 else ", ".join(map(repr, self.ids))
+        if self.reason == "lock-delay":
+            return (
+                f"Already locked: {named} is in its lock-delay (the session of its last holder ended a "
+                f"moment ago); try again later, or wait for it with wait=seconds"
+            )
+        if self.reason == "local":
+            return (
+                f"Already locked: {named} is in use by another caller of this Locker; wait for it with "
+                f"wait=seconds"
+            )
+        who = f" by {self.holder.described()}" if self.holder is not None else " by another session"
+        return f"Already locked: {named} is held{who}; try again later, or wait for it with wait=seconds"
+
+
+class LockTimeout(ConsulLockerError, TimeoutError):
+    """The time limit of a call (its ``timeout``) passed before it could be answered.
+
+    Attributes:
+        id: the lock's id, or None for a call that is not about one lock.
+        timeout: the limit, in seconds.
+        state: the Locker's state at that moment.
+    """
+
+    def __init__(self, id: str | None, timeout: float | None, state: str, doing: str = "lock") -> None:
+        self.id = id
+        self.timeout = timeout
+        self.state = state
+        what = doing if id is None else f"{doing} of {id!r}"
+        limit = "its limit" if timeout is None else f"{timeout:g} s"
+        hint = (
+            "its session does not exist yet; is Consul reachable?"
+            if state in ("acquiring", "paused")
+            else "Consul did not answer in time; a larger timeout may help"
+        )
+        super().__init__(f"{what} was not answered within {limit}; the Locker is {state}: {hint}")
+
+
+class SessionEnded(ConsulLockerError):
+    """The Locker is stopped, or was stopped while the call waited. ``start()`` begins again.
+
+    Attributes:
+        name: the Locker's name.
+    """
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        self.name = name
+        super().__init__(
+            f"Locking session has ended: the Locker {name!r} is stopped{detail}; call start() to begin again"
+        )
+
+
+class SessionUnavailable(ConsulLockerError):
+    """The Locker gave up: no session could be created within ``max_retries`` retries.
+
+    Attributes:
+        name: the Locker's name.
+        retries: how many retries were made.
+        cause: the error of the last one, or None.
+    """
+
+    def __init__(self, name: str, retries: int, cause: BaseException | None = None) -> None:
+        self.name = name
+        self.retries = retries
+        self.cause = cause
+        last = f"; the last failure: {cause}" if cause is not None else ""
+        super().__init__(
+            f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; "
+            f"call start() once Consul is reachable, or raise max_retries"
+        )
+
+
+class LockLost(ConsulLockerError):
+    """A lease is over: whoever relied on it must stop.
+
+    Attributes:
+        id: the lock's id.
+        key: its key in Consul's KV store.
+        reason: why, e.g. ``"session destroyed"``, ``"deadline passed"``, ``"released"``.
+        fence: the fence of the lease that is over.
+    """
+
+    def __init__(self, id: str, key: str, reason: str, fence: int) -> None:
+        self.id = id
+        self.key = key
+        self.reason = reason
+        self.fence = fence
+        super().__init__(
+            f"The lock {id!r} is lost ({reason}); stop the work it protects, and lock it again before "
+            f"beginning anew"
+        )
+
+
+class ConsulUnavailable(ConsulLockerError):
+    """Consul did not answer, or its answer makes no sense.
+
+    Attributes:
+        operation: what was asked of Consul, e.g. ``"session create"``.
+        status: the HTTP status of the answer, or None when there was none.
+        cause: the error below, or None.
+        sent: whether the request may have taken effect all the same.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str = "",
+        status: int | None = None,
+        cause: BaseException | None = None,
+        sent: bool = False,
+    ) -> None:
+        self.operation = operation
+        self.status = status
+        self.cause = cause
+        self.sent = sent
+        super().__init__(message)
+
+
+class AccessDenied(ConsulLockerError):
+    """Consul's ACL refused the request.
+
+    Attributes:
+        operation: what was asked of Consul.
+        status: 401 or 403.
+        detail: what Consul said.
+    """
+
+    def __init__(self, operation: str, status: int, detail: str) -> None:
+        self.operation = operation
+        self.status = status
+        self.detail = detail
+        super().__init__(
+            f"Consul refused {operation} ({status}: {detail}); the token needs session:write for the node "
+            f"and key:write for the Locker's keys"
+        )
+
+
+class InvalidLockId(ConsulLockerError, ValueError):
+    """An id that cannot name a lock.
+
+    Attributes:
+        id: the id as it was given.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, id: object, reason: str) -> None:
+        self.id = id
+        self.reason = reason
+        super().__init__(f"{id!r:.600} cannot be the id of a lock: {reason}")
+
+
+class ConfigurationError(ConsulLockerError, ValueError):
+    """An option that cannot be meant.
+
+    Attributes:
+        option: the option's name.
+        value: the value as it was given (never a token).
+    """
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self.option = option
+        self.value = value
+        super().__init__(f"{option}={value!r:.600}: {expected}")

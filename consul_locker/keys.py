@@ -1,0 +1,86 @@
+"""Names and ids: which are legal, and the keys that they make.
+
+The rule (DESIGN.md, rule 11): a name or an id can never leave its place in Consul's KV store, and what
+is not refused arrives there byte for byte. HTTP stacks fold ``..`` and ``//`` in a path, so a key
+``svc/../../session/destroy/x/lock`` would be a request to another endpoint (measured); such segments
+are refused before any request.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from .errors import ConfigurationError, InvalidLockId
+
+__all__ = ["check_name", "check_id", "lock_key"]
+
+#: The longest name, and the longest id, in bytes of UTF-8. Consul itself accepts longer keys; 512 keeps
+#: a full transaction of 64 operations far below Consul's limit of about 512 KB (measured).
+MAX_BYTES = 512
+
+#: Categories of Unicode that a Consul agent takes in a transaction but answers with 400 in the path of a request, so
+#: that such a key could be locked but neither read nor watched (measured): formats, private use, separators but the
+#: plain space. What Python's tables do not know yet is left to Consul.
+_UNPRINTABLE = frozenset(("Cf", "Co", "Zl", "Zp", "Zs"))
+
+
+def _fault(text: str) -> str | None:
+    """What is wrong with ``text`` as a part of a key, or None."""
+    if not text:
+        return "it is empty"
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "it has a lone surrogate, which no encoding can carry"
+    if size > MAX_BYTES:
+        return f"it has {size} bytes in UTF-8; at most {MAX_BYTES} are allowed"
+    if not text.isprintable():
+        for char in text:
+            category = unicodedata.category(char)
+            if category == "Cc":
+                return "it has a control character"
+            if category in _UNPRINTABLE and char != " ":
+                return f"it has the invisible character {char!a}, which Consul refuses in the path of a request"
+    if text.startswith("/") or text.endswith("/"):
+        return "it begins or ends with a slash"
+    for segment in text.split("/"):
+        if not segment:
+            return "it has an empty segment (two slashes in a row)"
+        if segment in (".", ".."):
+            return f"it has the segment {segment!r}, which would leave the Locker's keys"
+    return None
+
+
+def check_name(name: object) -> str:
+    """Return ``name`` when it can be a Locker's name.
+
+    Raises:
+        ConfigurationError: it is no text, or rule 11 forbids it.
+    """
+    if not isinstance(name, str):
+        raise ConfigurationError("name", name, "a Locker's name is a str")
+    fault = _fault(name)
+    if fault is not None:
+        raise ConfigurationError("name", name, f"this cannot be a Locker's name: {fault}")
+    return name
+
+
+def check_id(id: object) -> str:
+    """Return the id as text: 1 and ``"1"`` are one lock.
+
+    Raises:
+        InvalidLockId: it is neither text nor a whole number, or rule 11 forbids it.
+    """
+    if type(id) is not str:
+        if isinstance(id, bool) or not isinstance(id, (str, int)):
+            raise InvalidLockId(id, f"an id is a str or an int, not {type(id).__name__}")
+        id = str(id) if isinstance(id, str) else str(int(id))
+    fault = _fault(id)
+    if fault is not None:
+        raise InvalidLockId(id, fault)
+    return id
+
+
+def lock_key(name: str, id: str) -> str:
+    """The key of a lock, as the original makes it: ``<name>/<id>/lock``."""
+    return f"{name}/{id}/lock"

@@ -1,0 +1,49 @@
+"""errors: each can be pickled and copied, keeps its facts, and says what to do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from consul_locker import errors
+from consul_locker.types import LockInfo
+
+HOLDER = LockInfo("a", "n/a/lock", "5e55", {"pid": 7, "host": "h"}, 12, 1)
+
+ERRORS = [
+    (errors.AlreadyLocked("a", "n/a/lock"), "another session"),
+    (errors.AlreadyLocked("a", "n/a/lock", "held", HOLDER), "process 7 on h (session 5e55)"),
+    (errors.AlreadyLocked("a", "n/a/lock", "lock-delay"), "lock-delay"),
+    (errors.AlreadyLocked("a", "n/a/lock", "local"), "this Locker"),
+    (errors.AlreadyLocked("a", "n/a/lock", ids=("a", "b")), "'a', 'b'"),
+    (errors.LockTimeout("a", 1.5, "paused"), "within 1.5 s"),
+    (errors.LockTimeout(None, None, "ready", "stop"), "stop was not answered within its limit"),
+    (errors.SessionEnded("n", " since noon"), "since noon; call start()"),
+    (errors.SessionUnavailable("n", 3, OSError("gone")), "the last failure: gone"),
+    (errors.SessionUnavailable("n", 3), "within 3 retries and is stopped; call"),
+    (errors.LockLost("a", "n/a/lock", "released", 7), "lost (released)"),
+    (errors.ConsulUnavailable("no answer", operation="txn", status=500, sent=True), "no answer"),
+    (errors.AccessDenied("session create", 403, "rpc error"), "session:write"),
+    (errors.InvalidLockId(True, "an id is a str"), "True cannot be the id"),
+    (errors.ConfigurationError("ttl", 1, "10 to 86400"), "ttl=1: 10 to 86400"),
+]
+
+
+@pytest.mark.parametrize(("error", "words"), ERRORS, ids=lambda value: type(value).__name__)
+def test_copies_are_the_same(error: errors.ConsulLockerError, words: str) -> None:
+    assert words in str(error)
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert (str(again), repr(again)) == (str(error), repr(error))
+        assert again.__dict__.keys() == error.__dict__.keys()
+        assert repr(again.__dict__) == repr(error.__dict__)
+
+
+def test_kinds() -> None:
+    assert {type(error).__name__ for error, _ in ERRORS} | {"ConsulLockerError"} == set(errors.__all__)
+    assert issubclass(errors.LockTimeout, TimeoutError)
+    assert issubclass(errors.InvalidLockId, ValueError)
+    assert issubclass(errors.ConfigurationError, ValueError)
+    assert all(issubclass(getattr(errors, name), errors.ConsulLockerError) for name in errors.__all__)

@@ -1,0 +1,74 @@
+"""keys: which names and ids are legal (rule 11), and the keys that they make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consul_locker.errors import ConfigurationError, InvalidLockId
+from consul_locker.keys import MAX_BYTES, check_id, check_name, lock_key
+
+BAD = [
+    ("", "empty"), ("\ud800", "surrogate"), ("x" * 513, "513 bytes"), ("é" * 257, "514 bytes"), ("a\0", "control"),
+    ("\x9f", "control"), ("a\u200d", "invisible"), ("\xa0", "invisible"), ("/a", "slash"), ("a/", "slash"),
+    ("a//b", "empty segment"), (".", "segment '.'"), ("a/../b", "segment '..'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD)
+def test_refused(text: str, reason: str) -> None:
+    with pytest.raises(InvalidLockId, match=reason) as refused:
+        check_id(text)
+    assert refused.value.id == text
+    with pytest.raises(ConfigurationError, match=reason) as option:
+        check_name(text)
+    assert option.value.option == "name"
+
+
+@pytest.mark.parametrize("id", [None, True, 1.0, b"a", ("a",)])
+def test_an_id_is_text_or_a_whole_number(id: Any) -> None:
+    with pytest.raises(InvalidLockId, match="str or an int"):
+        check_id(id)
+
+
+def test_a_name_is_text() -> None:
+    with pytest.raises(ConfigurationError, match="is a str"):
+        check_name(7)
+
+
+class Text(str):
+    """A str that is not quite one."""
+
+    def __str__(self) -> str:
+        return "other"
+
+
+class Whole(int):
+    """An int that is shown as it likes."""
+
+    def __repr__(self) -> str:
+        return "seven"
+
+
+def test_text_of_an_id() -> None:
+    assert check_id(1) == check_id("1") == "1"
+    assert check_id(-7) == "-7"
+    assert check_id(Whole(7)) == "7"
+    assert type(check_id(Text("a"))) is str
+    assert check_name("a b/c") == "a b/c"
+    assert check_id("a\u0378") == "a\u0378"  # not assigned: Consul knows better
+    assert lock_key("n", "a/b") == "n/a/b/lock"
+
+
+@given(st.text())
+def test_what_is_not_refused_stays_in_its_place(text: str) -> None:
+    try:
+        id = check_id(text)
+    except InvalidLockId:
+        return
+    assert id == text
+    assert 0 < len(id.encode()) <= MAX_BYTES
+    assert all(segment not in ("", ".", "..") for segment in lock_key("n", id).split("/"))

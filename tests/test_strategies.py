@@ -1,0 +1,24 @@
+"""strategies: what is remembered, and what that answers."""
+
+from __future__ import annotations
+
+from consul_locker.strategies import NoStrategy, PermanentStrategy
+from consul_locker.types import Lease, SessionLife, Strategy
+
+LEASE = Lease("a", "n/a/lock", SessionLife(1, "5e55", 10.0), 7, 1.0, lambda: 2.0, False)
+
+
+def test_permanent() -> None:
+    strategy: Strategy = PermanentStrategy()
+    assert strategy.keeps(LEASE)
+    assert strategy.serves(LEASE, 2.0)
+    assert strategy.shares_in_flight
+    assert repr(strategy) == "PermanentStrategy()"
+
+
+def test_none() -> None:
+    strategy: Strategy = NoStrategy()
+    assert strategy.keeps(LEASE)
+    assert not strategy.serves(LEASE, 2.0)
+    assert not strategy.shares_in_flight
+    assert repr(strategy) == "NoStrategy()"
