@@ -1,0 +1,1 @@
+"""The pure core: it takes events and the time, and returns commands."""

@@ -1,0 +1,243 @@
+"""The audit: do the locks that we believe to hold still stand in Consul, and are there others of ours?
+
+Once in each renewal period all held keys are checked by transactions of reads, which cost Consul no
+write (measured: 50 of them moved the Raft index by 0). A verdict against a lock counts only when its
+tenure is still the same and nothing is in flight for the key, and after a consistent read has
+confirmed it (DESIGN.md section 3, rule 2): an audit may cross a release, or ask a server that has not
+yet applied its log.
+
+Keys in doubt (an acquire or a release with an unknown outcome) are read until it is clear what became
+of them; one that shows our session without a lease is given back (rule 5).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .ledger import Ledger, Slot
+from .messages import (
+    Entry,
+    KeysRead,
+    Operation,
+    Outcome,
+    ReadKey,
+    ReadPrefix,
+    ReadSession,
+    RolledBack,
+    SessionRead,
+    Transact,
+    Verb,
+)
+from .outbox import Outbox
+from .session import READ_EVERY, RENEW_AFTER, Session
+from ..config import LockerOptions
+from ..types import BaseLease
+
+__all__ = ["Audit", "Keeper"]
+
+#: Keys in one audit: two checks each, and Consul takes 64 operations.
+KEYS_PER_AUDIT = 32
+#: A doubt is looked into this long after it arose, in seconds, and from then on with each audit. A request
+#: that timed out mostly commits within a second, or when a leader is back (2 to 4 s measured).
+LOOK_SOON = 1.0
+
+
+class Keeper(Protocol):
+    """What the audit needs of `Grants`."""
+
+    def lose(self, slot: Slot, reason: str) -> None:
+        """The lease of the key is lost."""
+
+    def release_found(self, slot: Slot, index: int) -> None:
+        """Give back what has no lease."""
+
+
+class Audit:
+    """Watches over what Consul says of our keys."""
+
+    def __init__(
+        self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, timeout: float
+    ) -> None:
+        self._period = READ_EVERY if options.ttl is None else options.ttl * RENEW_AFTER
+        self._prefix = options.name + "/"
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._timeout = timeout
+        self._highest = 0  # the highest index seen
+        self._unswept = False  # a sweep was asked for, and not answered yet
+        self.keeper: Keeper | None = None  # set once, by LockerCore
+
+    def begin(self) -> None:
+        """A session is in use: audit from now on."""
+        self._highest = 0
+        self._unswept = False
+        self._out.timer(("audit",), self._out.now + self._period)
+
+    def end_generation(self) -> None:
+        """The session is over."""
+        self._out.cancel(("audit",))
+        self._out.cancel(("look",))
+
+    def announce_lost(self, lease: BaseLease, reason: str) -> None:
+        """Tell the observers that a lease ended otherwise than by a release."""
+        self._out.count("lost")
+        self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=reason)
+
+    def saw_index(self, index: int) -> None:
+        """An index that falls means a restored snapshot: our session may hold keys that we do not know."""
+        if index < self._highest:
+            self.sweep()
+            self._highest = index
+        self._highest = max(self._highest, index)
+
+    def sweep(self) -> None:
+        """Read all keys of the Locker's name: a snapshot may have been restored."""
+        if self._session.life is not None:
+            self._unswept = True  # until it is answered: one that fails is asked again with the next audit
+            self._out.send(
+                ReadPrefix(self._session.life.generation, self._prefix, "sweep", timeout=self._timeout)
+            )
+
+    # ------------------------------------------------------------------------------------ asking
+
+    def audit(self) -> None:
+        """The period is over: check everything held, look at everything in doubt."""
+        life = self._session.life
+        if life is None:
+            return
+        held = [slot for slot in self._ledger.slots.values() if slot.lease is not None and not slot.queue]
+        for start in range(0, len(held), KEYS_PER_AUDIT):
+            part = held[start : start + KEYS_PER_AUDIT]
+            operations: list[Operation] = []
+            for slot in part:
+                assert slot.lease is not None
+                operations.append(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id))
+                operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
+            context = [(slot, slot.lease) for slot in part]
+            self._out.send(
+                Transact(life.generation, tuple(operations), "audit", context=context, timeout=self._timeout)
+            )
+        self.look()
+        if self._unswept:
+            self.sweep()
+        self._out.timer(("audit",), self._out.now + self._period)
+
+    def look_soon(self) -> None:
+        """A doubt arose."""
+        if self._session.life is not None:
+            self._out.timer(("look",), self._out.now + LOOK_SOON)
+
+    def look(self) -> None:
+        """Read the keys in doubt."""
+        life = self._session.life
+        if life is None:
+            return
+        for slot in self._ledger.slots.values():
+            if (slot.doubts or slot.leftover) and not slot.queue and slot.lease is None:
+                self._out.send(ReadKey(life.generation, slot.key, "doubt", context=slot, timeout=self._timeout))
+
+    def suspect(self, slot: Slot) -> None:
+        """Something spoke against the lease of a key: read it."""
+        life = self._session.life
+        if life is not None and slot.lease is not None and not slot.queue:
+            self._out.send(
+                ReadKey(life.generation, slot.key, "verdict", context=(slot, slot.lease), timeout=self._timeout)
+            )
+
+    # ----------------------------------------------------------------------------------- answers
+
+    def audited(self, request: Transact, outcome: Outcome) -> None:
+        """An audit was answered; only a refusal says anything."""
+        if not isinstance(outcome, RolledBack):
+            return
+        for place in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
+            slot, lease = request.context[place]
+            if slot.lease is lease:
+                self.suspect(slot)
+
+    def read(self, request: ReadKey, outcome: Outcome) -> None:
+        """A key was read, for a verdict or out of doubt."""
+        if not isinstance(outcome, KeysRead):
+            return  # the next audit asks again
+        entry = outcome.entries[0] if outcome.entries else None
+        if request.purpose == "doubt":
+            self._cleared(request.context, entry)
+            return
+        slot, lease = request.context
+        if slot.lease is not lease or slot.queue:
+            return
+        life = self._session.life
+        assert life is not None
+        if entry is None:
+            self._judge(slot, "key deleted")
+        elif entry.session == life.session_id:
+            if entry.modify_index != lease.fence:
+                slot.leftover = True  # still ours in Consul: it must be given back
+                self._judge(slot, "key overwritten")
+                if not slot.queue and slot.lease is None:
+                    self.keeper_release(slot, entry.modify_index)
+        else:
+            # Not ours: is it this key only, or has the session ended? The session's reader knows.
+            taken = "key taken over" if entry.session is not None else "released by a stranger"
+            self._out.send(
+                ReadSession(life.generation, life.session_id, context=(slot, lease, taken), timeout=self._timeout)
+            )
+
+    def session_read(self, request: ReadSession, outcome: Outcome) -> str | None:
+        """The session was read, to confirm a loss. Returns the reason when it is the session that is gone."""
+        if not isinstance(outcome, SessionRead):
+            return None
+        if outcome.session is None:
+            return "session destroyed"
+        if request.context is None:
+            self.sweep()  # gone and back again: a snapshot was restored
+        else:
+            slot, lease, reason = request.context
+            if slot.lease is lease and not slot.queue:
+                self._judge(slot, reason)
+        return None
+
+    def swept(self, outcome: Outcome) -> None:
+        """All keys of the Locker's name were read: ours without a lease are given back."""
+        life = self._session.life
+        if not isinstance(outcome, KeysRead) or life is None:
+            return
+        self._unswept = False
+        for entry in outcome.entries:
+            if entry.session != life.session_id or not entry.key.endswith("/lock"):
+                continue
+            slot = self._ledger.slot(entry.key[len(self._prefix) : -len("/lock")])
+            if slot.lease is None:
+                slot.leftover = True  # with an operation under way: it is looked into afterwards
+                if not slot.queue:
+                    self.keeper_release(slot, entry.modify_index)
+        for slot in list(self._ledger.slots.values()):
+            self.suspect(slot)
+
+    def _judge(self, slot: Slot, reason: str) -> None:
+        assert self.keeper is not None
+        self.keeper.lose(slot, reason)
+
+    def keeper_release(self, slot: Slot, index: int) -> None:
+        """Give a key back that is ours in Consul and has no lease."""
+        assert self.keeper is not None
+        self.keeper.release_found(slot, index)
+
+    def _cleared(self, slot: Slot, entry: Entry | None) -> None:
+        """A key in doubt was read."""
+        life = self._session.life
+        if slot.queue or slot.lease is not None or life is None or self._ledger.slots.get(slot.id) is not slot:
+            return
+        if entry is not None and entry.session == life.session_id:
+            self._seen(slot, entry)
+            self.keeper_release(slot, entry.modify_index)
+            return
+        slot.leftover = False
+        if slot.doubts:
+            return  # it may be granted yet: until its tenure is seen, or the generation is over
+        self._ledger.tidy(slot)
+
+    def _seen(self, slot: Slot, entry: Entry) -> None:
+        """The tenure that stands in the key is in doubt no longer."""
+        slot.doubts = {tenure for tenure in slot.doubts if f'"tenure":{tenure}}}'.encode() not in (entry.value or b"")}

@@ -1,0 +1,636 @@
+"""From a call to an operation, and from Consul's outcome to a grant, a denial, or a doubt.
+
+Everything here happens in the state ready; a call that comes in another state never gets here
+(core/machine.py). Calls that wait for a key are kept by `Waiting`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .audit import Audit
+from .batch import Batch
+from .ledger import Kind, Ledger, Slot, Work
+from .messages import (
+    Call,
+    Committed,
+    Entry,
+    Failed,
+    KeysRead,
+    Operation,
+    Outcome,
+    ReadKey,
+    Refusal,
+    Refused,
+    RolledBack,
+    TooLarge,
+    Transact,
+    Verb,
+)
+from .outbox import Outbox
+from .questions import lock_info
+from .session import Session
+from .waiting import Waiting
+from ..config import LockerOptions
+from ..errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
+from ..types import BaseLease, LockInfo, SessionLife, Strategy
+
+__all__ = ["Grants"]
+
+LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
+
+#: A denied call reads who has the lock unless less than this part of a request's timeout is left to it.
+NAMING_SHARE = 0.1
+
+
+class Grants:
+    """Locks and releases of one Locker, while it is ready."""
+
+    def __init__(
+        self,
+        options: LockerOptions,
+        identity: Mapping[str, Any],
+        strategy: Strategy,
+        lease_type: LeaseType,
+        clock: Callable[[], float],
+        outbox: Outbox,
+        session: Session,
+        ledger: Ledger,
+        batch: Batch,
+        waiting: Waiting,
+        audit: Audit,
+        timeout: float,
+    ) -> None:
+        self._options = options
+        self._strategy = strategy
+        self._lease_type = lease_type
+        self._clock = clock
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._batch = batch
+        self._waiting = waiting
+        self._audit = audit
+        self._timeout = timeout
+        # The value is the same for every tenure but for its number, which is put in by hand: fast.
+        value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
+        self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
+        self._naming: dict[int, list[tuple[Slot, list[Call]]]] = {}  # reads of holders under way
+        self._unnamed: list[tuple[Slot, list[Call]]] = []  # denied calls whose holder is to be read
+
+    # ------------------------------------------------------------------------------------ asking
+
+    def lock(self, call: Call) -> None:
+        """A call wants its locks: from the cache, shared with one in flight, or from Consul."""
+        slots = tuple(self._ledger.slot(id) for id in call.ids)
+        blocked = self._blocked_locally(call, slots)
+        if blocked is not None:
+            self._waiting.wait_or_deny(call, blocked, "local")
+            return
+        if call.verb == "lock":
+            slot = slots[0]
+            if slot.queue:
+                tail = slot.queue[-1]
+                if tail.kind is Kind.LOCK and not tail.many and self._strategy.shares_in_flight:
+                    tail.calls.append(call)
+                    self._out.count("shared")
+                    return
+            elif slot.lease is not None and self._strategy.serves(slot.lease, self._out.now):
+                self._out.count("cached")
+                self._give(call, [slot.lease])
+                return
+            elif call.wait != 0.0 and self._waiting.known_taken(slot):
+                self._waiting.add(call, slot)
+                return
+        elif call.verb == "lock_many" and all(self._served(slot) for slot in slots):
+            self._out.count("cached", len(slots))
+            self._give(call, [slot.lease for slot in slots if slot.lease is not None])
+            return
+        self._want(Kind.LOCK, slots, [call], exclusive=call.verb in ("hold", "hold_many"))
+
+    def _served(self, slot: Slot) -> bool:
+        return (
+            not slot.queue
+            and slot.lease is not None
+            and not slot.lease.exclusive
+            and self._strategy.serves(slot.lease, self._out.now)
+        )
+
+    @staticmethod
+    def _blocked_locally(call: Call, slots: Iterable[Slot]) -> Slot | None:
+        """The first slot that is in use on the other side of rule 9: shared against exclusive."""
+        exclusive = call.verb in ("hold", "hold_many")
+        for slot in slots:
+            if slot.queue:
+                # What the last one in line leaves behind decides: a release leaves nothing.
+                tail = slot.queue[-1]
+                if tail.kind is Kind.LOCK and (exclusive or tail.exclusive):
+                    return slot
+            elif slot.lease is not None and (exclusive or slot.lease.exclusive):
+                return slot
+            if exclusive and any(other.order < call.order for other in slot.waiters if other.verb != "lock"):
+                return slot  # first come, first served among holds
+        return None
+
+    def release(self, call: Call) -> None:
+        """A call gives a lock back. Its lease is over at once, for all who share it (rule 8)."""
+        slot = self._ledger.slot(call.id)
+        if slot.lease is not None and slot.lease.exclusive:
+            self._out.settle(call, False)  # release never ends a hold (rule 9)
+            return
+        self._end_lease(slot)
+        self._want(Kind.RELEASE, (slot,), [call])
+
+    def release_all(self, call: Call) -> None:
+        """Every shared lock is given back; the call is answered with how many were."""
+        slots = [slot for slot in self._ledger.slots.values() if self._shared(slot)]
+        call.argument = [len(slots), 0, None]  # still to come, released, the first error
+        if not slots:
+            self._out.settle(call, 0)
+        for slot in slots:
+            self._end_lease(slot)
+            self._want(Kind.RELEASE, (slot,), [call])
+
+    @staticmethod
+    def _shared(slot: Slot) -> bool:
+        """Whether the last in line at a key leaves a lock behind that callers share."""
+        if slot.queue:
+            return slot.queue[-1].kind is Kind.LOCK and not slot.queue[-1].exclusive
+        return slot.lease is not None and not slot.lease.exclusive
+
+    def leave(self, call: Call) -> None:
+        """A hold ends: each of its leases is released; those lost before stay lost."""
+        leases: list[BaseLease] = [lease for lease in call.argument if lease.live]
+        call.argument = [len(leases), 0, None]
+        if not leases:
+            self._out.settle(call, 0)
+        for lease in leases:
+            slot = self._ledger.slot(lease.id)
+            self._end_lease(slot)
+            self._want(Kind.RELEASE, (slot,), [call])
+
+    def _end_lease(self, slot: Slot) -> None:
+        """The lease is over for everybody who has it, before the release goes out."""
+        if slot.lease is not None:
+            self._out.end(slot.lease, "released")
+            self._ledger.leases.pop(slot.id, None)
+
+    def _want(self, kind: Kind, slots: tuple[Slot, ...], calls: list[Call], exclusive: bool = False) -> None:
+        work = self._ledger.want(kind, slots, calls, exclusive)
+        if self._ledger.startable(work):
+            self._start(work)
+
+    def _start(self, work: Work) -> None:
+        """The work is first in line on all its keys: it may go to Consul."""
+        life = self._session.life
+        assert life is not None  # in ready there is one
+        work.started = True
+        slot = work.slots[0]
+        if work.kind is Kind.LOCK:
+            if work.calls and not work.live():
+                self._finish(work)  # everybody who wanted it is gone
+                return
+            self._out.count("requests")
+            for one in work.slots:
+                self._out.emit("lock_requested", id=one.id, key=one.key)
+            self._send(work, life)
+            return
+        if slot.lease is not None:
+            self._end_lease(slot)  # granted while this release stood in line
+            work.lease = self._ledger.drop(slot)
+            work.index = work.lease.fence if work.lease is not None else None
+        if work.index is None:
+            self._read_for_release(work, life)
+        else:
+            self._send(work, life)
+
+    def _read_for_release(self, work: Work, life: SessionLife) -> None:
+        work.reading = True
+        self._out.send(
+            ReadKey(life.generation, work.slots[0].key, "release", context=work, timeout=self._timeout)
+        )
+
+    def _send(self, work: Work, life: SessionLife) -> None:
+        value = b""
+        if work.kind is Kind.LOCK:
+            work.tenure = self._ledger.next_tenure()
+            value = f"{self._value}{work.tenure}}}".encode()
+        options = self._options
+        self._batch.want(
+            work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
+        )
+
+    def flush(self) -> None:
+        """At the end of a step: send what may be sent, and ask for the names of holders."""
+        life = self._session.life
+        if life is None:
+            return
+        while True:
+            request = self._batch.pack(life.generation, self._timeout)
+            if request is None:
+                break
+            self._out.count("transactions")
+            self._out.send(request)
+        while self._unnamed:
+            # 64 reads fit into a transaction, and one of reads only costs no Raft write (measured).
+            named, self._unnamed = self._unnamed[:64], self._unnamed[64:]
+            operations = tuple(Operation(Verb.GET, slot.key) for slot, _ in named)
+            calls = tuple(call for _, denied in named for call in denied)
+            read = Transact(life.generation, operations, "holder", calls, timeout=self._timeout)
+            self._naming[id(read)] = named
+            self._out.send(read)
+
+    # ---------------------------------------------------------------------------------- answers
+
+    def answered(self, request: Transact, outcome: Outcome) -> str | None:
+        """A transaction of the batch was answered. Returns the reason when it shows the session lost."""
+        items = self._batch.take(request)
+        if items is None:
+            return None
+        if isinstance(outcome, Committed):
+            for work, entries in self._batch.committed(items, outcome).granted:
+                self._done(work, entries)
+        elif isinstance(outcome, RolledBack) and outcome.refused:
+            if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
+                for work, _ in items:
+                    self._doubt(work)
+                return "session destroyed"
+            for work, found in self._batch.rolled_back(items, outcome).refused:
+                self._refused(work, found)
+        elif isinstance(outcome, TooLarge) and len(items) > 1:
+            self._batch.again(items, halves=True)
+        else:
+            error, sent = self._failure(outcome)
+            for work, _ in items:
+                self._failed(work, error, sent)
+        return None
+
+    @staticmethod
+    def _failure(outcome: Outcome) -> tuple[ConsulLockerError, bool]:
+        if isinstance(outcome, Failed):
+            return outcome.error, outcome.sent
+        if isinstance(outcome, TooLarge):
+            return (
+                ConsulUnavailable(
+                    "Consul refused the transaction as too large (413); shorten the lock's value",
+                    operation="transaction",
+                    status=413,
+                ),
+                False,
+            )
+        return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True
+
+    def _done(self, work: Work, entries: dict[str, Entry]) -> None:
+        if work.kind is Kind.RELEASE:
+            self._released(work, True)
+            return
+        life = self._session.life
+        assert life is not None  # answers of an ended generation do not get here
+        taken = [slot for slot in work.slots if not (work.many and slot.lease is not None)]
+        if any(slot.key not in entries or entries[slot.key].session != life.session_id for slot in taken):
+            error = ConsulUnavailable(
+                "Consul's answer to a lock does not show the lock; its outcome is taken for unknown",
+                operation="lock",
+                sent=True,
+            )
+            self._failed(work, error, True)
+            return
+        for slot in taken:
+            self._audit.saw_index(entries[slot.key].modify_index)
+        calls = work.live()
+        if not calls:
+            self._give_back(work, [(slot, entries[slot.key].modify_index) for slot in taken])
+            return
+        for slot in taken:
+            self._grant(work, slot, entries[slot.key].modify_index, life)
+        leases = [slot.lease for slot in work.slots if slot.lease is not None]
+        for call in calls:
+            self._give(call, leases)
+        self._finish(work)
+
+    def _give(self, call: Call, leases: list[BaseLease]) -> None:
+        """Answer a call with its leases."""
+        call.leases = tuple(leases)
+        for lease in leases:
+            lease.takers += 1
+        self._out.settle(call, leases if call.verb in ("lock_many", "hold_many") else leases[0])
+
+    def _give_back(self, work: Work, taken: list[tuple[Slot, int]]) -> None:
+        """An abandoned call leaves no lock behind (rule 7): what came for nobody is released."""
+        for slot, _ in taken:
+            self._lost(slot, "taken again")
+            slot.leftover = True
+        self._finish(work)
+        for slot, index in taken:
+            if not slot.queue:
+                self.release_found(slot, index)
+
+    def _grant(self, work: Work, slot: Slot, fence: int, life: SessionLife) -> None:
+        if slot.lease is not None:
+            # Without a cache the same session takes the lock again: a new tenure, which ends the old.
+            self._lost(slot, "taken again")
+        lease = self._lease_type(slot.id, slot.key, life, fence, self._out.now, self._clock, work.exclusive)
+        self._ledger.grant(slot, lease)
+        slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
+        self._out.count("granted")
+        self._out.emit("lock_acquired", id=slot.id, key=slot.key, lease=lease)
+
+    def _refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
+        if work.kind is Kind.RELEASE:
+            self._release_refused(work, found)
+            return
+        first = found[0][1]
+        known = (Refusal.HELD, Refusal.LOCK_DELAY)
+        lost = (Refusal.SESSION, Refusal.INDEX, Refusal.MISSING)
+        if work.many and all(refused.refusal in lost for _, refused in found):
+            # A lock of the set that was held is held no longer: the audit will say so; take them all anew.
+            error: ConsulLockerError = ConsulUnavailable(
+                "a lock of the set that was held already may be lost; try again", operation="lock_many"
+            )
+            self._failed(work, error, False)
+            for operation, _ in found:
+                self._audit.suspect(self._slot_of(work, operation.key))
+            return
+        if first.refusal not in known and not any(refused.refusal in known for _, refused in found):
+            self._failed(
+                work, ConsulUnavailable(f"Consul refused the lock: {first.what}", operation="lock", status=409), False
+            )
+            return
+        losers = [(op, refused) for op, refused in found if refused.refusal in known]
+        slots = [self._slot_of(work, op.key) for op, _ in losers]
+        reason = "held" if any(refused.refusal is Refusal.HELD for _, refused in losers) else "lock-delay"
+        final: list[Call] = []
+        for call in work.live():
+            if self._waiting.may_wait(call):
+                self._waiting.add(call, slots[0], reason)
+            else:
+                final.append(call)
+        self._finish(work)
+        self.deny(slots, final, reason, announce=True)
+        for slot in slots:
+            self._audit.suspect(slot)  # without a cache we asked for what we have, and somebody else has it
+
+    @staticmethod
+    def _slot_of(work: Work, key: str) -> Slot:
+        return next(slot for slot in work.slots if slot.key == key)
+
+    def deny(self, slots: list[Slot], calls: list[Call], reason: str, announce: bool = False) -> None:
+        """Refuse calls; where it is asked for and there is time, after reading who has the lock."""
+        self._out.count("denied", len(slots))
+        if not calls:
+            if announce:
+                for slot in slots:
+                    error = AlreadyLocked(slot.id, slot.key, reason)
+                    self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
+            return
+        for call in calls:
+            if len(call.ids) > 1:
+                call.argument = tuple(slot.id for slot in slots)
+        slot = slots[0]
+        urgent = any(
+            call.deadline is not None and call.deadline - self._out.now < self._timeout * NAMING_SHARE for call in calls
+        )
+        if self._options.identify_holder and reason == "held" and not urgent:
+            self._unnamed.append((slot, calls))
+        else:
+            self._deny_now(slot, calls, reason, None)
+
+    def _deny_now(self, slot: Slot, calls: list[Call], reason: str, holder: LockInfo | None) -> None:
+        live = [call for call in calls if not call.settled]
+        refused = live[0].argument if live and isinstance(live[0].argument, tuple) else ()
+        error = AlreadyLocked(slot.id, slot.key, reason, holder, refused)
+        self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
+        for call in live:
+            self._out.settle(call, error=error)
+
+    def named(self, request: Transact, outcome: Outcome) -> None:
+        """A read of holders was answered, or not: the denied are refused, with what it says."""
+        entries: dict[str, Entry] = {}
+        if isinstance(outcome, Committed):
+            entries = {entry.key: entry for entry in outcome.entries}
+        for slot, calls in self._naming.pop(id(request), ()):
+            entry = entries.get(slot.key)
+            holder = lock_info(slot.id, entry) if entry is not None and entry.session is not None else None
+            self._deny_now(slot, calls, "held", holder)
+
+    def _failed(self, work: Work, error: ConsulLockerError, sent: bool) -> None:
+        """No usable answer, or a refusal that is no denial."""
+        if work.kind is Kind.RELEASE:
+            self._release_failed(work, error)
+            return
+        if sent:
+            self._doubt(work)
+        self._out.count("failed")
+        for slot in work.slots:
+            self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
+        for call in work.live():
+            if call.wait_until is not None and self._waiting.may_wait(call):
+                self._waiting.add(call, work.slots[0], "failed", error)
+            else:
+                self._out.settle(call, error=error)
+        self._finish(work)
+
+    def _doubt(self, work: Work) -> None:
+        """The outcome is unknown: the lock may be granted yet, whenever (rule 5)."""
+        if work.kind is Kind.LOCK:
+            for slot in work.slots:
+                if not (work.many and slot.lease is not None):  # that one was checked only
+                    # Sent in more than one transaction, its number does not tell which of them was seen.
+                    slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
+            self._audit.look_soon()
+
+    # --------------------------------------------------------------------------------- releases
+
+    def read_for_release(self, work: Work, outcome: Outcome) -> None:
+        """The key was read, since a release did not know the tenure, or its index was refused."""
+        slot = work.slots[0]
+        if not work.reading or not slot.queue or slot.queue[0] is not work:
+            return
+        work.reading = False
+        if not isinstance(outcome, KeysRead):
+            self._release_failed(work, self._failure(outcome)[0])
+            return
+        life = self._session.life
+        assert life is not None
+        entry = outcome.entries[0] if outcome.entries else None
+        if entry is None or entry.session != life.session_id:
+            self._released(work, False)
+            return
+        work.index = entry.modify_index
+        self._send(work, life)
+
+    def _release_refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
+        """409: another index, or not ours. Which of them, the key tells (rule 5)."""
+        if any(refused.refusal is Refusal.OTHER for _, refused in found):
+            what = found[0][1].what
+            self._release_failed(work, ConsulUnavailable(f"Consul refused the release: {what}", operation="release"))
+            return
+        life = self._session.life
+        assert life is not None  # answers of an ended generation do not get here
+        self._read_for_release(work, life)
+
+    def _released(self, work: Work, held: bool) -> None:
+        slot = work.slots[0]
+        slot.leftover = False
+        if work.lease is not None:
+            if held:
+                self._out.count("released")
+                self._out.emit("released", id=slot.id, key=slot.key, lease=work.lease)
+            else:
+                self._audit.announce_lost(work.lease, "not held any more")
+        elif held and work.calls:
+            # A user's release of a lock that no lease was known of: told all the same, as the original does.
+            self._out.emit("released", id=slot.id, key=slot.key, lease=None)
+        for call in work.live():
+            self._answer_release(call, held, None)
+        self._finish(work)
+
+    def _release_failed(self, work: Work, error: ConsulLockerError) -> None:
+        slot = work.slots[0]
+        slot.leftover = True
+        self._audit.look_soon()
+        if work.lease is not None:
+            self._audit.announce_lost(work.lease, "release failed")
+        for call in work.live():
+            self._answer_release(call, False, error)
+        self._finish(work)
+
+    def _answer_release(self, call: Call, held: bool, error: ConsulLockerError | None) -> None:
+        if call.verb == "release":
+            self._out.settle(call, held if error is None else None, error)
+            return
+        tally = call.argument
+        tally[0] -= 1
+        tally[1] += held
+        tally[2] = tally[2] or error
+        if tally[0] == 0:
+            # Leaving a hold never raises: the release goes on in the background (rule 9).
+            failed = tally[2] if call.verb != "leave" else None
+            self._out.settle(call, tally[1] if failed is None else None, failed)
+
+    def release_found(self, slot: Slot, index: int) -> None:
+        """Consul shows our session on a key without a lease: give it back at the index read (rule 5)."""
+        work = self._ledger.want(Kind.RELEASE, (slot,), [])
+        work.index = index
+        if self._ledger.startable(work):
+            self._start(work)
+
+    # ------------------------------------------------------------------------------------- the end
+
+    def _finish(self, work: Work) -> None:
+        """The work is over: what stands behind it begins, and whoever waits is looked at."""
+        self._batch.unwant(work)
+        for following in self._ledger.finish(work):
+            self._start(following)
+        for slot in work.slots:
+            self._waiting.serve(slot)
+
+    def _lost(self, slot: Slot, reason: str) -> None:
+        lease = self._ledger.drop(slot)
+        if lease is not None:
+            self._out.end(lease, reason)
+            self._audit.announce_lost(lease, reason)
+
+    def lose(self, slot: Slot, reason: str) -> None:
+        """The lease of a key is lost, the session goes on."""
+        self._lost(slot, reason)
+        self._waiting.serve(slot)
+
+    def abandon(self, call: Call) -> None:
+        """Nobody wants the call's answer any more (its caller is gone; it is settled already)."""
+        self._waiting.remove(call)
+        for id_ in call.ids:
+            slot = self._ledger.slots.get(id_)
+            if slot is None:
+                continue
+            for work in list(slot.queue):
+                if call in work.calls and work.kind is Kind.LOCK and not work.live():
+                    if not work.sent and (not work.started or self._batch.unwant(work)):
+                        self._finish(work)
+            self._ledger.tidy(slot)
+
+    def refuse_waiting(self) -> list[Call]:
+        """A stop begins: take out every call that wants a lock, and every operation not sent yet.
+
+        What is in flight is answered by Consul yet; a lock that comes for nobody is given back.
+
+        Returns:
+            The calls, for the caller to refuse.
+        """
+        calls: list[Call] = []
+        for work in list(self._ledger.works()):
+            if work.kind is Kind.LOCK:
+                calls.extend(work.live())
+                work.calls = []
+                if not work.sent:
+                    self._batch.unwant(work)
+                    self._ledger.finish(work)
+        for slot in list(self._ledger.slots.values()):
+            for call in [call for call in slot.waiters if not call.settled]:
+                calls.append(call)
+                self._waiting.remove(call)
+        return sorted(calls, key=lambda call: call.order)
+
+    def end_leases(self, reason: str) -> None:
+        """A stop destroys the session: no lease may be relied on from now on. Observers hear of it later."""
+        for slot in self._ledger.slots.values():
+            if slot.lease is not None:
+                self._out.end(slot.lease, reason)
+        self._ledger.leases.clear()
+
+    def return_unused(self, call: Call) -> None:
+        """A call was answered with leases, but its caller was gone by then: whoever else took them keeps them."""
+        for lease in call.leases:
+            lease.takers -= 1
+            slot = self._ledger.slots.get(lease.id)
+            if lease.takers == 0 and slot is not None and slot.lease is lease and not slot.queue:
+                self._end_lease(slot)
+                self._want(Kind.RELEASE, (slot,), [])
+        call.leases = ()
+
+    def end_generation(self, reason: str, released: bool = False) -> list[Call]:
+        """The session is over: every lease with it, and every operation.
+
+        Args:
+            reason: why, for the leases.
+            released: whether each lease counts as released (a stop that Consul confirmed).
+
+        Returns:
+            The calls that still want a lock, in the order in which they came.
+        """
+        ledger = self._ledger
+        calls: list[Call] = []
+        gone: list[BaseLease] = []
+        for work in ledger.works():
+            if work.kind is Kind.LOCK:
+                calls.extend(work.live())
+            else:
+                if work.lease is not None:
+                    gone.append(work.lease)
+                for call in work.live():
+                    self._out.settle(call, False if call.verb == "release" else call.argument[1])
+        for slot in list(ledger.slots.values()):
+            calls.extend(call for call in slot.waiters if not call.settled)
+            lease = ledger.drop(slot)
+            if lease is not None:
+                self._out.end(lease, reason)
+                gone.append(lease)
+        ledger.slots.clear()
+        self._batch.forget()
+        self._waiting.end_generation()
+        self._audit.end_generation()
+        for named in [*self._naming.values(), self._unnamed]:
+            for slot, denied in named:
+                self._deny_now(slot, denied, "held", None)
+        self._naming.clear()
+        self._unnamed = []
+        for lease in gone:
+            if released:
+                self._out.count("released")
+                self._out.emit("released", id=lease.id, key=lease.key, lease=lease)
+            else:
+                self._audit.announce_lost(lease, reason)
+        unique = {id(call): call for call in calls}
+        return sorted(unique.values(), key=lambda call: call.order)

@@ -1,0 +1,303 @@
+"""The life of a Locker: what the actions of its table do (core/machine.py), from the first session to the last stop.
+
+`LockerCore` adds the entrance: which event is which input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..config import LockerOptions
+from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
+from ..fsm import Fsm, Queued
+from ..strategies import NoStrategy
+from ..types import Lease, Strategy
+from .audit import Audit
+from .batch import MAX_OPS, Batch
+from .grants import Grants, LeaseType
+from .ledger import Ledger
+from .machine import READY, STOPPED, TABLE
+from .messages import (
+    Call,
+    DestroySession,
+)
+from .outbox import Outbox
+from .questions import Questions
+from .session import Session
+from .waiting import Waiting
+
+__all__ = ["Lifecycle"]
+
+#: What of a user's calls is which input of the machine.
+LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
+RELEASES = frozenset(("release", "release_all", "leave"))
+#: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
+STOP_REQUESTS = 2.0
+
+
+class Lifecycle:
+    """The parts of a Locker, and the actions of its table. The arguments are those of `LockerCore`."""
+
+    def __init__(
+        self,
+        options: LockerOptions,
+        *,
+        identity: Mapping[str, Any],
+        timeout: float,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        lease_type: LeaseType = Lease,
+        max_ops: int = MAX_OPS,
+        max_in_flight: int | None = 1,
+    ) -> None:
+        strategy: Strategy = options.strategy if options.strategy is not None else NoStrategy()
+        self.options = options
+        self._timeout = timeout
+        self._out = out = Outbox(random)
+        self.session = Session(options, out, timeout)
+        self.ledger = Ledger(options.name, max_ops)
+        self.batch = Batch(max_ops, max_in_flight)
+        self._waiting = Waiting(out, self.session, self.ledger)
+        self._audit = Audit(options, out, self.session, self.ledger, timeout)
+        self._grants = Grants(
+            options,
+            identity,
+            strategy,
+            lease_type,
+            clock,
+            out,
+            self.session,
+            self.ledger,
+            self.batch,
+            self._waiting,
+            self._audit,
+            timeout,
+        )
+        self._questions = Questions(options, out, self.ledger, self._audit, timeout)
+        self._waiting.asker = self._grants
+        self._audit.keeper = self._grants
+        self.strategy = strategy
+        self.stopping: DestroySession | None = None  # the destroy of a stop, while it is under way
+        self._releasing_first: Call | None = None  # a stop that gives the locks back before it destroys
+        self._stops: list[Call] = []
+        self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
+        self._gave_up = False
+        self.fsm = Fsm(TABLE, self, begin=False)
+        self.fsm.on("transition", self._tell_transition)
+        self.fsm.on("deferred", self._tell_deferred)
+
+    @property
+    def state(self) -> str:
+        """The machine's state."""
+        return self.fsm.state
+
+    # ----------------------------------------------------------------------- the actions of the table
+
+    def create_session(self) -> None:
+        """On entering acquiring."""
+        self.session.create()
+
+    def enter_ready(self) -> None:
+        """On entering ready."""
+        self.session.retries = 0
+        self.session.begin()
+        self._audit.begin()
+
+    def enter_paused(self) -> None:
+        """On entering paused."""
+        self.count_retry()
+
+    def count_retry(self) -> None:
+        """One more failed attempt: wait for the next, or give up."""
+        try:
+            pause = self.session.pause()
+        except Exception as error:  # retry_interval is the user's function; the Locker must not hang for it
+            self._out.warn(f"retry_interval raised {error!r}; giving up")
+            pause = None
+        if pause is None:
+            self._gave_up = True
+            self.fsm.handle("give_up")
+        else:
+            self._out.timer(("retry",), self._out.now + pause)
+
+    def leave_paused(self) -> None:
+        """On leaving paused."""
+        self._out.cancel(("retry",))
+
+    def enter_stopped(self) -> None:
+        """On entering stopped: whoever waits in the buffer is refused (the original leaves them hanging)."""
+        self.session.abandon_attempt()
+        buffered = [queued.args[0] for queued in self.fsm.input_queue if queued.input in ("lock", "release")]
+        self.fsm.discard(lambda queued: queued.input in ("lock", "release"))
+        for call in buffered:
+            self._out.settle(call, error=self._refusal())
+        if self._gave_up:
+            self._out.warn(f"Locker {self.options.name!r}: retry limit exceeded, stopped")
+
+    def leave_stopped(self) -> None:
+        """On leaving stopped: a new beginning, with all retries."""
+        self.session.retries = 0
+        self.session.cause = None
+        self._gave_up = False
+
+    def _refusal(self) -> ConsulLockerError:
+        if self._gave_up:
+            return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
+        return SessionEnded(self.options.name)
+
+    def refuse(self, call: Call) -> None:
+        """Locks and releases in stopped."""
+        self._out.settle(call, error=SessionEnded(self.options.name))
+
+    def _refuse_all(self, calls: list[Call]) -> None:
+        for call in calls:
+            self.refuse(call)
+
+    def release_early(self, call: Call) -> None:
+        """A release while there is no session: there is nothing to release, unless a lock stands before it."""
+        if call.verb == "release_all":
+            behind = bool(self._buffered_locks(None))
+        else:
+            behind = bool(self._buffered_locks(call.id))
+        if behind:
+            self.fsm.defer_until_transition(READY)
+        else:
+            self._out.settle(call, 0 if call.verb == "release_all" else True)
+
+    def _buffered_locks(self, id: str | None) -> list[Queued]:
+        return [
+            queued
+            for queued in self.fsm.input_queue
+            if queued.input in ("lock", "release") and (id is None or id in queued.args[0].ids)
+        ]
+
+    def ask_lock(self, call: Call) -> None:
+        """A lock in ready."""
+        if call.settled:
+            return  # its time was over while it was buffered
+        if self._stops:
+            self.refuse(call)
+        else:
+            self._grants.lock(call)
+
+    def ask_release(self, call: Call) -> None:
+        """A release in ready."""
+        if call.settled:
+            return
+        if self._stops:
+            self.refuse(call)
+        elif call.verb == "release":
+            self._grants.release(call)
+        elif call.verb == "leave":
+            self._grants.leave(call)
+        else:
+            self._grants.release_all(call)
+
+    def start_again(self) -> None:
+        """A start in ready: nothing to do, unless a stop is under way; then it begins anew after that."""
+        if self._stops:
+            self.fsm.defer_until_transition(STOPPED)
+
+    def destroy_session(self) -> None:
+        """A stop in ready: the session is destroyed, and so every lock freed."""
+        if len(self._stops) > 1:
+            self.fsm.discard(lambda queued: queued.input == "start")  # the last word is to stop
+            return  # another stop is at it
+        life = self.session.life
+        assert life is not None  # in ready there is one
+        self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
+        self._refuse_all(self._grants.refuse_waiting())
+        held = [slot.lease for slot in self.ledger.slots.values() if slot.lease is not None and slot.lease.live]
+        if (self.options.lock_delay > 0 or self.options.delete_on_release) and held:
+            # A destroy would leave the keys in their lock-delay, and in Consul; a release does not (measured).
+            self._releasing_first = Call("leave", argument=held)
+            self._grants.leave(self._releasing_first)
+        else:
+            self._destroy_now()
+
+    def _destroy_now(self) -> None:
+        life = self.session.life
+        assert life is not None
+        self._grants.end_leases("stopped")
+        self.stopping = DestroySession(life.generation, life.session_id, timeout=self._timeout)
+        self._out.send(self.stopping)
+
+    def _check_stopped(self) -> None:
+        """Answer the stops once the state is stopped."""
+        if self.state == STOPPED:
+            self._out.cancel(("stop",))
+            stops, self._stops = self._stops, []
+            for call in stops:
+                self._out.settle(call)
+
+    def _finish_stop(self, confirmed: bool) -> None:
+        """The session has ended, or is taken for ended, whatever Consul says."""
+        life = self.session.life
+        assert life is not None  # a stop is under way in ready only
+        self._releasing_first = None
+        self.stopping = None
+        self._refuse_all(self._grants.end_generation("stopped", released=confirmed))
+        self._end_session("stopped")
+        if not confirmed:
+            self.session.destroy(life.session_id)
+        stops, self._stops = self._stops, []  # what was deferred until stopped must find no stop under way
+        self.fsm.handle("session_destroyed")
+        self._out.cancel(("stop",))
+        for call in stops:
+            self._out.settle(call)
+
+    # ------------------------------------------------------------------------------- the session's end
+
+    def _end_session(self, reason: str) -> None:
+        life = self.session.end()
+        self._out.emit("session_ended", session_id=life.session_id, reason=reason)
+
+    def _give_up_session(self, reason: str) -> None:
+        """The session in use is over: its locks are lost, and it is destroyed in the background.
+
+        A session given up as lost may live on in Consul; undestroyed, it would refuse its successor.
+        """
+        life = self.session.life
+        assert life is not None
+        self._orphans = self._grants.end_generation(reason)
+        self._end_session(reason)
+        if reason != "session destroyed":
+            self.session.destroy(life.session_id)
+
+    def _lose(self, reason: str) -> None:
+        """The session is lost: a new one is acquired, and whoever still wants a lock is served by it."""
+        assert self.session.life is not None
+        if self._stops:
+            self._finish_stop(confirmed=reason == "session destroyed")
+            return
+        self._out.warn(f"Locker {self.options.name!r}: session {self.session.life.session_id} is lost ({reason})")
+        self._give_up_session(reason)
+        calls, self._orphans = self._orphans, []
+        self.fsm.handle("session_lost")
+        self._ask_again(calls)
+
+    def _ask_again(self, calls: list[Call]) -> None:
+        for call in calls:
+            if self.state == STOPPED:
+                self._out.settle(call, error=self._refusal())  # they came before the Locker gave up
+            else:
+                self.fsm.handle("lock", call)
+
+    # ---------------------------------------------------------------------------------- what is told
+
+    def _tell_transition(self, data: dict[str, Any]) -> None:
+        action: str = data["action"]
+        if data["from_state"] is None:
+            return  # its beginning is no change that anybody could have subscribed for
+        self._out.emit(
+            "state_changed",
+            from_state=data["from_state"],
+            to_state=data["to_state"],
+            input=action.rpartition(".")[2] or None,
+        )
+
+    def _tell_deferred(self, data: dict[str, Any]) -> None:
+        for call in data["args"]:  # a deferred start has none
+            for id in call.ids:
+                self._out.emit("input_deferred", input=data["input"], id=id, until=data["until"])

@@ -1,0 +1,265 @@
+"""LockerCore: a Locker without I/O. Events and the time go in, commands come out.
+
+Here the parts come together: the table (machine.py) says what an input does in each state, and its
+actions are the methods here; the session's life is in session.py, what a lock or a release does in
+grants.py, waiting in waiting.py, the audit in audit.py, group commit in batch.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import LockTimeout
+from .machine import ACQUIRING, READY, STOPPED
+from .lifecycle import Lifecycle
+from .messages import (
+    Abandoned,
+    Answered,
+    Call,
+    Command,
+    CreateSession,
+    DestroySession,
+    Event,
+    Failed,
+    Outcome,
+    RawTransact,
+    ReadKey,
+    ReadSession,
+    RenewSession,
+    Request,
+    TimerFired,
+    Transact,
+    Watch,
+)
+
+__all__ = ["LockerCore"]
+
+#: What of a user's calls is which input of the machine.
+LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
+RELEASES = frozenset(("release", "release_all", "leave"))
+#: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
+STOP_REQUESTS = 2.0
+
+
+class LockerCore(Lifecycle):
+    """One Locker.
+
+    Args:
+        options: validated.
+        identity: what goes into every lock's value: pid, host, name.
+        timeout: the limit on one request, in seconds.
+        clock: the clock of ``now``, for leases; the core itself never reads it.
+        random: gives floats in [0, 1), for jitter.
+        lease_type: the leases of the face.
+        max_ops: the most operations in a transaction.
+        max_in_flight: the most transactions of the batch in flight at a time; None for no limit.
+    """
+
+    _order = 0  # of the calls, as they came
+
+    # ---------------------------------------------------------------------------------- the one entrance
+
+    def begin(self, now: float) -> list[Command]:
+        """The first step: the machine enters its first state, and a session is asked for."""
+        self._out.now = now
+        self.fsm.begin()
+        return self._out.take()
+
+    def step(self, event: Event, now: float) -> list[Command]:
+        """Take one event.
+
+        Args:
+            event: what happened.
+            now: the time, in seconds, on a clock that never goes back.
+
+        Returns:
+            The commands that follow from it, to be carried out in their order.
+        """
+        self._out.now = now
+        if self.session.deadline_passed():
+            self._lose("deadline passed")
+        if isinstance(event, Call):
+            self._called(event)
+        elif isinstance(event, Answered):
+            self._answered(event.request, event.outcome)
+        elif isinstance(event, TimerFired):
+            self._timer(event.name)
+        else:
+            self._abandoned(event)
+        self._grants.flush()
+        return self._out.take()
+
+    @property
+    def ended(self) -> bool:
+        """Whether new calls are refused: stopped, or a stop is under way."""
+        return self.state == STOPPED or bool(self._stops)
+
+    def counters(self) -> dict[str, int]:
+        """What was counted so far, by name."""
+        return dict(self._out.counters)
+
+    # --------------------------------------------------------------------------------------- calls
+
+    def _called(self, call: Call) -> None:
+        self._order += 1
+        call.order = self._order
+        if call.timeout is not None:
+            call.deadline = self._out.now + call.timeout
+            self._out.timer(("call", call), call.deadline)
+        if call.verb in LOCKS:
+            self.fsm.handle("lock", call)
+        elif call.verb == "leave" and not any(lease.live for lease in call.argument):
+            self._out.settle(call, 0)  # lost before, in whatever state the Locker is now
+        elif call.verb in RELEASES:
+            self.fsm.handle("release", call)
+        elif call.verb == "stop":
+            self._stops.append(call)
+            self.fsm.handle("stop")
+            self._check_stopped()
+        elif call.verb == "start":
+            self.fsm.handle("start")
+            self._out.settle(call)
+        elif call.verb == "reboot":
+            self._reboot(call)
+        else:
+            self._questions.ask(call, self.session.generation)
+
+    def _reboot(self, call: Call) -> None:
+        if not self._stops:
+            if self.state == READY:
+                self._give_up_session("rebooted")
+            elif self.state == ACQUIRING:
+                self.session.abandon_attempt()
+            calls, self._orphans = self._orphans, []
+            self.fsm.handle("reboot")
+            self._ask_again(calls)
+        self._out.settle(call)
+
+    def _abandoned(self, event: Abandoned) -> None:
+        call = event.call
+        if call.settled:
+            # The answer and the end of its caller crossed.
+            if not self.ended:
+                self._grants.return_unused(call)
+            return
+        call.settled = True
+        if call.deadline is not None:
+            self._out.cancel(("call", call))
+        self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        """A settled call leaves the buffer, the line, and what was not sent yet."""
+        self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
+        if call.verb in LOCKS:
+            self._grants.abandon(call)
+        if call in self._stops:
+            self._stops.remove(call)
+            if not self._stops and self.state == READY:
+                self._finish_stop(confirmed=False)  # nobody waits any more, but a stop is final
+
+    # ---------------------------------------------------------------------------------------- answers
+
+    def _answered(self, request: Request, outcome: Outcome) -> None:
+        if isinstance(request, CreateSession):
+            self._session_answered(request, outcome)
+        elif isinstance(request, DestroySession):
+            if request is self.stopping:
+                self._finish_stop(confirmed=not isinstance(outcome, Failed))
+            else:
+                self.session.destroyed(request, outcome)
+        elif isinstance(request, (ReadKey, ReadSession, RawTransact)) and request.call is not None:
+            self._questions.answered(request, outcome)
+        elif request.generation == self.session.generation and self.session.life is not None:
+            reason = self._of_this_generation(request, outcome)
+            if reason == "confirm":
+                # A server that has not applied its log yet shows no session either: ask the leader.
+                life = self.session.life
+                self._out.send(ReadSession(life.generation, life.session_id, timeout=self._timeout))
+            elif reason == "sweep":
+                self._audit.sweep()
+            elif reason is not None:
+                self._lose(reason)
+            elif self._releasing_first is not None and self._releasing_first.settled:
+                self._releasing_first = None
+                self._destroy_now()
+
+    def _of_this_generation(self, request: Request, outcome: Outcome) -> str | None:
+        """An answer that counts. Returns the reason when it shows the session lost."""
+        if isinstance(request, Transact):
+            if request.purpose == "commit":
+                return self._grants.answered(request, outcome)
+            if request.purpose == "holder":
+                self._grants.named(request, outcome)
+            else:
+                self._audit.audited(request, outcome)
+        elif isinstance(request, RenewSession):
+            return self.session.renewed(request, outcome)
+        elif isinstance(request, ReadSession):
+            if self.session.is_renewal(request):
+                return self.session.renewed(request, outcome)
+            return self._confirmed(request, outcome)
+        elif isinstance(request, Watch):
+            if request.target == "session":
+                return self.session.watched(request, outcome)
+            self._waiting.watched(request, outcome)
+        elif isinstance(request, ReadKey):
+            if request.purpose == "release":
+                self._grants.read_for_release(request.context, outcome)
+            else:
+                self._audit.read(request, outcome)
+        else:
+            self._audit.swept(outcome)  # the last kind of request there is: a ReadPrefix
+        return None
+
+    def _confirmed(self, request: ReadSession, outcome: Outcome) -> str | None:
+        reason = self._audit.session_read(request, outcome)
+        if reason is None:
+            self.session.rewatch()
+        return reason
+
+    def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
+        verdict = self.session.created(request, outcome)
+        if verdict == "created":
+            assert self.session.life is not None
+            self._out.emit("session_created", session_id=self.session.life.session_id)
+            self.fsm.handle("session_created")
+        elif verdict == "failed":
+            self._out.warn(f"Locker {self.options.name!r}: no session: {self.session.cause}")
+            self.fsm.handle("session_failed")
+
+    # ----------------------------------------------------------------------------------------- timers
+
+    def _timer(self, name: tuple[Any, ...]) -> None:
+        kind = name[0]
+        if kind == "retry":
+            self.fsm.handle("retry")
+        elif kind == "renew":
+            self.session.renew(fresh=len(name) > 1)
+        elif kind == "audit":
+            self._audit.audit()
+        elif kind == "look":
+            self._audit.look()
+        elif kind == "watch":
+            self.session.rewatch()
+        elif kind == "pause":
+            self._waiting.pause_over(name[1])
+        elif kind == "wait":
+            self._waiting.over(name[1])
+        elif kind == "destroy":
+            self.session.destroy_again(name[1])
+        elif kind == "stop" and self.state == READY and self._stops:
+            self._finish_stop(confirmed=False)
+        elif kind == "call":
+            self._time_over(name[1])
+
+    def _time_over(self, call: Call) -> None:
+        """A call's own limit passed: it is answered, and leaves nothing behind."""
+        if call.settled:
+            return
+        if call.verb == "stop" and self.state == READY:
+            self._finish_stop(confirmed=False)
+            return
+        self._out.settle(
+            call, error=LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb)
+        )
+        self._forget(call)

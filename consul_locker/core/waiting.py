@@ -1,0 +1,211 @@
+"""Waiting for a lock: the line of callers at each key, and the watch that wakes them.
+
+Those who wait at a key share one blocking query on it. Woken, the first of them tries at once; refused
+again, it goes back to its place. No wake-up is missed: a watch always begins with a look at the present
+state (index 0), and a query on a missing key, which Consul wakes for the writes of others (measured),
+counts as a free key. A key in its lock-delay is free already, so no watch can tell when it opens: it
+is tried again after pauses.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .ledger import Ledger, Slot
+from .messages import Call, CancelRequest, KeysRead, Outcome, Watch
+from .outbox import Outbox
+from .session import Session
+from ..errors import AlreadyLocked, ConsulLockerError
+
+__all__ = ["Asker", "Waiting"]
+
+#: How long Consul may hold a watch on a key, in seconds; see `session.WATCH_WAIT`.
+WATCH_WAIT = 300.0
+#: Pauses between attempts at a key that is in its lock-delay, in seconds: they double from the first to
+#: the longest, with jitter. The default lock-delay of others is 15 s (doc), 60 s the longest.
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 1.0
+
+
+class Asker(Protocol):
+    """What waiting needs of `Grants`."""
+
+    def lock(self, call: Call) -> None:
+        """Try again."""
+
+    def deny(self, slots: list[Slot], calls: list[Call], reason: str, announce: bool = False) -> None:
+        """Refuse."""
+
+
+class Waiting:
+    """The lines of callers at the keys of one Locker."""
+
+    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger) -> None:
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._watches: dict[str, Watch] = {}  # id -> the query under way
+        self._pauses: dict[str, int] = {}  # id -> how many pauses were made; the next attempt has a timer
+        self._failures: dict[str, int] = {}  # id -> how often the watch failed in a row
+        self.asker: Asker | None = None  # set once, by LockerCore
+
+    # --------------------------------------------------------------------------------------- the line
+
+    def may_wait(self, call: Call) -> bool:
+        """Whether a refused call has time left to wait."""
+        if call.wait_until is None:
+            return call.wait != 0.0
+        return self._out.now < call.wait_until
+
+    def known_taken(self, slot: Slot) -> bool:
+        """Whether something will tell when to try again: no need to ask before.
+
+        A watch under way is enough, also one that was not answered yet: it begins with a look.
+        """
+        return slot.id in self._pauses or slot.id in self._watches
+
+    def wait_or_deny(self, call: Call, slot: Slot, reason: str) -> None:
+        """A call that another caller of this Locker is in the way of."""
+        if self.may_wait(call):
+            self.add(call, slot, reason)
+        else:
+            self._out.count("denied")
+            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason))
+
+    def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
+        """Put a call into the line of a key, at the place that its arrival gives it."""
+        call.reason = reason
+        call.error = error
+        if call.wait_until is None:
+            if call.wait is None:
+                call.wait_until = float("inf")
+            else:
+                call.wait_until = self._out.now + call.wait
+                self._out.timer(("wait", call), call.wait_until)
+        place = sum(1 for other in slot.waiters if other.order < call.order)
+        slot.waiters.insert(place, call)
+        if reason == "held":
+            if slot.id not in self._watches:
+                self._watch(slot, 0)
+        elif reason != "local":
+            self._pause(slot)
+
+    def remove(self, call: Call) -> None:
+        """Take a call out of its line; the last one out stops the watch."""
+        for id in call.ids:
+            slot = self._ledger.slots.get(id)
+            if slot is not None and call in slot.waiters:
+                slot.waiters.remove(call)
+                self._settle_down(slot)
+        if call.wait_until is not None:
+            self._out.cancel(("wait", call))
+
+    def over(self, call: Call) -> None:
+        """A call's time to wait is over."""
+        if call.settled:
+            return
+        slot = next(
+            (slot for slot in map(self._ledger.slots.get, call.ids) if slot is not None and call in slot.waiters), None
+        )
+        if slot is None:
+            return  # an attempt is under way; its answer decides
+        self.remove(call)
+        if call.error is not None:
+            self._out.settle(call, error=call.error)
+        elif call.reason == "local":
+            self._out.count("denied")
+            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local"))
+        else:
+            assert self.asker is not None
+            self.asker.deny([slot], [call], call.reason)
+
+    def serve(self, slot: Slot) -> None:
+        """The key is idle: whoever can go on does, in order of arrival."""
+        assert self.asker is not None
+        if slot.queue:
+            return
+        told = self.known_taken(slot)
+        if told and slot.lease is None:
+            return
+        for call in list(slot.waiters):
+            if slot.queue and call.verb != "lock":
+                break  # an attempt is under way, which only callers of lock may share
+            if slot.lease is not None and (slot.lease.exclusive or call.verb in ("hold", "hold_many")):
+                continue
+            if told and call.reason != "local":
+                continue  # refused although we have a lease on it: what told so tells when to go on, no hot loop
+            slot.waiters.remove(call)
+            self.asker.lock(call)
+        self._settle_down(slot)
+
+    def _settle_down(self, slot: Slot) -> None:
+        """Stop what nobody waits for."""
+        if any(call.reason != "local" for call in slot.waiters):
+            return
+        watch = self._watches.pop(slot.id, None)
+        if watch is not None:
+            self._out.send(CancelRequest(watch))
+        paused = self._pauses.pop(slot.id, None) is not None
+        if paused:
+            self._out.cancel(("pause", slot.id))
+        slot.entry = None
+        if (watch is not None or paused) and slot.waiters and slot.lease is None:
+            self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them
+        self._ledger.tidy(slot)
+
+    # ----------------------------------------------------------------------------------- being woken
+
+    def _watch(self, slot: Slot, index: int) -> None:
+        assert self._session.life is not None
+        watch = Watch(self._session.life.generation, "key", slot.key, index, WATCH_WAIT)
+        self._watches[slot.id] = watch
+        self._out.send(watch)
+
+    def watched(self, request: Watch, outcome: Outcome) -> None:
+        """A watch on a key was answered."""
+        id = next((id for id, watch in self._watches.items() if watch is request), None)
+        if id is None:
+            return  # given up meanwhile
+        slot = self._ledger.slots[id]
+        del self._watches[id]
+        if not isinstance(outcome, KeysRead):
+            self._failures[id] = self._failures.get(id, 0) + 1
+            self._pause(slot, self._failures[id])
+            return
+        self._failures.pop(id, None)
+        entry = outcome.entries[0] if outcome.entries else None
+        life = self._session.life
+        if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:
+            slot.entry = entry
+            # An index that falls means a restored snapshot: begin at nought again (doc, measured).
+            self._watch(slot, outcome.index if outcome.index >= request.index else 0)
+            return
+        slot.entry = None
+        self.serve(slot)
+
+    def _pause(self, slot: Slot, count: int | None = None) -> None:
+        if slot.id in self._pauses and count is None:
+            return
+        made = count if count is not None else 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(made, 10))
+        self._pauses[slot.id] = made
+        self._out.timer(("pause", slot.id), self._out.now + pause * (0.5 + self._out.random() / 2))
+
+    def pause_over(self, id: str) -> None:
+        """A pause before the next attempt at a key is over."""
+        if self._pauses.pop(id, None) is None:
+            return
+        slot = self._ledger.slots.get(id)
+        if slot is not None:
+            slot.entry = None
+            self.serve(slot)
+
+    def end_generation(self) -> None:
+        """The session is over: the callers are taken care of elsewhere, watches and timers end here."""
+        for watch in self._watches.values():
+            self._out.send(CancelRequest(watch))
+        for id in self._pauses:
+            self._out.cancel(("pause", id))
+        self._watches.clear()
+        self._pauses.clear()
+        self._failures.clear()

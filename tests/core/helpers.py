@@ -1,0 +1,230 @@
+"""A driver for LockerCore: a test gives it events and the time, and looks at the commands."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from consul_locker.config import LockerOptions
+from consul_locker.core.locker import LockerCore
+from consul_locker.core.messages import (
+    Abandoned,
+    Answered,
+    Call,
+    CancelRequest,
+    CancelTimer,
+    Command,
+    Committed,
+    CreateSession,
+    DestroySession,
+    Done,
+    Emit,
+    Entry,
+    Event,
+    Failed,
+    KeysRead,
+    LeaseEnded,
+    Log,
+    Outcome,
+    ReadKey,
+    Refusal,
+    Refused,
+    Request,
+    RolledBack,
+    SessionCreated,
+    Settle,
+    SetTimer,
+    TimerFired,
+    Transact,
+    Verb,
+)
+from consul_locker.errors import ConsulUnavailable
+from consul_locker.strategies import PermanentStrategy
+from consul_locker.types import SessionInfo
+
+R = TypeVar("R", bound=Request)
+
+TIMEOUT = 10.0
+STRANGER = "another-session"
+#: "not answered yet", which None would not tell from "answered with None".
+PENDING = "(pending)"
+
+
+def failure(message: str = "connection refused", *, sent: bool = True) -> Failed:
+    """No usable answer."""
+    return Failed(ConsulUnavailable(message, operation="test", cause=OSError(message)), sent)
+
+
+def entry(key: str, session: str | None, index: int, value: bytes | None = None, flags: int = 0) -> Entry:
+    return Entry(key, value, flags, session, 1, index, 1)
+
+
+def session_info(id: str) -> SessionInfo:
+    return SessionInfo(id, "svc", "node", 15.0, 0.0, "release", (), 1)
+
+
+def held(position: int = 0) -> RolledBack:
+    return RolledBack((Refused(position, Refusal.HELD, "lock is already held"),))
+
+
+class Driver:
+    """One LockerCore, everything it commanded so far, and its timers.
+
+    Args:
+        begin: take the first step at once.
+        random: what chance always says.
+        options: of the Locker.
+    """
+
+    def __init__(self, *, begin: bool = True, random: float = 0.5, max_ops: int = 64, **options: Any) -> None:
+        options.setdefault("strategy", PermanentStrategy())
+        options.setdefault("identify_holder", False)
+        self.now = 1000.0
+        self.random = random
+        self.core = LockerCore(
+            LockerOptions.build("svc", **options),
+            identity={"pid": 1},
+            timeout=TIMEOUT,
+            clock=lambda: self.now,
+            random=lambda: self.random,
+            max_ops=max_ops,
+        )
+        self.commands: list[Command] = []
+        self.open: list[Request] = []  # requests that were not answered
+        self.timers: dict[tuple[Any, ...], float] = {}
+        self.results: dict[Call, Any] = {}
+        self._index = 100
+        if begin:
+            self._take(self.core.begin(self.now))
+
+    # ------------------------------------------------------------------------------------- events
+
+    def _take(self, commands: list[Command]) -> list[Command]:
+        for command in commands:
+            if isinstance(command, Request):
+                self.open.append(command)
+            elif isinstance(command, CancelRequest):
+                self.open.remove(command.request)
+            elif isinstance(command, SetTimer):
+                self.timers[command.name] = command.at
+            elif isinstance(command, CancelTimer):
+                self.timers.pop(command.name, None)
+            elif isinstance(command, Settle):
+                assert command.call not in self.results, "settled twice"
+                self.results[command.call] = command.error if command.error is not None else command.value
+            else:
+                assert isinstance(command, (Emit, Log, LeaseEnded))
+        self.commands.extend(commands)
+        return commands
+
+    def step(self, event: Event, now: float | None = None) -> list[Command]:
+        """Give the core an event, at a later time where one is given; returns what it commands."""
+        if now is not None:
+            assert now >= self.now
+            self.now = now
+        return self._take(self.core.step(event, self.now))
+
+    def call(self, verb: str, *ids: str, **more: Any) -> Call:
+        call = Call(verb, ids, **more)
+        self.step(call)
+        return call
+
+    def abandon(self, call: Call) -> None:
+        self.step(Abandoned(call))
+
+    def answer(self, request: Request, outcome: Outcome, now: float | None = None) -> list[Command]:
+        if request in self.open:
+            self.open.remove(request)
+        return self.step(Answered(request, outcome), now)
+
+    def fire(self, *name: Any) -> list[Command]:
+        """A timer that is set is due: it becomes that late, and fires."""
+        at = self.timers.pop(name)
+        return self.step(TimerFired(name), max(at, self.now))
+
+    # ------------------------------------------------------------------------------------ requests
+
+    def all(self, kind: type[R]) -> list[R]:
+        """The requests of a kind that were not answered, oldest first."""
+        return [request for request in self.open if isinstance(request, kind)]
+
+    def one(self, kind: type[R]) -> R:
+        """The only request of a kind that was not answered."""
+        (request,) = self.all(kind)
+        return request
+
+    def sent(self, kind: type[R]) -> list[R]:
+        """All requests of a kind so far, answered or not."""
+        return [command for command in self.commands if isinstance(command, kind)]
+
+    def commit(self) -> Transact:
+        """The only transaction of the batch that was not answered."""
+        (request,) = (each for each in self.all(Transact) if each.purpose == "commit")
+        return request
+
+    # ----------------------------------------------------------------------------------- in a word
+
+    def ready(self, session_id: str = "S1") -> Driver:
+        """Consul creates the session."""
+        self.answer(self.one(CreateSession), SessionCreated(session_id))
+        assert self.core.state == "ready"
+        return self
+
+    def no_session(self, message: str = "connection refused") -> None:
+        """Consul does not create it."""
+        self.answer(self.one(CreateSession), failure(message))
+
+    def committed(self, request: Transact) -> Committed:
+        """The answer to a transaction that was done."""
+        self._index += 1
+        return Committed(
+            tuple(
+                entry(op.key, op.session if op.verb is Verb.LOCK else None, self._index, op.value)
+                for op in request.operations
+            )
+        )
+
+    def grant(self, request: Transact | None = None) -> None:
+        """Consul does the transaction: the one in flight, unless another is named."""
+        request = request if request is not None else self.commit()
+        self.answer(request, self.committed(request))
+
+    def locked(self, id: str) -> Any:
+        """A lock that is held: its lease."""
+        call = self.call("lock", id)
+        self.grant()
+        return self.results[call]
+
+    def found(self, request: ReadKey, session: str | None, index: int = 500) -> None:
+        """A key is read; with no session it is not there."""
+        entries = () if session is None else (entry(request.key, session, index),)
+        self.answer(request, KeysRead(entries, index))
+
+    def destroyed(self) -> None:
+        self.answer(self.one(DestroySession), Done())
+
+    def result(self, call: Call) -> Any:
+        """What a call was answered with (a value, or an error), or `PENDING`."""
+        return self.results.get(call, PENDING)
+
+    # -------------------------------------------------------------------------------------- signals
+
+    def emitted(self, *signals: str) -> list[tuple[Any, ...]]:
+        """The signals so far, of those names if any are given: (name, what tells them apart)."""
+        telling = {
+            "state_changed": "to_state",
+            "session_created": "session_id",
+            "session_ended": "reason",
+            "lock_lost": "reason",
+        }
+        return [
+            (command.signal, command.facts[telling.get(command.signal, "id")])
+            for command in self.commands
+            if isinstance(command, Emit) and (not signals or command.signal in signals)
+        ]
+
+    def states(self) -> list[str]:
+        """The states that it went to, one after another."""
+        return [state for _, state in self.emitted("state_changed")]
+
+    def logged(self) -> str:
+        return "\n".join(command.text for command in self.commands if isinstance(command, Log))

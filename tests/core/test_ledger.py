@@ -1,0 +1,103 @@
+"""The ledger: slots, the order of operations, and what is forgotten when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consul_locker.core.ledger import Kind, Ledger
+from consul_locker.core.messages import Call
+from consul_locker.types import BaseLease, SessionLife
+
+
+def make() -> Ledger:
+    return Ledger("svc", 64)
+
+
+def lease(id: str = "a") -> BaseLease:
+    return BaseLease(id, f"svc/{id}/lock", SessionLife(1, "S1", 10.0), 7, 0.0, lambda: 0.0, False)
+
+
+def test_a_slot_has_the_key_of_its_id() -> None:
+    ledger = make()
+    assert ledger.slot("a").key == "svc/a/lock"
+    assert ledger.slot("a") is ledger.slot("a")
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (lambda ledger, slot: None, "free"),
+        (lambda ledger, slot: ledger.want(Kind.LOCK, (slot,), []), "acquiring"),
+        (lambda ledger, slot: ledger.want(Kind.RELEASE, (slot,), []), "releasing"),
+        (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
+        (lambda ledger, slot: slot.doubts.add(1), "unknown"),
+        (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
+    ],
+)
+def test_a_slot_that_says_something_is_kept(change: Any, state: str) -> None:
+    ledger = make()
+    slot = ledger.slot("a")
+    change(ledger, slot)
+    assert slot.state == state
+    ledger.tidy(slot)
+    assert ("a" in ledger.slots) == (state != "free")
+
+
+def test_a_forgotten_slot_takes_no_other_with_it() -> None:
+    ledger = make()
+    old = ledger.slot("a")
+    ledger.tidy(old)
+    new = ledger.slot("a")
+    ledger.tidy(old)
+    assert ledger.slots["a"] is new
+
+
+def test_operations_of_a_key_come_one_after_another() -> None:
+    ledger = make()
+    a, b = ledger.slot("a"), ledger.slot("b")
+    first = ledger.want(Kind.LOCK, (a,), [])
+    both = ledger.want(Kind.LOCK, (a, b), [])
+    last = ledger.want(Kind.RELEASE, (b,), [])
+    assert [ledger.startable(work) for work in (first, both, last)] == [True, False, False]
+    assert list(ledger.works()) == [first, both, last]
+    first.started = True
+    assert not ledger.startable(first)
+    assert ledger.finish(first) == [both]
+    assert ledger.finish(both) == [last]
+    assert ledger.finish(both) == [last]  # off its lines already
+    assert ledger.finish(last) == []
+    assert ledger.slots == {}
+
+
+def test_a_set_that_is_not_first_everywhere_does_not_start() -> None:
+    ledger = make()
+    a, b = ledger.slot("a"), ledger.slot("b")
+    first, other = ledger.want(Kind.LOCK, (a,), []), ledger.want(Kind.LOCK, (b,), [])
+    both = ledger.want(Kind.LOCK, (a, b), [])
+    assert ledger.finish(first) == []
+    assert ledger.finish(other) == [both]
+
+
+def test_a_dropped_lease_is_given_to_nobody() -> None:
+    ledger = make()
+    slot = ledger.slot("a")
+    granted = lease()
+    ledger.grant(slot, granted)
+    assert ledger.leases == {"a": granted}
+    assert ledger.drop(slot) is granted
+    assert ledger.drop(slot) is None
+    assert ledger.leases == {}
+
+
+def test_tenures_are_never_given_twice() -> None:
+    ledger = make()
+    assert len({ledger.next_tenure() for _ in range(100)}) == 100
+
+
+def test_only_calls_that_want_an_answer_are_live() -> None:
+    ledger = make()
+    call, gone = Call("lock", ("a",)), Call("lock", ("a",))
+    gone.settled = True
+    assert ledger.want(Kind.LOCK, (ledger.slot("a"),), [call, gone]).live() == [call]

@@ -1,0 +1,308 @@
+"""SimConsul: what a Consul does to sessions and keys, as small as the walk needs it. Pure; it is told the time.
+
+It follows what was measured of a real one: a session ends 2 x TTL after its last renewal; a lock by the session
+that has it changes nothing unless the value changes; the indexes of keys go on rising when a snapshot is restored.
+Beside the state it keeps books for the invariants: which tenures were broken by somebody else, and when a key was last
+touched from outside, by a stranger, an operator or a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+from consul_locker.core.messages import (
+    Committed,
+    CreateSession,
+    DestroySession,
+    Done,
+    Entry,
+    Gone,
+    KeysRead,
+    Operation,
+    Outcome,
+    RawTransact,
+    ReadKey,
+    ReadPrefix,
+    ReadSession,
+    Refusal,
+    Refused,
+    Renewed,
+    RenewSession,
+    Request,
+    RolledBack,
+    SessionCreated,
+    SessionRead,
+    Transact,
+    Verb,
+    Watch,
+)
+from consul_locker.types import SessionInfo
+
+#: Consul ends a session only after this many TTLs (measured).
+TTL_MULTIPLIER = 2
+#: So many older states can still be read from a server that is behind.
+HISTORY = 4
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a restore brings back."""
+
+    keys: dict[str, Entry]
+    sessions: dict[str, SessionInfo]
+    kv_index: int
+
+
+class SimConsul:
+    """Sessions and keys.
+
+    Attributes:
+        index: of the last write; never falls.
+        keys: as they are.
+        sessions: those that live.
+        ended: the ids of those that ended, for whatever reason.
+        broken: (key, index) of tenures that ended otherwise than by a release of their own session.
+        outside: key -> index of the last change by somebody who is no Locker.
+    """
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.keys: dict[str, Entry] = {}
+        self.sessions: dict[str, SessionInfo] = {}
+        self.ended: set[str] = set()
+        self.broken: set[tuple[str, int]] = set()
+        self.outside: dict[str, int] = {}
+        self.history: deque[dict[str, Entry]] = deque(maxlen=HISTORY)
+        self.expiry: dict[str, float] = {}
+        self._kv_index = 0
+        self._delays: dict[str, float] = {}
+        self._count = 0
+
+    # ------------------------------------------------------------------------------------- requests
+
+    def apply(self, request: Request, now: float, stale: bool = False) -> Outcome:
+        """Carry out a request; ``stale``: a read is answered by a server that is a few writes behind."""
+        self.expire(now)
+        if isinstance(request, Transact):
+            if request.purpose == "commit":
+                return self._transact(request.operations, now, self.keys)
+            return self._transact(request.operations, now, self.history[0] if stale and self.history else self.keys)
+        if isinstance(request, ReadKey):
+            entry = self.keys.get(request.key)
+            return KeysRead((entry,) if entry else (), self.key_index(request.key))
+        if isinstance(request, RenewSession):
+            return self._renew(request.session_id, now)
+        if isinstance(request, ReadSession):
+            return SessionRead(self.sessions.get(request.session_id), self.index)
+        if isinstance(request, CreateSession):
+            return self._create(request, now)
+        if isinstance(request, DestroySession):
+            self.end_session(request.session_id, now)
+            return Done()
+        if isinstance(request, ReadPrefix):
+            found = tuple(entry for key, entry in self.keys.items() if key.startswith(request.prefix))
+            return KeysRead(found, self._kv_index)
+        if isinstance(request, RawTransact):
+            return self._transact(tuple(map(_parsed, request.operations)), now, self.keys)
+        assert isinstance(request, Watch)
+        return self.look(request)
+
+    def look(self, watch: Watch) -> Outcome:
+        """What a watch would show now."""
+        if watch.target == "session":
+            session = self.sessions.get(watch.name)
+            return SessionRead(session, session.create_index if session else self.index)
+        entry = self.keys.get(watch.name)
+        return KeysRead((entry,) if entry else (), self.key_index(watch.name))
+
+    def woken(self, watch: Watch) -> bool:
+        """Whether a watch has something new to show."""
+        if watch.target == "session":
+            session = self.sessions.get(watch.name)
+            return session is None or session.create_index != watch.index
+        return self.key_index(watch.name) != watch.index
+
+    def key_index(self, key: str) -> int:
+        """A missing key has the index of the last write to any key."""
+        entry = self.keys.get(key)
+        return entry.modify_index if entry else self._kv_index
+
+    def _create(self, request: CreateSession, now: float) -> SessionCreated:
+        self._count += 1
+        self.index += 1
+        id = f"s{self._count}"
+        self.sessions[id] = SessionInfo(
+            id, request.name, "node", request.ttl, request.lock_delay, request.behavior, (), self.index
+        )
+        if request.ttl is not None:
+            self.expiry[id] = now + TTL_MULTIPLIER * request.ttl
+        return SessionCreated(id)
+
+    def _renew(self, id: str, now: float) -> Outcome:
+        session = self.sessions.get(id)
+        if session is None:
+            return Gone()
+        if session.ttl is not None:
+            self.expiry[id] = now + TTL_MULTIPLIER * session.ttl
+        return Renewed(session.ttl)
+
+    def end_session(self, id: str, now: float, outside: bool = False) -> None:
+        """A session ends: its keys are released or deleted, and closed for its lock-delay."""
+        self.index += 1
+        session = self.sessions.pop(id, None)
+        if session is None:
+            return
+        self.ended.add(id)
+        self.expiry.pop(id, None)
+        for key, entry in list(self.keys.items()):
+            if entry.session == id:
+                if outside:
+                    self.outside[key] = self.index
+                self._store(key, None if session.behavior == "delete" else replace(entry, session=None))
+                if session.lock_delay:
+                    self._delays[key] = now + session.lock_delay
+
+    def expire(self, now: float) -> None:
+        """End the sessions whose time is over."""
+        for id, end in list(self.expiry.items()):
+            if end <= now:
+                self.end_session(id, end)
+
+    def delayed(self, key: str, now: float) -> bool:
+        """Whether a lock-delay keeps the key closed."""
+        return self._delays.get(key, now) > now
+
+    def _store(self, key: str, entry: Entry | None, released: bool = False) -> None:
+        """Write one key as of the present index."""
+        self.history.append(dict(self.keys))
+        before = self.keys.get(key)
+        if before is not None and before.session is not None and not released:
+            self.broken.add((key, before.modify_index))
+        if entry is None:
+            self.keys.pop(key, None)
+        else:
+            self.keys[key] = replace(entry, modify_index=self.index)
+        self._kv_index = self.index
+
+    def _transact(self, operations: tuple[Operation, ...], now: float, keys: dict[str, Entry]) -> Outcome:
+        delayed = [
+            Refused(place, Refusal.LOCK_DELAY, "lock delay")
+            for place, op in enumerate(operations)
+            if op.verb is Verb.LOCK and self.delayed(op.key, now)
+        ]
+        if delayed:
+            return RolledBack(tuple(delayed))
+        refused = [
+            Refused(place, refusal, refusal.value)
+            for place, op in enumerate(operations)
+            if (refusal := self._refusal(op, keys)) is not None
+        ]
+        if refused:
+            self.index += 1
+            return RolledBack(tuple(refused))
+        if any(op.verb in WRITES for op in operations):
+            self.index += 1
+        results = []
+        for op in operations:
+            if op.verb in WRITES:
+                self._write(op)
+            entry = (self.keys if op.verb in WRITES else keys).get(op.key)
+            if entry is not None and op.verb is not Verb.DELETE_CAS:
+                results.append(entry)
+        return Committed(tuple(results))
+
+    def _refusal(self, op: Operation, keys: dict[str, Entry]) -> Refusal | None:
+        entry = keys.get(op.key)
+        holder = entry.session if entry else None
+        if op.verb is Verb.LOCK:
+            if op.session not in self.sessions:
+                return Refusal.INVALID_SESSION
+            return Refusal.HELD if holder not in (None, op.session) else None
+        if op.verb is Verb.UNLOCK:
+            return Refusal.NOT_HELD if holder != op.session else None
+        if op.verb is Verb.CHECK_SESSION:
+            return Refusal.MISSING if entry is None else Refusal.SESSION if holder != op.session else None
+        if op.verb in (Verb.CHECK_INDEX, Verb.DELETE_CAS):
+            found = entry.modify_index if entry else 0
+            if op.verb is Verb.DELETE_CAS and entry is None:
+                return None
+            return Refusal.INDEX if found != op.index else None
+        return Refusal.MISSING if entry is None and op.verb is Verb.GET else None
+
+    def _write(self, op: Operation) -> None:
+        before = self.keys.get(op.key)
+        if op.verb is Verb.DELETE_CAS:
+            if before is not None:
+                self._store(op.key, None, released=True)
+            return
+        if op.verb is Verb.UNLOCK:
+            assert before is not None
+            self._store(op.key, replace(before, value=op.value, flags=op.flags, session=None), released=True)
+            return
+        lock_index = before.lock_index if before else 0
+        if op.verb is Verb.LOCK:
+            if before is not None and before.session == op.session and before.value == op.value:
+                return
+            if before is None or before.session is None:
+                lock_index += 1
+        session = op.session if op.verb is Verb.LOCK else before.session if before else None
+        created = before.create_index if before else self.index
+        self._store(op.key, Entry(op.key, op.value, op.flags, session, created, self.index, lock_index))
+
+    # --------------------------------------------------------------------------- strangers, operators
+
+    def overwrite(self, key: str) -> None:
+        """A stranger's plain write: the session stays, the index does not."""
+        self.index += 1
+        self.outside[key] = self.index
+        self._write(Operation(Verb.SET, key, b"stranger"))
+
+    def delete(self, key: str) -> None:
+        """An operator deletes the key."""
+        self.index += 1
+        self.outside[key] = self.index
+        if key in self.keys:
+            self._store(key, None)
+
+    def take_over(self, key: str, now: float) -> str:
+        """A stranger deletes the key and takes it at once. Returns the stranger's session."""
+        self.delete(key)
+        self._count += 1
+        id = f"x{self._count}"
+        self.index += 1
+        self.sessions[id] = SessionInfo(id, "stranger", "node", None, 0.0, "release", (), self.index)
+        self.index += 1
+        self._write(Operation(Verb.LOCK, key, b"stranger", 0, id))
+        return id
+
+    def snapshot(self) -> Snapshot:
+        """What a restore may bring back."""
+        return Snapshot(dict(self.keys), dict(self.sessions), self._kv_index)
+
+    def restore(self, snapshot: Snapshot, now: float) -> None:
+        """Put everything back as it was; TTLs begin again. Later writes go on with higher indexes (measured)."""
+        self.index += 1
+        for key in {**self.keys, **snapshot.keys}:
+            before = self.keys.get(key)
+            self.outside[key] = self.index
+            if before is not None and before.session is not None and before != snapshot.keys.get(key):
+                self.broken.add((key, before.modify_index))
+        self.ended.update(set(self.sessions) - set(snapshot.sessions))
+        self.keys = dict(snapshot.keys)
+        self.sessions = dict(snapshot.sessions)
+        self._kv_index = snapshot.kv_index
+        self.expiry = {
+            id: now + TTL_MULTIPLIER * session.ttl for id, session in self.sessions.items() if session.ttl is not None
+        }
+        self.history.clear()
+
+
+WRITES = frozenset((Verb.LOCK, Verb.UNLOCK, Verb.SET, Verb.DELETE, Verb.DELETE_CAS))
+
+
+def _parsed(operation: dict[str, Any]) -> Operation:
+    """An operation from Consul's JSON; only what `BaseLease.guard` makes."""
+    body = operation["KV"]
+    return Operation(Verb(body["Verb"]), body["Key"], session=body.get("Session"), index=body.get("Index"))

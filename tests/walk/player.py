@@ -1,0 +1,350 @@
+"""Player: one LockerCore under observation. Every step of it is checked against the invariants of the walk."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from consul_locker.config import LockerOptions
+from consul_locker.core.locker import LOCKS, LockerCore
+from consul_locker.core.machine import READY
+from consul_locker.core.messages import (
+    Abandoned,
+    Answered,
+    Call,
+    CancelRequest,
+    CancelTimer,
+    CreateSession,
+    DestroySession,
+    Emit,
+    Event,
+    LeaseEnded,
+    ReadSession,
+    Renewed,
+    RenewSession,
+    Request,
+    SessionCreated,
+    SessionRead,
+    Settle,
+    SetTimer,
+    TimerFired,
+    Transact,
+    Verb,
+)
+from consul_locker.core.session import TRUST_AFTER_READ
+from consul_locker.keys import lock_key
+from consul_locker.types import BaseLease
+
+from .consul import SimConsul
+
+#: Reasons of a loss that say something of one key; each must be true of it.
+KEY_REASONS = frozenset(
+    ("key deleted", "key overwritten", "key taken over", "released by a stranger", "not held any more")
+)
+
+
+class Violation(AssertionError):
+    """An invariant does not hold. ``invariant`` names it in a few words."""
+
+    def __init__(self, invariant: str, text: str) -> None:
+        self.invariant = invariant
+        super().__init__(f"{invariant}: {text}")
+
+
+class Around(Protocol):
+    """What a player needs of the world around it."""
+
+    now: float
+    sim: SimConsul
+    players: list[Player]
+    fences: dict[tuple[str, int], BaseLease]
+
+    def ask(self, player: Player, request: Request) -> None:
+        """A request goes out."""
+
+    def cancel(self, player: Player, request: Request) -> None:
+        """A watch is given up."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
+
+
+class Player:
+    """One Locker of the walk.
+
+    Attributes:
+        open: calls that were neither settled nor abandoned.
+        live: leases granted, and not yet told to be released or lost.
+        held: key -> lease of the hold that a caller has.
+        timers: name -> when it is due.
+        doubtful: keys of requests that failed, or were carried out twice: a release of them may seem refused.
+    """
+
+    def __init__(self, around: Around, number: int, options: LockerOptions, timeout: float, **batch: Any) -> None:
+        self.around = around
+        self.number = number
+        self.options = options
+        self.open: dict[Call, None] = {}
+        self.ever: set[Call] = set()
+        self.live: dict[BaseLease, None] = {}
+        self.ended_leases: set[BaseLease] = set()
+        self.holds: dict[Call, list[BaseLease]] = {}
+        self.old: list[BaseLease] = []
+        self.timers: dict[tuple[Any, ...], float] = {}
+        self.trust: dict[str, float] = {}
+        self.sent_at: dict[Request, float] = {}
+        self.in_flight: dict[str, Transact] = {}
+        self.last_fence: dict[str, int] = {}
+        self.session: str | None = None
+        self.doubtful: set[str] = set()
+        self._asked: list[Call] = []
+        self._ending: set[BaseLease] = set()
+        self.core = LockerCore(
+            options,
+            identity={"pid": number},
+            timeout=timeout,
+            clock=lambda: around.now,
+            random=around.random,
+            lease_type=BaseLease,
+            **batch,
+        )
+        for event in ("nohandler", "invalidstate"):
+            self.core.fsm.on(event, self._no_row)
+        for name in ("ask_lock", "ask_release"):
+            self._overhear(name)
+
+    def _overhear(self, name: str) -> None:
+        ask = getattr(self.core, name)
+
+        def overheard(call: Call) -> None:
+            self._asked.append(call)
+            ask(call)
+
+        setattr(self.core, name, overheard)
+
+    def _no_row(self, data: dict[str, Any]) -> None:
+        raise Violation("every state has a row for every input", f"{self.core.state}: {data}")
+
+    def begin(self) -> None:
+        """The Locker begins its session."""
+        self._carry_out(self.core.begin(self.around.now))
+
+    # ----------------------------------------------------------------------------------------- steps
+
+    def call(self, call: Call) -> None:
+        """A user calls."""
+        self.open[call] = None
+        self.ever.add(call)
+        before = self.knows(call.ids[0]) if call.verb == "release" else None
+        holds = [lease for lease in self.live if lease.exclusive and lease.live]
+        ready = self.core.state == READY and not self.core.ended
+        self.take(call)
+        if before is not None and ready and not before.exclusive and before.live:
+            raise Violation("no lease is valid once its release is submitted", f"{call} {before}")
+        if call.verb in ("release", "release_all") and self.core.state == READY:
+            for lease in holds:
+                if not lease.live:
+                    raise Violation("a release never ends a hold", f"{call}: {lease}")
+
+    def abandon(self, call: Call) -> None:
+        """The caller is gone."""
+        self.open.pop(call, None)
+        self.take(Abandoned(call))
+
+    def fire(self, name: tuple[Any, ...]) -> None:
+        """A timer is due."""
+        self.timers.pop(name, None)
+        self.take(TimerFired(name))
+
+    def answer(self, request: Request, outcome: Any) -> None:
+        """Consul answered, or did not."""
+        if isinstance(request, Transact) and request.purpose == "commit":
+            for op in request.operations:
+                if self.in_flight.get(op.key) is request:
+                    del self.in_flight[op.key]
+        since = self.sent_at.get(request, 0.0)
+        if isinstance(request, CreateSession) and isinstance(outcome, SessionCreated):
+            self.trust.setdefault(outcome.session_id, since + (request.ttl or TRUST_AFTER_READ))
+        elif isinstance(request, RenewSession) and isinstance(outcome, Renewed):
+            self.trust[request.session_id] = max(self.trust[request.session_id], since + (outcome.ttl or 0.0))
+        elif isinstance(request, ReadSession) and self.core.session.is_renewal(request) and _exists(outcome):
+            self.trust[request.session_id] = max(self.trust.get(request.session_id, 0.0), since + TRUST_AFTER_READ)
+        self.take(Answered(request, outcome))
+
+    def take(self, event: Event) -> None:
+        """One step of the core, with all that must be true of it."""
+        core = self.core
+        session = core.session
+        state, queue = core.state, [queued.args[0] for queued in core.fsm.input_queue if queued.args]
+        stale = (
+            isinstance(event, Answered)
+            and event.request.generation != session.generation
+            and not isinstance(event.request, (CreateSession, DestroySession))
+            and getattr(event.request, "call", None) is None
+            and not session.deadline_passed()
+            and not (session.life is not None and self.around.now >= session.life.deadline)
+        )
+        self._asked = []
+        self.session_before = session.life.session_id if session.life is not None else None
+        try:
+            commands = core.step(event, self.around.now)
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation("no exception comes out of a step", f"{event!r:.300} in {state}: {error!r}") from error
+        if stale and commands:
+            raise Violation("events of an ended generation change nothing", f"{event!r:.300}: {commands!r:.300}")
+        self._check_buffer(state, queue)
+        self._carry_out(commands)
+        self._check_leases()
+
+    def _check_buffer(self, state: str, before: list[Call]) -> None:
+        """Deferred calls are neither lost nor doubled, and come back first in, first out."""
+        queue = [queued.args[0] for queued in self.core.fsm.input_queue if queued.args]
+        orders = [call.order for call in queue]
+        if orders != sorted(set(orders)):
+            raise Violation("deferred inputs are kept once each, in order", f"{queue}")
+        for call in before:
+            if not call.settled and call not in queue and call not in self._asked:
+                raise Violation("no deferred input is lost", f"{call} in {state}")
+        if state != READY and self.core.state == READY:
+            replayed = [call.order for call in self._asked]
+            if replayed != sorted(set(replayed)):
+                raise Violation("deferred inputs come back first in, first out, once each", f"{self._asked}")
+        if self.core.state != READY:
+            for call in self.open:
+                if call.verb in LOCKS and not call.settled and call not in queue:
+                    raise Violation("no deferred input is lost", f"{call} is not in the buffer of {self.core.state}")
+
+    def _check_leases(self) -> None:
+        life = self.core.session.life
+        if life is not None and life.deadline > self.trust[life.session_id]:
+            raise Violation("a lease ends with its deadline", f"{life.deadline} {self.trust[life.session_id]}")
+        for lease in self.core.ledger.leases.values():
+            if not lease.live or life is None or lease.session_id != life.session_id:
+                raise Violation("nothing is answered from the cache outside ready", f"{lease} in {self.core.state}")
+
+    # -------------------------------------------------------------------------------------- commands
+
+    def _carry_out(self, commands: list[Any]) -> None:
+        # A release that stood in line behind a lock ends its lease in the step that grants it.
+        self._ending = {command.lease for command in commands if isinstance(command, LeaseEnded)}
+        for command in commands:
+            if isinstance(command, Request):
+                self._ask(command)
+            elif isinstance(command, CancelRequest):
+                self.around.cancel(self, command.request)
+            elif isinstance(command, SetTimer):
+                self.timers[command.name] = command.at
+            elif isinstance(command, CancelTimer):
+                self.timers.pop(command.name, None)
+            elif isinstance(command, Settle):
+                self._settled(command)
+            elif isinstance(command, LeaseEnded):
+                if command.lease.live or command.lease in self.ended_leases:
+                    raise Violation("the end of a lease is told once", f"{command.lease}")
+                self.ended_leases.add(command.lease)
+            elif isinstance(command, Emit):
+                self._heard(command.signal, command.facts)
+
+    def _ask(self, request: Request) -> None:
+        self.sent_at[request] = self.around.now
+        if isinstance(request, Transact) and request.purpose == "commit":
+            for key in {op.key for op in request.operations if op.verb is not Verb.CHECK_INDEX}:
+                other = self.in_flight.get(key)
+                if other is not None and other.generation == request.generation:
+                    raise Violation("one operation of a key in flight", f"{key}: {request!r:.200} and {other!r:.200}")
+            writes = [op.key for op in request.operations if op.verb in (Verb.LOCK, Verb.UNLOCK, Verb.DELETE_CAS)]
+            if len(writes) != len(set(writes)):
+                raise Violation("one operation of a key in flight", f"{writes} in one transaction")
+            for op in request.operations:
+                self.in_flight[op.key] = request
+        self.around.ask(self, request)
+
+    def _settled(self, command: Settle) -> None:
+        call = command.call
+        if call not in self.ever:
+            return  # a call of the core's own
+        if call not in self.open:
+            raise Violation("every call is settled once", f"{call} again: {command.value!r} {command.error!r}")
+        del self.open[call]
+        if call.verb not in LOCKS or command.error is not None:
+            return
+        leases: list[BaseLease] = command.value if isinstance(command.value, list) else [command.value]
+        for lease in leases:
+            if lease in self._ending and lease not in self.ended_leases:
+                continue
+            if call.verb == "lock_many" and lease.reason == "released":
+                continue  # of a lock that was held when the set was sent, and given back since
+            if not lease.valid or self.core.state != READY:
+                raise Violation("nothing is answered from the cache outside ready", f"{call}: {lease}")
+            if lease.exclusive != (call.verb in ("hold", "hold_many")):
+                raise Violation("a hold is exclusive", f"{call}: {lease}")
+            for hold, others in self.holds.items():
+                if any(other is lease or (other.id == lease.id and other.valid) for other in others):
+                    raise Violation("a hold is exclusive", f"{call} beside {hold}: {lease}")
+        if call.verb in ("hold", "hold_many"):
+            self.holds[call] = leases
+
+    def _heard(self, signal: str, facts: dict[str, Any]) -> None:
+        if signal == "lock_acquired":
+            self._granted(facts["lease"])
+        elif signal in ("released", "lock_lost"):
+            lease: BaseLease | None = facts["lease"]
+            if lease is None:
+                return  # the release of a lock that no lease was known of
+            if lease not in self.live:
+                raise Violation("a grant ends in one of released and lock-lost", f"{lease}: {signal} {facts}")
+            if lease.live:
+                raise Violation("a lease is over when its end is told", f"{lease}")
+            del self.live[lease]
+            self.old.append(lease)
+            if signal == "lock_lost":
+                self._check_loss(lease, facts["reason"])
+        elif signal == "session_created":
+            if self.session is not None:
+                raise Violation("sessions begin and end in turn", f"{facts} while {self.session}")
+            self.session = facts["session_id"]
+        elif signal == "session_ended":
+            if self.session != facts["session_id"]:
+                raise Violation("sessions begin and end in turn", f"{facts} while {self.session}")
+            if self.live:
+                raise Violation("session-ended comes after the ends of its leases", f"{facts}: {list(self.live)}")
+            if facts["reason"] == "session destroyed" and facts["session_id"] not in self.around.sim.ended:
+                raise Violation("no false loss", f"{facts}")
+            if facts["reason"] == "deadline passed" and self.around.now < self.trust[facts["session_id"]]:
+                raise Violation("no false loss", f"{facts} before {self.trust[facts['session_id']]}")
+            self.session = None
+
+    def _granted(self, lease: BaseLease) -> None:
+        fences = self.around.fences
+        if (lease.key, lease.fence) in fences or lease.fence <= self.last_fence.get(lease.key, 0):
+            raise Violation("fences of a key rise with every grant", f"{lease} after {self.last_fence}")
+        fences[lease.key, lease.fence] = lease
+        self.last_fence[lease.key] = lease.fence
+        for player in self.around.players:
+            for other in player.live:
+                if other.key == lease.key and other is not lease and other.valid:
+                    first = min(other.fence, lease.fence)
+                    if player is self or self.around.sim.outside.get(lease.key, 0) <= first:
+                        raise Violation("mutual exclusion", f"{lease} of {self.number}, {other} of {player.number}")
+        self.live[lease] = None
+
+    def _check_loss(self, lease: BaseLease, reason: str) -> None:
+        broken = (lease.key, lease.fence) in self.around.sim.broken
+        if reason in ("release failed", "not held any more"):
+            broken = broken or lease.key in self.doubtful
+        if (reason in KEY_REASONS or reason == "release failed") and not broken:
+            raise Violation("no false loss", f"{lease}: {reason}")
+
+    def knows(self, id: str) -> BaseLease | None:
+        """The lease that the core believes to have on an id."""
+        slot = self.core.ledger.slots.get(id)
+        return slot.lease if slot is not None else None
+
+    def key(self, id: str) -> str:
+        """The key of an id."""
+        return lock_key(self.options.name, id)
+
+
+def _exists(outcome: Any) -> bool:
+    return isinstance(outcome, SessionRead) and outcome.session is not None

@@ -1,0 +1,46 @@
+"""The random walk in small, and the proof that it looks: each planted bug is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import faults, walk
+from .simulation import Violation, play
+
+#: Schedules in which a planted bug must show. Most show in the first dozen.
+BUDGET = 1200
+#: Schedules of one test; eight tests make the 2,000 that every run plays.
+SHARE = 250
+
+
+@pytest.mark.parametrize("share", range(8))
+def test_schedules_are_clean(share: int) -> None:
+    count, failures = walk.walk(1, share * SHARE, (share + 1) * SHARE)
+    assert not failures, "\n".join(failures)
+    assert count == SHARE
+
+
+@pytest.mark.parametrize("name", list(faults.PLANTED))
+def test_a_planted_bug_is_found(name: str) -> None:
+    with faults.planted(name), pytest.raises(Violation) as caught:
+        for number in range(BUDGET):
+            play(f"1/{number}")
+    assert "seed 1/" in str(caught.value.args[0]) and caught.value.invariant in str(caught.value.args[0])
+
+
+def test_there_are_enough_planted_bugs() -> None:
+    assert len(faults.PLANTED) >= 30
+
+
+def test_a_seed_decides_everything() -> None:
+    first, second = play("again"), play("again")
+    assert (first.now, first.log, list(first.fences)) == (second.now, second.log, list(second.fences))
+
+
+def test_the_command_tells_the_seed_and_the_invariant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert walk.main(["--schedules", "3", "--seed", "5", "--jobs", "1"]) == 0
+    assert "seed 5: 3 schedules, 0 failed" in capsys.readouterr().out
+    assert walk.main(["--only", "5/0"]) == 0
+    with faults.planted("value without tenure"):
+        _, failures = walk.walk(1, 0, 10)
+    assert any("seed 1/" in failure and "fences of a key rise" in failure for failure in failures)
