@@ -1,0 +1,1 @@
+"""Consul as the runtimes reach it: requests (pure) and transport."""

@@ -1,0 +1,294 @@
+"""What the core asks, as HTTP requests to Consul. Pure; their answers are read by `consul_locker.client.answers`.
+
+The endpoint classes of python-consul2 (or py-consul, which installs the same package ``consul``) say what
+each request looks like and decode its answer. They sit on an agent object of ours whose ``http`` hands
+the request back instead of sending it; their own ``Consul.__init__`` is never run, because it lets the
+environment win over arguments and misreads legal addresses. Transactions go through ``http`` directly:
+``txn.put`` hides the body of a 409, and that body says who lost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from ..config import ClientOptions
+from ..core.messages import (
+    CreateSession,
+    DestroySession,
+    Done,
+    Operation,
+    Outcome,
+    RawTransact,
+    ReadKey,
+    ReadPrefix,
+    ReadSession,
+    RenewSession,
+    Request,
+    Transact,
+    Watch,
+)
+from ..errors import ConfigurationError
+from .answers import (
+    SESSION_ID,
+    HttpResponse,
+    decode,
+    decode_transaction,
+    done,
+    gone,
+    keys_missing,
+    keys_read,
+    renewed,
+    session_created,
+    session_read,
+)
+
+__all__ = ["Encoder", "HttpRequest", "HttpResponse"]
+
+
+def _undecoded(response: HttpResponse) -> Outcome:
+    """For a request made by hand, whose sender reads the answer itself."""
+    return Done()
+
+
+@dataclass(frozen=True, eq=False)
+class HttpRequest:
+    """A request, ready to be sent.
+
+    Attributes:
+        method: ``GET`` or ``PUT``.
+        path: percent-encoded.
+        params: the query, not yet encoded.
+        headers: besides Host and Content-Length; may hold the token, so never in a repr.
+        body: empty for none.
+        decode: makes the core's outcome of the answer; raises nothing.
+        operation: what this is, in words for messages.
+    """
+
+    method: str
+    path: str
+    params: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
+    decode: Callable[[HttpResponse], Outcome] = field(default=_undecoded, repr=False)
+    operation: str = ""
+
+    @property
+    def target(self) -> str:
+        """Path and query, as the request line has them."""
+        return f"{self.path}?{urlencode(self.params)}" if self.params else self.path
+
+
+# ------------------------------------------------------------------------------- under python-consul2's classes
+
+
+class _Recorded(NamedTuple):
+    """What an endpoint wanted to send, and its own decoder."""
+
+    method: str
+    path: str
+    params: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    callback: Callable[[Any], Any]
+
+
+def _recorded(
+    method: str,
+    callback: Callable[[Any], Any],
+    path: str,
+    params: Iterable[tuple[str, Any]] | None = None,
+    data: str | bytes = "",
+    headers: dict[str, str] | None = None,
+) -> _Recorded:
+    """The form of ``consul.base.HTTPClient``'s methods. A parameter given twice (renew does that to dc) goes once."""
+    once = dict.fromkeys((name, str(value)) for name, value in params or ())
+    body = data.encode() if isinstance(data, str) else data
+    # byte for byte: everything but unreserved characters and the slash is encoded, a % and a ? included
+    return _Recorded(method, quote(path, safe="/"), tuple(once), tuple((headers or {}).items()), body, callback)
+
+
+class _Http:
+    """Stands where the endpoints expect a ``consul.base.HTTPClient``."""
+
+    get = staticmethod(partial(_recorded, "GET"))
+    put = staticmethod(partial(_recorded, "PUT"))
+
+
+class _Agent:
+    """Stands where the endpoints expect a ``consul.base.Consul``."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        self.http = _Http()
+        self.token = options.token
+        self.dc = options.dc
+        self.consistency = "default"
+        # imported with the first factory: it brings requests with it, 190 ms
+        base = importlib.import_module("consul.base")
+        home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
+        self.session = home.Session(self)
+        self.kv = home.KV(self)
+
+    def prepare_headers(self, token: str | None = None) -> dict[str, str]:
+        """For py-consul; python-consul2's endpoints make the same of ``token`` themselves."""
+        found = token or self.token
+        return {"X-Consul-Token": found} if found else {}
+
+    def __repr__(self) -> str:
+        return "<_Agent>"
+
+
+# ---------------------------------------------------------------------------------------------------- encoding
+
+
+class Encoder:
+    """Makes HTTP requests of the core's. One for each factory; imports python-consul2 (or py-consul).
+
+    Args:
+        options: of the factory; its token and dc go into every request.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._agent = _Agent(options)
+        self._params = [("dc", options.dc)] if options.dc else []
+        self._encoders: dict[type[Request], Callable[[Any], HttpRequest]] = {
+            CreateSession: self._create_session,
+            DestroySession: self._destroy_session,
+            RenewSession: self._renew_session,
+            ReadSession: self._read_session,
+            ReadKey: self._read_key,
+            ReadPrefix: self._read_prefix,
+            Watch: self._watch,
+            Transact: self._transact,
+            RawTransact: self._raw_transact,
+        }
+
+    def encode(self, request: Request) -> HttpRequest:
+        """The HTTP request for one of the core's.
+
+        Raises:
+            ConfigurationError: it holds what cannot be sent: an id that is no session's, or operations
+                of a user's that JSON cannot carry. Nothing was sent.
+        """
+        return self._encoders[type(request)](request)
+
+    def _create_session(self, request: CreateSession) -> HttpRequest:
+        recorded = self._agent.session.create(
+            name=request.name,
+            # as text, because only "%s" is made of it; always sent, since Consul's own default is 15 s
+            lock_delay=_delay_text(request.lock_delay),
+            behavior=request.behavior,
+            ttl=None if request.ttl is None else _short(request.ttl),
+            checks=None if request.checks is None else list(request.checks),
+        )
+        return _finish("session create", recorded, session_created)
+
+    def _destroy_session(self, request: DestroySession) -> HttpRequest:
+        recorded = self._agent.session.destroy(_session_id(request.session_id))
+        return _finish("session destroy", recorded, done)
+
+    def _renew_session(self, request: RenewSession) -> HttpRequest:
+        session_id = _session_id(request.session_id)
+        recorded = self._agent.session.renew(session_id)
+        return _finish("session renew", recorded, partial(renewed, session_id), missing=partial(gone, session_id))
+
+    def _read_session(self, request: ReadSession) -> HttpRequest:
+        recorded = self._agent.session.info(_session_id(request.session_id), consistency=_mode(request.consistent))
+        return _finish("session info", recorded, session_read)
+
+    def _read_key(self, request: ReadKey) -> HttpRequest:
+        recorded = self._agent.kv.get(request.key, consistency=_mode(request.consistent))
+        return _finish("kv get", recorded, keys_read, missing=keys_missing)
+
+    def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
+        recorded = self._agent.kv.get(request.prefix, recurse=True, consistency=_mode(True))
+        return _finish("kv get with prefix", recorded, keys_read, missing=keys_missing)
+
+    def _watch(self, request: Watch) -> HttpRequest:
+        # without an index Consul answers at once, and the endpoints leave out an index of 0
+        wait = f"{max(1, math.ceil(request.wait * 1000))}ms"
+        if request.target == "session":
+            recorded = self._agent.session.info(_session_id(request.name), index=request.index, wait=wait)
+            return _finish("session watch", recorded, session_read)
+        recorded = self._agent.kv.get(request.name, index=request.index, wait=wait)
+        return _finish("kv watch", recorded, keys_read, missing=keys_missing)
+
+    def _transact(self, request: Transact) -> HttpRequest:
+        operations = request.operations
+        body = json.dumps([_operation(operation) for operation in operations])
+        return self._transaction(body, tuple(operation.session for operation in operations))
+
+    def _raw_transact(self, request: RawTransact) -> HttpRequest:
+        try:
+            body = json.dumps(request.operations, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(
+                "operations", request.operations, f"operations in the form of Consul's JSON: {error}"
+            ) from None
+        sessions = []
+        for operation in request.operations:
+            inner = operation.get("KV") if isinstance(operation, dict) else None
+            sessions.append(inner.get("Session") if isinstance(inner, dict) else None)
+        return self._transaction(body, tuple(sessions))
+
+    def _transaction(self, body: str, sessions: tuple[Any, ...]) -> HttpRequest:
+        agent = self._agent
+        recorded = agent.http.put(
+            partial(decode_transaction, sessions),
+            path="/v1/txn",
+            params=self._params,
+            data=body,
+            headers=agent.prepare_headers(),
+        )
+        return HttpRequest(*recorded[:5], decode=recorded.callback, operation="transaction")
+
+
+def _finish(
+    operation: str,
+    recorded: _Recorded,
+    convert: Callable[[Any, bytes], Outcome],
+    missing: Callable[[HttpResponse], Outcome | None] | None = None,
+) -> HttpRequest:
+    """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
+    reader = partial(decode, operation, recorded.callback, convert, missing)
+    return HttpRequest(*recorded[:5], decode=reader, operation=operation)
+
+
+def _session_id(session_id: object) -> str:
+    if not isinstance(session_id, str) or SESSION_ID.fullmatch(session_id) is None:
+        raise ConfigurationError("session_id", session_id, "the id of a session is made of letters, digits and dashes")
+    return session_id
+
+
+def _short(seconds: float) -> float:
+    """Seconds without a needless ``.0`` and with no more than milliseconds."""
+    return int(seconds) if seconds == int(seconds) else round(seconds, 3)
+
+
+def _delay_text(seconds: float) -> str:
+    # Rounded up to whole milliseconds: Consul takes a lock-delay below 1,000 ns for one in seconds (source).
+    return str(_short(math.ceil(round(seconds * 1000, 6)) / 1000))
+
+
+def _mode(consistent: bool) -> str:
+    return "consistent" if consistent else "default"
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    inner: dict[str, Any] = {"Verb": operation.verb.value, "Key": operation.key}
+    if operation.value is not None:
+        inner["Value"] = b64encode(operation.value).decode("ascii")
+    if operation.flags:
+        inner["Flags"] = operation.flags
+    if operation.session is not None:
+        inner["Session"] = operation.session
+    if operation.index is not None:
+        inner["Index"] = operation.index
+    return {"KV": inner}
