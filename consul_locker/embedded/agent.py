@@ -1,0 +1,320 @@
+"""`Agent`: the embedded agent as a program sees it, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TypeVar
+
+from ..errors import ConfigurationError
+from .api import Api
+from .clock import ManualClock
+from .forms import TEXT, Answer
+from .server import Connection, Fault, Server
+from .store import Store
+
+__all__ = ["Agent"]
+
+#: How long, in seconds, a call of the owner waits for the agent's thread. That thread never waits for anything
+#: itself, so only a machine without any time to spare comes near it.
+_PATIENCE = 30.0
+
+#: Connections the kernel keeps for an agent that is busy.
+_BACKLOG = 1024
+
+_Result = TypeVar("_Result")
+
+
+class Agent:
+    """An agent with the part of Consul's HTTP API that lockers need, inside this process.
+
+    For demos, tests and development: it is one node without peers, keeps everything in memory, knows no ACL and
+    no TLS, and can be reached over loopback only. It runs in one daemon thread from `start` (or ``with``) to
+    `close`; every method may be called from any thread.
+
+    Arguments:
+        port: to listen on; 0 for any that is free.
+        host: a loopback address.
+        clock: the agent's clock; None for the real, monotonic one.
+    Raises:
+        ConfigurationError: for a host that is not loopback.
+    """
+
+    def __init__(self, *, port: int = 0, host: str = "127.0.0.1", clock: ManualClock | None = None) -> None:
+        self.host = _loopback(host)
+        self.port = port
+        self._clock = clock
+        self._now: Callable[[], float] = time.monotonic if clock is None else clock.now
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._listener: asyncio.Server | None = None
+        self._store = Store()
+        self._server: Server | None = None
+        self._closed = False
+
+    # ----------------------------------------------------------------------------------------- life
+
+    def start(self) -> Agent:
+        """Listen; returns the agent itself. Does nothing when it runs already.
+
+        Raises:
+            ConfigurationError: when the port cannot be listened on.
+            RuntimeError: after `close`.
+        """
+        if self._closed:
+            raise RuntimeError("this agent was closed, and forgot everything; make a new one")
+        if self._thread is not None:
+            return self
+        listening = self._bind()
+        loop = asyncio.new_event_loop()
+        server = Server(Api(self._store, self.address), self._now, loop.call_later if self._clock is None else None)
+        self._loop, self._server = loop, server
+        self._thread = threading.Thread(target=self._run, name="consul-locker-embedded", daemon=True)
+        self._thread.start()
+        self._wait_for(asyncio.run_coroutine_threadsafe(self._listen(listening), loop))
+        if self._clock is not None:
+            self._clock.subscribe(self._tick)
+        return self
+
+    def _run(self) -> None:
+        assert self._loop is not None  # start() made it
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._wind_down())
+        self._loop.close()
+
+    async def _wind_down(self) -> None:
+        """Hang up on those, too, who were being accepted when the listener closed."""
+        while accepting := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(accepting, timeout=_PATIENCE)
+        self._served.hang_up()
+        for _ in range(2):  # asyncio closes an aborted connection in the next round
+            await asyncio.sleep(0)
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self.host, self.port))
+            listening.listen(_BACKLOG)
+        except (OSError, OverflowError) as error:
+            listening.close()
+            raise ConfigurationError("port", self.port, f"the agent cannot listen on {self.host}: {error}") from None
+        self.port = listening.getsockname()[1]
+        return listening
+
+    async def _listen(self, listening: socket.socket) -> None:
+        server, loop = self._served, asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: Connection(server), sock=listening)
+
+    def close(self) -> None:
+        """Hang up, stop listening, end the thread. Harmless when that was done already."""
+        self._closed = True
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None or not thread.is_alive():
+            return
+        if self._clock is not None:
+            self._clock.unsubscribe(self._tick)
+        self._do(self._end)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_PATIENCE)
+
+    def _end(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._served.hang_up()
+
+    def __enter__(self) -> Agent:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        running = self._thread is not None and not self._closed
+        return f"<Agent {self.address if running else 'closed' if self._closed else 'not started'}>"
+
+    # ------------------------------------------------------------------------------------- its thread
+
+    @property
+    def _served(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("this agent is not running; use it in a with statement, or call start()")
+        return self._server
+
+    def _wait_for(self, future: Future[_Result]) -> _Result:
+        return future.result(_PATIENCE)
+
+    def _do(self, work: Callable[[], _Result]) -> _Result:
+        """Do something in the agent's thread, and wait until it is done."""
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None or not thread.is_alive():
+            raise RuntimeError("this agent is not running; use it in a with statement, or call start()")
+
+        async def call() -> _Result:
+            return work()
+
+        return self._wait_for(asyncio.run_coroutine_threadsafe(call(), loop))
+
+    # ------------------------------------------------------------------------------------- what it says
+
+    @property
+    def address(self) -> str:
+        """Where it listens: ``127.0.0.1:8500``, or ``[::1]:8500``. The port is known from `start` on."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def clock(self) -> ManualClock | None:
+        """The clock it was made with; None for the real one."""
+        return self._clock
+
+    @property
+    def requests(self) -> Counter[tuple[str, str]]:
+        """How many requests came, by method and endpoint: ``("PUT", "/v1/txn")``, ``("GET", "/v1/kv/")``.
+
+        An endpoint with a key or an id in its path is counted under the path before it. Requests that were made
+        to fail count too; those held back by a pause count once it is over. A copy: it does not move.
+        """
+        return self._do(lambda: Counter(self._served.requests))
+
+    # ---------------------------------------------------------------------------------------- its data
+
+    def expire_session(self, session_id: str) -> bool:
+        """End a session as if its TTL were over: its keys are released or deleted, its lock-delay applies.
+
+        Returns:
+            False when there is no such session.
+        """
+        return self._change(lambda: self._store.destroy_session(session_id, self._now()))
+
+    def delete_key(self, key: str) -> bool:
+        """Delete a key as an operator would, whoever holds it.
+
+        Returns:
+            False when there is no such key.
+        """
+
+        def delete() -> bool:
+            self._store.index += 1
+            found = self._store.find(key) is not None
+            self._store.delete(key)
+            return found
+
+        return self._change(delete)
+
+    def _change(self, work: Callable[[], bool]) -> bool:
+        def change() -> bool:
+            done = work()
+            self._served.look()
+            return done
+
+        return self._do(change)
+
+    # ---------------------------------------------------------------------------------------- its time
+
+    def advance(self, seconds: float) -> float:
+        """Move the agent's own clock on; sessions, lock-delays and blocking queries follow at once.
+
+        Arguments:
+            seconds: how far.
+        Returns:
+            the new time.
+        Raises:
+            RuntimeError: for an agent on the real clock.
+        """
+        if self._clock is None:
+            raise RuntimeError("this agent runs on the real clock; make it with clock=ManualClock() to advance it")
+        return self._clock.advance(seconds)
+
+    def _tick(self) -> None:
+        self._do(self._served.tick)
+
+    # ---------------------------------------------------------------------------------------- its faults
+
+    def fail_next(
+        self,
+        count: int = 1,
+        status: int = 500,
+        body: str = "No cluster leader",
+        path: str | None = None,
+        after_commit: bool = False,
+        drop: bool = False,
+    ) -> None:
+        """Have the next requests fail.
+
+        Arguments:
+            count: how many.
+            status: of the answer.
+            body: of the answer.
+            path: only requests whose path begins with this, for example ``/v1/txn``; None for any.
+            after_commit: do what was asked first, then answer as if it had failed.
+            drop: close the connection instead of an answer.
+        """
+        answer = Answer(status, body.encode(), (TEXT,))
+        self._do(lambda: self._served.faults.append(Fault(count, answer, path, after_commit, drop)))
+
+    def pause(self) -> contextlib.AbstractContextManager[None]:
+        """Answer nothing from now on, as a stopped process: connections stay, and time passes.
+
+        Returns:
+            a context manager that ends the pause; `resume` does the same.
+        """
+
+        def stop() -> None:
+            self._served.paused = True
+
+        self._do(stop)
+        return self._paused()
+
+    @contextlib.contextmanager
+    def _paused(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def resume(self) -> None:
+        """End a pause: what became due happens, then what was asked meanwhile is done and answered.
+
+        Also what was asked by clients that have given up since; a real agent does that too.
+        """
+        self._do(self._served.resume)
+
+    def stop_listening(self) -> None:
+        """Go away: connections are closed without an answer, new ones refused. What it knows stays; time passes."""
+        self._do(self._end)
+
+    def listen_again(self) -> None:
+        """Come back on the same port, after `stop_listening`."""
+        if self._do(lambda: self._listener is not None):
+            return
+        assert self._loop is not None  # it runs, or _do would have said so
+        self._wait_for(asyncio.run_coroutine_threadsafe(self._listen(self._bind()), self._loop))
+
+
+def _loopback(host: str) -> str:
+    """The address for a host.
+
+    Raises:
+        ConfigurationError: when others than this machine could reach it.
+    """
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise ConfigurationError("host", host, "the embedded agent has no access control and listens on loopback only")
+    return str(address)

@@ -1,0 +1,1 @@
+"""What a real Consul answers, and that the embedded agent answers the same."""

@@ -1,0 +1,189 @@
+"""The table of endpoints and errors in docs/embedded.rst, made from the contract.
+
+``python tests/contract/table.py --write`` writes it, ``--check`` fails when it is not as it would be written.
+``--record`` asks a real Consul first and writes expected.json anew.
+
+The column of the real agent comes from expected.json, which the contract's tests hold against a real agent; that of
+the embedded one is asked for on the spot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+if __package__ in (None, ""):  # run as a program: the package's root is two folders up
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+from consul_locker.embedded import Agent
+from tests.contract.compare import Recorded, run
+from tests.contract.record import load, save
+from tests.contract.scenarios import SCENARIOS, Step
+from tests.real_consul import RealConsul, find_binary
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "embedded.rst"
+BEGIN = ".. table of the contract: written by tests/contract/table.py --write\n"
+END = ".. end of the table\n"
+
+#: Endpoints whose path ends in a key or an id.
+_BELOW = {
+    "/v1/kv/": "key",
+    "/v1/session/info/": "id",
+    "/v1/session/renew/": "id",
+    "/v1/session/destroy/": "id",
+    "/v1/session/node/": "node",
+}
+_EXACT = (
+    "/v1/agent/self",
+    "/v1/session/create",
+    "/v1/session/list",
+    "/v1/status/leader",
+    "/v1/status/peers",
+    "/v1/txn",
+)
+_ORDER = (*(f"{path}<{kind}>" for path, kind in _BELOW.items()), *_EXACT, "elsewhere")
+
+Row = tuple[str, str, str]  #: endpoint, answer, headers
+
+
+def _endpoint(step: Step) -> str:
+    path = step.path.partition("?")[0]
+    for prefix, kind in _BELOW.items():
+        if path.startswith(prefix):
+            return f"{prefix}<{kind}>"
+    return path if path in _EXACT else "elsewhere"
+
+
+def _answers(step: Step, answer: Recorded) -> Iterator[Row]:
+    """The rows an answer stands for: itself, and each error of a transaction."""
+    headers = answer["headers"]
+    seen = [name for name in ("X-Consul-Index", "X-Consul-Knownleader", "X-Consul-Lastcontact") if name in headers]
+    shown = ", ".join(name.removeprefix("X-Consul-") for name in seen)
+    shown = "all three" if len(seen) == 3 else shown or "none"
+    if headers.get("X-Consul-Knownleader") == "false":
+        shown += "; no leader"
+    place, body = f"{step.method} {_endpoint(step)}", answer["body"]
+    errors = body.get("Errors") if isinstance(body, dict) else None
+    if errors:
+        for what in dict.fromkeys(_bare(error["What"]) for error in errors):
+            yield place, f"{answer['status']} {what}", shown
+        return
+    text = {True: "true", False: "false", None: "(empty)"}.get(body) if not isinstance(body, (dict, list)) else None
+    yield place, f"{answer['status']} {text or _form(body, headers)}", shown
+
+
+def _form(body: Any, headers: dict[str, str]) -> str:
+    if isinstance(body, dict):
+        return "{" + ", ".join(body) + "}"
+    if isinstance(body, list):
+        return "[]" if not body else f"[{_form(body[0], headers) if isinstance(body[0], dict) else 'texts'}, …]"
+    kind = headers["Content-Type"]
+    if kind.startswith("text/html"):
+        return "to the cleaned path"
+    if kind == "text/plain":
+        return "(the value)"
+    if kind == "application/json":
+        return "a text"
+    return _bare(str(body))
+
+
+#: What differs from one case to the next in an error's words.
+_CASES = (
+    (r'"(?:[^"\\]|\\.)*"', '"…"'),
+    (r"\b(id|TTL|setting|check|character) '[^']*'", r"\1 '…'"),
+    (r"#?\d+ != #?\d+", "… != …"),
+    (r"body\(\d+ bytes\)", "body(… bytes)"),
+    (r"\b(got|input byte) \d+", r"\1 …"),
+    (r"(Conflicting flags:|invalid byte:) .*", r"\1 …"),
+    (r"cannot unmarshal .*", "cannot unmarshal … into Go …"),
+)
+
+
+def _bare(text: str) -> str:
+    """An error's words without the names and numbers of one case."""
+    for pattern, instead in _CASES:
+        text = re.sub(pattern, instead, text)
+    return text
+
+
+def _count(answers: dict[str, list[Recorded]]) -> Counter[Row]:
+    rows: Counter[Row] = Counter()
+    for scenario in SCENARIOS:
+        for step, answer in zip(scenario.steps, answers[scenario.name], strict=True):
+            rows.update(_answers(step, answer))
+    return rows
+
+
+def embedded_answers() -> dict[str, list[Recorded]]:
+    """What the embedded agent answers to each scenario."""
+    with Agent() as agent:
+        return {scenario.name: run(scenario, agent.address) for scenario in SCENARIOS}
+
+
+def _place(row: Row) -> tuple[int, str, str, str]:
+    method, _, path = row[0].partition(" ")
+    return _ORDER.index(path), method, row[1], row[2]
+
+
+def table() -> str:
+    """The table as reStructuredText."""
+    real, embedded = _count(load()), _count(embedded_answers())
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 24 50 10 8 8", ""]
+    lines += ["   * - request", "     - answer", "     - X-Consul-…", "     - Consul 1.8.7", "     - embedded"]
+    last = ""
+    for row in sorted(set(real) | set(embedded), key=_place):
+        place, answer, headers = row
+        lines += [
+            f"   * - {'' if place == last else f'``{place}``'}".rstrip(),
+            f"     - ``{answer}``",
+            f"     - {headers}",
+        ]
+        lines += [f"     - {real[row] or 'no'}", f"     - {embedded[row] or 'no'}"]
+        last = place
+    return "\n".join(lines) + "\n"
+
+
+def page() -> tuple[str, str]:
+    """The page as it is, and as it ought to be."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return text, f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def record() -> None:
+    """Ask a real Consul, and write expected.json."""
+    binary = find_binary()
+    if binary is None:
+        raise SystemExit("no real Consul found (CONSUL_BINARY, PATH, .ci/cache/)")
+    with RealConsul(binary) as agent:
+        save({scenario.name: run(scenario, agent.address) for scenario in SCENARIOS})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python tests/contract/table.py", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--check", action="store_true", help="fail when the page is not up to date")
+    what.add_argument("--write", action="store_true", help="write the page")
+    what.add_argument("--record", action="store_true", help="ask a real Consul, write expected.json and the page")
+    options = parser.parse_args(arguments)
+    if options.record:
+        record()
+    present, wanted = page()
+    if options.check:
+        if present != wanted:
+            print(f"{PAGE} is not up to date; run: python tests/contract/table.py --write", file=sys.stderr)
+            return 1
+        return 0
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
