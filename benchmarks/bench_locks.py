@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""How fast unique locks are granted, beside python-consul2's own client: 1, 10 and 100 callers, as ratios.
+
+    python benchmarks/bench_locks.py                     # on an agent of its own, where a Consul binary is found
+    python benchmarks/bench_locks.py --url http://127.0.0.1:8500
+
+README.rst, beside this file, says how to read the figures. The keys of a run are deleted at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import statistics
+import sys
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # this tree, not an installed version; and the tests' way to start a Consul
+
+from consul_locker import LockerFactory  # noqa: E402
+from tests.real_consul import RealConsul, find_binary  # noqa: E402
+
+#: Callers -> the ratio to aim at. A bare loop that commits in groups reaches about 2.9, 8 and 20.
+AIMS = {1: 2.5, 10: 5.0, 100: 12.0}
+
+#: Locks granted before the clock starts: connections are open then, and the code is warm.
+WARM_UP = 200
+
+#: How long all callers of one measurement may take together, in seconds, before something must be wrong.
+PATIENCE = 600.0
+
+Lock = Callable[[str], object]
+
+
+class Contestant(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        name: for the table.
+        opened: ``opened(url, name, callers)`` is a context manager that gives one function for each caller, which
+            locks an id below ``name`` or raises.
+    """
+
+    name: str
+    opened: Callable[[str, str, int], contextlib.AbstractContextManager[Sequence[Lock]]]
+
+
+@contextlib.contextmanager
+def ours(url: str, name: str, callers: int) -> Iterator[Sequence[Lock]]:
+    """One Locker for all callers: what a program has."""
+    with LockerFactory(url) as factory, factory.create(name) as locker:
+        if not locker.wait_for_state("ready", 10):
+            raise SystemExit(f"no session at {url} within 10 s")
+        yield [locker.lock] * callers
+
+
+def theirs(shared: bool) -> Callable[[str, str, int], contextlib.AbstractContextManager[Sequence[Lock]]]:
+    """python-consul2's `kv.put` with ``acquire``, and one session for all callers, as our Locker has.
+
+    Args:
+        shared: all callers use one client (it has a pool of 10 connections), instead of one each.
+    """
+
+    @contextlib.contextmanager
+    def opened(url: str, name: str, callers: int) -> Iterator[Sequence[Lock]]:
+        clients = [_client(url) for _ in range(1 if shared else callers)]
+        session = clients[0].session.create(name, lock_delay=0)
+        value = '{"pid": 1}'
+
+        def lock_with(client: Any) -> Lock:
+            def lock(id: str) -> None:
+                if client.kv.put(f"{name}/{id}/lock", value, acquire=session) is not True:
+                    raise RuntimeError(f"{id} was not granted")
+
+            return lock
+
+        yield [lock_with(clients[number % len(clients)]) for number in range(callers)]
+        clients[0].session.destroy(session)
+
+    return opened
+
+
+def _client(url: str) -> Any:
+    import consul
+
+    parts = urlsplit(url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it warns of itself, twice for each client
+        return consul.Consul(host=parts.hostname, port=parts.port, scheme=parts.scheme)
+
+
+def measured(contestant: Contestant, url: str, ids: int, callers: int) -> float:
+    """Lock that many unique ids with that many threads; return the rate, in locks a second."""
+    name = f"bench-{uuid.uuid4().hex}"
+    with contestant.opened(url, name, callers) as locks:
+        for number in range(WARM_UP):
+            locks[number % callers](f"warm-{number}")
+        ready = threading.Barrier(callers + 1)
+        failures: list[BaseException] = []
+
+        def call(lock: Lock, own: Sequence[str]) -> None:
+            ready.wait()
+            try:
+                for id in own:
+                    lock(id)
+            except BaseException as error:
+                failures.append(error)
+
+        wanted = [f"{number:06}" for number in range(ids)]
+        threads = [
+            threading.Thread(target=call, args=(lock, wanted[number::callers]), daemon=True)
+            for number, lock in enumerate(locks)
+        ]
+        for thread in threads:
+            thread.start()
+        gc.collect()
+        ready.wait()
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.join(PATIENCE)
+        seconds = time.perf_counter() - begun
+        if failures:
+            raise failures[0]
+        if any(thread.is_alive() for thread in threads):
+            raise SystemExit(f"{contestant.name}: not done within {PATIENCE:g} s")
+    _client(url).kv.delete(f"{name}/", recurse=True)
+    return ids / seconds
+
+
+def compared(url: str, ids: int, rounds: int, callers: Sequence[int], shared: bool) -> None:
+    """Measure round by round, the contestants in turn, and print the medians."""
+    contestants = [Contestant("consul_locker", ours), Contestant("python-consul2", theirs(shared))]
+    clients = "one client for all" if shared else "a client for each caller"
+    print(f"{ids} unique ids, {rounds} rounds, medians; python-consul2 with {clients}")
+    print("callers    consul_locker   python-consul2   ratio    (of rounds)    aim")
+    for count in callers:
+        rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+        for number in range(rounds):
+            for contestant in contestants if number % 2 == 0 else contestants[::-1]:
+                rates[contestant.name].append(measured(contestant, url, ids, count))
+        mine, other = rates["consul_locker"], rates["python-consul2"]
+        ratios = [one / two for one, two in zip(mine, other, strict=True)]
+        print(
+            f"{count:>7}  {statistics.median(mine):>13,.0f}/s  {statistics.median(other):>13,.0f}/s  "
+            f"{statistics.median(ratios):>6.2f}  {f'{min(ratios):.2f} - {max(ratios):.2f}':>13}  "
+            f"{AIMS.get(count, float('nan')):>5.1f}",
+            flush=True,
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", help="an agent's address (default: a Consul binary is looked for, and started)")
+    parser.add_argument("--ids", type=int, default=10_000, help="unique ids a measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of each measurement (%(default)s)")
+    parser.add_argument("--callers", type=int, nargs="+", default=list(AIMS), help="threads (%(default)s)")
+    parser.add_argument("--shared-client", action="store_true", help="python-consul2's callers share one client")
+    options = parser.parse_args(arguments)
+    with contextlib.ExitStack() as stack:
+        url = options.url
+        if url is None:
+            binary = find_binary()
+            if binary is None:
+                print("no Consul found (CONSUL_BINARY, PATH, .ci/cache/); .ci/get-consul gets one", file=sys.stderr)
+                return 1
+            agent = stack.enter_context(RealConsul(binary))
+            url = f"http://{agent.address}"
+        compared(url, options.ids, options.rounds, options.callers, options.shared_client)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Distributed locks on HashiCorp Consul: one session, many locks, an explicit state machine.
+
+See `LockerFactory` for where to begin, `consul_locker.signals` for what observers hear.
+"""
+
+from __future__ import annotations
+
+from .errors import (
+    AccessDenied,
+    AlreadyLocked,
+    ConfigurationError,
+    ConsulLockerError,
+    ConsulUnavailable,
+    InvalidLockId,
+    LockLost,
+    LockTimeout,
+    SessionEnded,
+    SessionUnavailable,
+)
+from .strategies import PermanentStrategy
+from .threaded import Locker, LockerFactory
+from .types import Lease, LockInfo, SessionInfo
+
+__all__ = [
+    "AccessDenied",
+    "AlreadyLocked",
+    "ConfigurationError",
+    "ConsulLockerError",
+    "ConsulUnavailable",
+    "InvalidLockId",
+    "Lease",
+    "LockInfo",
+    "LockLost",
+    "LockTimeout",
+    "Locker",
+    "LockerFactory",
+    "PermanentStrategy",
+    "SessionEnded",
+    "SessionInfo",
+    "SessionUnavailable",
+]

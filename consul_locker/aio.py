@@ -1,0 +1,523 @@
+"""LockerFactory and Locker for asyncio: the same names and meanings as in `consul_locker`, on one event loop.
+
+What can wait is a coroutine; what cannot stays plain (`create`, `held`, `state`, `stats`, `start`, and a
+lease's `valid`, `check`, `guard`). There is no thread. A factory belongs to the loop on which it makes its
+first Locker.
+
+Observers of signals may be plain functions or coroutine functions. They run one after another, in a task
+of the factory; a plain function blocks the loop while it runs, so it should be short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from random import random
+from types import TracebackType
+from typing import Any
+
+from .aio_delivery import AsyncDelivery, refuse_inside
+from .client.requests import Encoder
+from .config import ClientOptions, LockerOptions, RetryInterval
+from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from .errors import ConsulLockerError, LockLost
+from .exchange import Clock, Exchange, SystemClock
+from .face import PERMANENT, BaseLocker, note, seconds
+from .keys import check_id
+from .types import BaseLease, LockInfo, SessionInfo, Strategy
+from .view import FsmView
+
+__all__ = ["Lease", "Locker", "LockerFactory"]
+
+_LOGGER = logging.getLogger("consul_locker")
+
+
+class Lease(BaseLease):
+    """A lease of the asyncio Locker. See `BaseLease`."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def wait_lost(self, timeout: float | None = None) -> str | None:
+        """Wait until the lease is over.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            The reason it ended, or None when the time was over first.
+        """
+        limit = seconds("timeout", timeout)
+        refuse_inside()
+        if self.live:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await asyncio.wait({waiter}, timeout=limit)
+            finally:
+                self._waiters.discard(waiter)
+        return self.reason
+
+    def wake(self) -> None:
+        """For the runtime: set everyone going who waits in `wait_lost`."""
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter.set_result(None)
+
+
+class Locker(BaseLocker[Lease]):
+    """Hands out locks through one session of Consul; made by `LockerFactory.create`. For its event loop only.
+
+    See `consul_locker.Locker` for what everything means; here it is awaited.
+
+    Attributes:
+        fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
+    """
+
+    def __init__(self, factory: LockerFactory, exchange: Exchange, options: LockerOptions) -> None:
+        super().__init__(factory._client, options, factory._clock, random, Lease)
+        self._factory = factory
+        self._delivery = factory._delivery
+        self._exchange = exchange
+        self._receive = self._received  # one bound method: the exchange knows the Locker by it
+        self._told = 0  # the number of its last signal
+        self._state_waiters: set[tuple[str, asyncio.Future[None]]] = set()
+        self._holds: set[tuple[Any, str]] = set()  # (task, id) of holds under way
+        self.fsm = FsmView(
+            self._core.fsm,
+            {
+                "lock": self._as_task(self.lock),
+                "release": self._as_task(self.release),
+                "start": self.start,
+                "stop": self._as_task(self.stop),
+                "reboot": self.reboot,
+            },
+            self._hear,
+        )
+        self._carry_out(self._core.begin(self._clock.now()))
+
+    @staticmethod
+    def _as_task(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., asyncio.Task[Any]]:
+        return lambda *args, **options: asyncio.get_running_loop().create_task(method(*args, **options))
+
+    # ---------------------------------------------------------------------------------------- locking
+
+    async def lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
+        """Get a lock, shared among the callers of this Locker. As `consul_locker.Locker.lock`."""
+        found = self._cached(id)
+        if found is not None:
+            return found
+        lease: Lease = await self._ask(self._lock_call("lock", (id,), wait, timeout))
+        return lease
+
+    async def lock_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> list[Lease]:
+        """Get several locks, all or none. As `consul_locker.Locker.lock_many`."""
+        given = [check_id(id) for id in self._ids(ids)]
+        if not given:
+            return []
+        got = await self._ask(self._lock_call("lock_many", given, wait, timeout))
+        leases: dict[str, Lease] = {lease.id: lease for lease in got}
+        return [leases[id] for id in given]
+
+    @asynccontextmanager
+    async def hold(
+        self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> AsyncIterator[Lease]:
+        """Hold a lock while the body of an ``async with`` runs. As `consul_locker.Locker.hold`."""
+        async with self._holding("hold", (id,), wait, timeout) as leases:
+            yield leases[0]
+
+    @asynccontextmanager
+    async def hold_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> AsyncIterator[list[Lease]]:
+        """Hold several locks, all or none. As `consul_locker.Locker.hold_many`."""
+        async with self._holding("hold_many", self._ids(ids), wait, timeout) as leases:
+            yield leases
+
+    @asynccontextmanager
+    async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
+        owner = asyncio.current_task()
+        call = self._lock_call(verb, ids, wait, timeout)
+        for id in call.ids:
+            if (owner, id) in self._holds:
+                raise RuntimeError(f"this task holds {id!r} already; a hold within a hold would wait for itself")
+        if not call.ids:
+            yield []
+            return
+        got = await self._ask(call)
+        leases: list[Lease] = got if isinstance(got, list) else [got]
+        keys = {(owner, id) for id in call.ids}
+        self._holds |= keys
+        try:
+            yield leases
+        except BaseException as error:
+            await self._leave(leases, keys, error)
+            raise
+        else:
+            await self._leave(leases, keys, None)
+
+    async def _leave(self, leases: list[Lease], keys: set[tuple[Any, str]], error: BaseException | None) -> None:
+        """End a hold. A lease that was lost meanwhile is said so, without hiding the body's own error."""
+        self._holds -= keys
+        lost = [lease for lease in leases if not lease.valid]
+        await self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
+        if lost:
+            first = lost[0]
+            report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
+            if error is None:
+                raise report
+            note(error, str(report))
+
+    async def release(self, id: str | int) -> bool:
+        """Give a lock back. As `consul_locker.Locker.release`."""
+        released: bool = await self._ask(Call("release", (check_id(id),), timeout=self._options.default_timeout))
+        return released
+
+    async def release_all(self) -> int:
+        """Give back every lock that `lock` and `lock_many` got; return how many there were."""
+        released: int = await self._ask(Call("release_all", timeout=self._options.default_timeout))
+        return released
+
+    async def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
+        """Run KV operations of one's own while the lease stands. As `consul_locker.Locker.guarded`."""
+        lease.check()
+        own = [dict(operation) for operation in operations]
+        guard = lease.guard()
+        answers: list[LockInfo] = await self._ask(Call("guarded", (lease.id,), argument=(lease, [*guard, *own])))
+        return answers[len(guard) :]  # each of the guard's operations has an answer; a delete has none
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
+        self._quick(Call("start"))
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`."""
+        limit = seconds("timeout", timeout)
+        limit = 2 * self._timeout if limit is None else limit
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        await self._ask(Call("stop", timeout=limit))
+        # A session that is just being created, or whose destruction was not answered yet, must not be left behind.
+        while self.state == "stopped" and loop.time() < deadline:
+            requests = self._requests()
+            if not requests:
+                break
+            await asyncio.wait(requests, timeout=deadline - loop.time())
+
+    def _requests(self) -> list[asyncio.Task[None]]:
+        """What this Locker has in flight, but for the questions of users."""
+        return [
+            task
+            for request, (task, receive) in self._exchange._tasks.items()
+            if receive is self._receive and getattr(request, "call", None) is None
+        ]
+
+    def reboot(self) -> None:
+        """Give the session up, pause, and try again. Every lock is lost."""
+        self._quick(Call("reboot"))
+
+    async def __aenter__(self) -> Locker:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
+        """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first."""
+        self._check_state(state)
+        limit = seconds("timeout", timeout)
+        if self.state == state:
+            return True
+        self._factory._check()
+        refuse_inside()
+        entry = state, asyncio.get_running_loop().create_future()
+        self._state_waiters.add(entry)
+        try:
+            done, _ = await asyncio.wait({entry[1]}, timeout=limit)
+        finally:
+            self._state_waiters.discard(entry)
+        return bool(done)
+
+    # ------------------------------------------------------------------------------------- questions
+
+    async def info(self, id: str | int) -> LockInfo | None:
+        """The key of a lock as Consul has it; None when there is none."""
+        info: LockInfo | None = await self._ask(Call("info", (check_id(id),)))
+        return info
+
+    async def holder(self, id: str | int) -> LockInfo | None:
+        """Who has a lock, with the session; None when nobody has."""
+        info: LockInfo | None = await self._ask(Call("holder", (check_id(id),)))
+        return info
+
+    async def session_info(self, session_id: str | None = None) -> SessionInfo | None:
+        """A session as Consul has it, this Locker's by default; None when there is none."""
+        wanted = self.session_id if session_id is None else session_id
+        info: SessionInfo | None = await self._ask(Call("session_info", argument=wanted))
+        return info
+
+    # ------------------------------------------------------------------------------------ the runtime
+
+    def _quick(self, call: Call) -> None:
+        """A call that is answered in its own step."""
+        self._factory._check()
+        if self._exchange._closed:
+            raise RuntimeError("the factory is closed; make a new one")
+        self._received(call)
+
+    async def _ask(self, call: Call) -> Any:
+        """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7)."""
+        self._factory._check()
+        refuse_inside()
+        waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
+        call.waiter = waiter
+        told = self._told
+        self._received(call)
+        if self._exchange._closed and not waiter.done():
+            raise RuntimeError("the factory is closed; make a new one")
+        try:
+            answer = await waiter
+            if self._told != told:
+                await self._delivery.flush(self._told)
+        except asyncio.CancelledError:
+            self._received(Abandoned(call))
+            raise
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def _hear(self, job: Callable[[], object]) -> None:
+        self._told = self._delivery.put(job)
+
+    def _received(self, event: Event) -> None:
+        """Give the core an event and do what follows."""
+        self._carry_out(self._core.step(event, self._clock.now()))
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        rest: list[Command] = []
+        for command in commands:
+            if isinstance(command, Emit):
+                self._told = self._delivery.emit(command.signal, self, command.facts) or self._told
+                if command.signal == "state_changed":
+                    for state, waiting in self._state_waiters:
+                        if state == command.facts["to_state"] and not waiting.done():
+                            waiting.set_result(None)
+            elif isinstance(command, Settle):
+                waiter = command.call.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(command)
+            elif isinstance(command, LeaseEnded):
+                command.lease.wake()
+            elif isinstance(command, Log):
+                _LOGGER.log(command.level, "%s", command.text)
+            else:
+                rest.append(command)
+        self._exchange.carry_out(self._receive, rest)
+
+
+class LockerFactory:
+    """Makes Lockers that use one Consul agent; an async context manager.
+
+    Its arguments are those of `consul_locker.LockerFactory`.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        ca: Iterable[str] | None = None,
+        *,
+        token: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        dc: str | None = None,
+        timeout: float | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        options = ClientOptions.build(
+            host,
+            port,
+            secure,
+            ca,
+            token=token,
+            cert=cert,
+            key=key,
+            dc=dc,
+            timeout=timeout,
+            max_connections=max_connections,
+        )
+        self._open(options, SystemClock(), None)
+
+    @classmethod
+    def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
+        """A factory that needs no Consul. As `consul_locker.LockerFactory.embedded`; the agent has a thread."""
+        from .embedded import Agent
+
+        own = None
+        if agent is None:
+            agent = own = Agent()
+            own.start()
+        try:
+            options = ClientOptions.build(agent.address, timeout=timeout, environ={})
+        except ConsulLockerError:
+            if own is not None:
+                own.close()
+            raise
+        factory = cls.__new__(cls)
+        factory._open(options, agent.clock if agent.clock is not None else SystemClock(), own)
+        return factory
+
+    def _open(self, client: ClientOptions, clock: Clock, own_agent: Any) -> None:
+        self._client = client
+        self._clock = clock
+        self._own_agent = own_agent
+        self._encoder = Encoder(client)
+        self._delivery = AsyncDelivery()
+        self._exchange: Exchange | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lockers: list[Locker] = []
+        self._closing: asyncio.Task[None] | None = None
+        self._poisoned = False
+        _FACTORIES.add(self)
+
+    def create(
+        self,
+        name: str,
+        *,
+        max_retries: int | None = 10,
+        retry_interval: RetryInterval = 30.0,
+        ttl: float | None = 15.0,
+        lock_delay: float = 0.0,
+        checks: Iterable[str] | None = None,
+        behavior: str = "release",
+        strategy: Strategy | None = PERMANENT,
+        value: Mapping[str, Any] | None = None,
+        flags: int = 0,
+        delete_on_release: bool = False,
+        identify_holder: bool = True,
+        fair: bool = False,
+        default_timeout: float | None = None,
+    ) -> Locker:
+        """Make a Locker. It begins its session at once; this returns at once. For use on a running loop.
+
+        The arguments are those of `consul_locker.LockerFactory.create`.
+
+        Raises:
+            ConfigurationError: an option cannot be meant.
+            RuntimeError: no event loop runs, another one than before, or the factory is closed.
+        """
+        options = LockerOptions.build(
+            name,
+            max_retries=max_retries,
+            retry_interval=retry_interval,
+            ttl=ttl,
+            lock_delay=lock_delay,
+            checks=checks,
+            behavior=behavior,
+            strategy=strategy,
+            value=value,
+            flags=flags,
+            delete_on_release=delete_on_release,
+            identify_holder=identify_holder,
+            fair=fair,
+            default_timeout=default_timeout,
+        )
+        if self._closing is not None:
+            raise RuntimeError("the factory is closed; make a new one")
+        self._check()
+        if self._exchange is None:
+            self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)
+        locker = Locker(self, self._exchange, options)
+        self._lockers.append(locker)
+        return locker
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Stop the Lockers and close the connections. Twice does no harm.
+
+        Args:
+            timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
+        """
+        limit = seconds("timeout", timeout)
+        refuse_inside()
+        if self._closing is None:
+            self._check()
+            # A task of its own: a close that is cancelled goes on, so that no session and no socket is left behind.
+            self._closing = asyncio.get_running_loop().create_task(self._close(limit), name="consul_locker-close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self, limit: float | None) -> None:
+        try:
+            await asyncio.gather(*(locker.stop(limit) for locker in self._lockers))
+        finally:
+            if self._exchange is not None:
+                await self._exchange.close()
+            await self._delivery.close()
+            if self._own_agent is not None:
+                self._own_agent.close()
+
+    def _check(self) -> None:
+        """Refuse what comes from a forked child, from outside an event loop, or from another loop than before."""
+        if self._poisoned:
+            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no event loop is running; call this inside a coroutine, or use consul_locker without .aio"
+            ) from None
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("a factory and its Lockers belong to one event loop; make a factory for each loop")
+
+    def _poison(self) -> None:
+        """In the child of a fork: nothing of this factory may be used (rule 10)."""
+        self._poisoned = True
+        for locker in self._lockers:
+            life = locker._core.session.life
+            if life is not None:
+                life.deadline = float("-inf")
+            locker._leases = {}
+
+    async def __aenter__(self) -> LockerFactory:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<consul_locker.aio.LockerFactory {self._client.address}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_exchange", None) is not None and self._closing is None and not self._poisoned:
+            text = f"{self!r} was not closed; use 'async with' or await close()"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
+
+_FACTORIES: weakref.WeakSet[LockerFactory] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for factory in list(_FACTORIES):
+        factory._poison()
+
+
+os.register_at_fork(after_in_child=_after_fork)

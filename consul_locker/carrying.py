@@ -1,0 +1,338 @@
+"""How the threaded face carries out what the core says: who sends, who waits, who is woken.
+
+A blocked caller who owns an operation of a transaction *carries* it: he sends it himself, for all who are in
+it, so that one caller alone pays no thread switch (as the leader of a write group does in RocksDB). After
+his own outcome he carries at most one more, then hands over to a caller who still waits; when none is
+blocked, the I/O thread carries.
+
+The order of things: under a Locker's mutex the core takes a step, and what must stay in order (signals,
+timers, requests) is put into queues that never wait; everything else happens outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
+from typing import Any
+
+from .client.requests import Encoder
+from .client.transport import BlockingTransport
+from .core.locker import LockerCore
+from .core.messages import (
+    Abandoned,
+    Answered,
+    Call,
+    CancelRequest,
+    CancelTimer,
+    Command,
+    Emit,
+    Event,
+    Failed,
+    LeaseEnded,
+    Log,
+    Outcome,
+    Request,
+    SetTimer,
+    Settle,
+    Transact,
+)
+from .delivery import Delivery
+from .errors import ConsulLockerError, ConsulUnavailable
+from .exchange import Clock
+from .io_thread import IoThread
+from .signals import ALL
+
+__all__ = ["Carrying"]
+
+_LOGGER = logging.getLogger("consul_locker")
+
+#: How many transactions a caller carries past his own outcome, before he hands over.
+EXTRA_CARRIES = 1
+
+
+class _Waiter:
+    """A blocked caller: it sleeps until it is answered, or is offered a transaction to carry."""
+
+    __slots__ = ("_offers", "_sleep", "closed", "done", "error", "extra", "value")
+
+    def __init__(self) -> None:
+        self._sleep = threading.Lock()  # held while there is nothing to wake up for
+        self._sleep.acquire()
+        self._offers: deque[Transact] = deque()
+        self.closed = False
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.extra = 0
+
+    def offer(self, request: Transact) -> bool:
+        """Offer a transaction to carry. False when nobody is there any more to take it."""
+        self._offers.append(request)
+        # The caller may leave at this very moment; whoever of both gets it out of the queue has it.
+        return not self.closed or self.take() is None
+
+    def take(self) -> Transact | None:
+        """The transaction offered, if any."""
+        try:
+            return self._offers.popleft()
+        except IndexError:
+            return None
+
+    def close(self) -> Transact | None:
+        """The caller leaves; returns a transaction that was offered too late."""
+        self.closed = True
+        return self.take()
+
+    def wake(self) -> None:
+        """Let it look; more than once does no harm."""
+        try:
+            self._sleep.release()
+        except RuntimeError:  # it is awake already
+            pass
+
+    def sleep(self) -> None:
+        """Sleep until somebody wakes it."""
+        self._sleep.acquire()
+
+
+class Carrying:
+    """The runtime of one Locker.
+
+    Args:
+        core: the Locker's; touched under the mutex only.
+        sender: the Locker, as the sender of its signals.
+        clock: of the core.
+        encoder, transport, io_thread, delivery: the factory's.
+        timeout: the limit on one request, in seconds.
+    """
+
+    def __init__(
+        self,
+        core: LockerCore,
+        sender: Any,
+        clock: Clock,
+        encoder: Encoder,
+        transport: BlockingTransport,
+        io_thread: IoThread,
+        delivery: Delivery,
+        timeout: float,
+    ) -> None:
+        self._core = core
+        self._sender = sender
+        self._clock = clock
+        self._encoder = encoder
+        self._transport = transport
+        self._io_thread = io_thread
+        self._delivery = delivery
+        self._timeout = timeout
+        self._mutex = threading.Lock()
+        self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
+        self.state_changed = threading.Condition()
+        self._told = 0  # how much was put before the observers,
+        self._heard = 0  # and how much of it they have heard
+
+    def begin(self) -> None:
+        """The first step of the core."""
+        with self._mutex:
+            rest = self._sort(self._core.begin(self._clock.now()))
+        self._carry_out(rest, None)
+
+    def refuse_inside(self) -> None:
+        """Refuse what would wait, in the thread that runs the observers: it would wait for itself.
+
+        Raises:
+            RuntimeError: this is that thread.
+        """
+        if self._delivery.here:
+            raise RuntimeError(
+                "this call would wait inside an observer of a signal; use submit_lock or submit_release there"
+            )
+
+    # ------------------------------------------------------------------------------------------ calls
+
+    def submit(self, call: Call) -> Future[Any]:
+        """Submit a call; its answer comes as a future."""
+        future: Future[Any] = Future()
+        call.waiter = future
+
+        def cancelled(future: Future[Any]) -> None:
+            if future.cancelled():
+                self.step(Abandoned(call))
+
+        future.add_done_callback(cancelled)
+        self.step(call)
+        return future
+
+    def ask(self, call: Call) -> Any:
+        """Submit a call and wait for its answer, carrying transactions meanwhile.
+
+        Raises:
+            RuntimeError: inside an observer.
+            ConsulLockerError: the call's answer.
+        """
+        self.refuse_inside()
+        waiter = call.waiter = _Waiter()
+        try:
+            self.step(call, call)
+            while True:
+                request = waiter.take()
+                if request is not None:
+                    self.step(Answered(request, self._carry(request)), call)
+                elif waiter.done:
+                    break
+                else:
+                    waiter.sleep()
+            if self._heard != self._told:
+                self._delivery.flush()
+        except BaseException:
+            # Interrupted (KeyboardInterrupt, a signal handler that raises): leave nothing behind.
+            self.step(Abandoned(call))
+            if waiter.value and call.verb in ("hold", "hold_many"):  # granted, for a body that will never run
+                leases = waiter.value if isinstance(waiter.value, list) else [waiter.value]
+                self.step(Call("leave", call.ids, argument=leases))
+            raise
+        finally:
+            late = waiter.close()
+            if late is not None:
+                self._hand_to_io(late)
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.value
+
+    def give_up(self, call: Call, deadline: float) -> None:
+        """Wait for a call submitted by `submit` until a moment of the monotonic clock, then let it go."""
+        future: Future[Any] = call.waiter
+        try:
+            future.exception(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            future.cancel()  # its limit is on a clock that may stand still
+
+    def step(self, event: Event, me: Call | None = None) -> None:
+        """Give the core an event and do what follows.
+
+        Args:
+            event: what happened.
+            me: the call of this thread, when it is blocked and can carry.
+        """
+        with self._mutex:
+            rest = self._sort(self._core.step(event, self._clock.now()))
+        self._carry_out(rest, me)
+
+    def have_heard(self, job: Callable[[], None]) -> None:
+        """Put something before the observers. Only under the mutex, where the core is at work."""
+        self._told += 1
+        self._delivery.put(partial(self._hear, job))
+
+    def _hear(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        finally:
+            self._heard += 1  # by the one thread of the observers
+
+    # --------------------------------------------------------------------------------------- commands
+
+    def _sort(self, commands: list[Command]) -> list[Command]:
+        """Under the mutex: queue what must stay in order; return the rest, to be done outside."""
+        rest: list[Command] = []
+        for command in commands:
+            if isinstance(command, Emit):
+                if ALL[command.signal].receivers:
+                    self.have_heard(partial(self._delivery.tell, command.signal, self._sender, command.facts))
+                if command.signal == "state_changed":
+                    rest.append(command)
+            elif isinstance(command, (SetTimer, CancelTimer, CancelRequest)) or (
+                isinstance(command, Request) and not (isinstance(command, Transact) and command.calls)
+            ):
+                self._io_thread.put(self._receive, command)
+            else:
+                rest.append(command)
+        return rest
+
+    def _carry_out(self, commands: list[Command], me: Call | None) -> None:
+        """Outside the mutex: answer calls, find carriers, wake whoever waits."""
+        futures: list[Settle] = []
+        for command in commands:
+            if isinstance(command, Settle):
+                waiter = command.call.waiter
+                if isinstance(waiter, _Waiter):
+                    waiter.value, waiter.error = command.value, command.error
+                    waiter.done = True
+                    if command.call is not me:
+                        waiter.wake()
+                elif isinstance(waiter, Future):
+                    futures.append(command)
+            elif isinstance(command, Transact):
+                self._find_carrier(command, me)
+            elif isinstance(command, LeaseEnded):
+                command.lease.wake()
+            elif isinstance(command, Log):
+                _LOGGER.log(command.level, "%s", command.text)
+            else:
+                with self.state_changed:
+                    self.state_changed.notify_all()
+        if futures:
+            self._delivery.settle(lambda: _resolve(futures))
+        self._io_thread.wake()
+        self._delivery.wake()
+
+    def _find_carrier(self, request: Transact, me: Call | None) -> None:
+        """Give a transaction to a blocked caller who owns an operation of it, else to the I/O thread."""
+        if me is not None:
+            mine: _Waiter = me.waiter
+            if not mine.done and me in request.calls and self._has_time(me):
+                mine.offer(request)
+                return
+            if mine.done and mine.extra < EXTRA_CARRIES:
+                mine.extra += 1
+                mine.offer(request)
+                return
+        for call in request.calls:
+            waiter = call.waiter
+            if isinstance(waiter, _Waiter) and not waiter.done and self._has_time(call) and waiter.offer(request):
+                waiter.wake()
+                return
+        self._hand_to_io(request)
+
+    def _hand_to_io(self, request: Transact) -> None:
+        self._io_thread.put(self._receive, request)
+        self._io_thread.wake()
+
+    def _has_time(self, call: Call) -> bool:
+        """Whether a caller can wait for a whole request without missing his own limit."""
+        limit = call.deadline
+        if call.wait_until is not None and (limit is None or call.wait_until < limit):
+            limit = call.wait_until
+        return limit is None or limit - self._clock.now() >= self._timeout
+
+    def _carry(self, request: Transact) -> Outcome:
+        """Send a transaction from this thread."""
+        try:
+            http = self._encoder.encode(request)
+            return http.decode(self._transport.send(http, request.timeout))
+        except ConsulUnavailable as error:
+            return Failed(error, error.sent)
+        except ConsulLockerError as error:
+            return Failed(error, False)
+        except BaseException as error:
+            # The others in this transaction must not hang for it; what became of it is unknown.
+            unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", cause=error, sent=True)
+            self.step(Answered(request, Failed(unknown, True)))
+            raise
+
+
+def _resolve(settled: list[Settle]) -> None:
+    """Set futures, in the thread of the observers and after the signals: their callbacks are strangers too."""
+    for command in settled:
+        future: Future[Any] = command.call.waiter
+        if not future.set_running_or_notify_cancel():
+            continue
+        if command.error is not None:
+            future.set_exception(command.error)
+        else:
+            future.set_result(command.value)

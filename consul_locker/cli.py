@@ -1,0 +1,284 @@
+"""The command ``consul-locker``: a demo that shows in a few seconds what a Locker does.
+
+click and rich come with the extra ``cli``; without them the command says how to get them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import signals
+from .errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
+from .threaded import Locker, LockerFactory
+
+if TYPE_CHECKING:
+    import click
+    from rich.console import Console
+
+    from .embedded import Agent
+
+__all__ = ["command", "main"]
+
+#: The exit status when no agent answers, or an option cannot be meant; click's own for wrong usage is 2.
+FAILED = 1
+
+#: The lock of the demo. It guards nothing.
+LOCK = "invoice-7"
+#: Another, for the calls that wait for the agent to come back.
+LATE_LOCK = "invoice-8"
+
+#: The pause before the Locker of the demo tries again, in seconds: long enough to see it, and then twice.
+PAUSE = 0.6
+#: How long a step of the demo may take, in seconds, against an agent that is slow: a healthy one takes milliseconds.
+PATIENCE = 5.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; it ends the process with an exit status, as console scripts do.
+
+    Args:
+        arguments: of the command line; None for the process's own.
+
+    Raises:
+        SystemExit: always.
+    """
+    try:
+        import click  # noqa: F401 - only whether they are there
+        import rich  # noqa: F401
+    except ImportError as missing:
+        print(
+            f"consul-locker needs click and rich ({missing.name} is missing). Install them with:\n"
+            f"    pip install 'consul_locker[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
+    command()(arguments, prog_name="consul-locker")
+
+
+def command() -> click.Group:
+    """Return the command line as a click group.
+
+    It is made here and not when the module is imported, so that the module can be imported without click.
+    """
+    import click
+    from rich.console import Console
+
+    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+    def group() -> None:
+        """Distributed locks on Consul, as an explicit state machine."""
+
+    @group.command()
+    @click.option("--host", help="An agent of your own, as Consul's tools take it.  [default: an embedded agent]")
+    @click.option("--port", type=click.IntRange(1, 65535), help="Its HTTP port.  [default: 8500]")
+    def demo(host: str | None, port: int | None) -> None:
+        """Show in a few seconds what a Locker does, and why.
+
+        Without options it needs no Consul: it brings an agent of its own along. On an agent of yours it
+        uses keys below consul-locker-demo-..., and leaves none of them behind.
+        """
+        console = Console(highlight=False, soft_wrap=True)
+        # The demo tells itself what happens; the library's log would tell it again, on another stream.
+        logger = logging.getLogger("consul_locker")
+        silent = logging.NullHandler()
+        logger.addHandler(silent)
+        try:
+            _demo(console, host, port)
+        except ConsulLockerError as error:
+            raise click.ClickException(_plainly(error)) from error
+        finally:
+            logger.removeHandler(silent)
+
+    return group
+
+
+def _plainly(error: ConsulLockerError) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ConsulUnavailable):
+        return f"no Consul agent answers ({text}); without --host and --port the demo brings its own"
+    return text
+
+
+def _demo(console: Console, host: str | None, port: int | None) -> None:
+    """Run the demo on the agent that is given, else on one of its own."""
+    if host is None and port is None:
+        from .embedded import Agent  # with a server, which the other way does not need
+
+        with Agent() as agent, LockerFactory.embedded(agent) as factory:
+            console.print(f"An embedded agent plays Consul here, at {agent.address}.")
+            _Story(console, factory, agent).tell()
+        return
+    with LockerFactory(host, port, timeout=PATIENCE) as factory:
+        with factory.create(_name(), max_retries=0) as probe:
+            probe.holder(LOCK)  # before the first word: is there an agent, and may we?
+        console.print(f"On your agent, at {factory._client.address}.", markup=False)
+        _Story(console, factory, None).tell()
+
+
+def _name() -> str:
+    """A name for Lockers, new each time: two demos on one agent must not compete."""
+    return f"consul-locker-demo-{uuid.uuid4().hex[:8]}"
+
+
+#: What each signal means, in plain words; the facts are those that it carries.
+WORDS = {
+    "session_created": "Consul made a session; locks hang on it",
+    "session_ended": "the session is over ({reason})",
+    "state_changed": "{from_state} -> {to_state}, by the input {input}",
+    "input_deferred": "{input}({id!r}) came too early: kept until {until}",
+    "lock_requested": "asks Consul for {id!r}",
+    "lock_acquired": "granted: {id!r}, with the fence {lease.fence}",
+    "lock_denied": "denied: {error}",
+    "lock_lost": "lost {id!r} ({reason}): its users must stop now",
+    "released": "gave {id!r} back",
+}
+
+#: The colours of the states, those of the diagram.
+STYLES = {"acquiring": "blue", "ready": "green", "paused": "yellow", "stopped": "red"}
+
+
+#: What the demo's end says.
+NEXT = (
+    ("consul-locker demo --host 127.0.0.1 --port 8500", "the same on a Consul of your own"),
+    ("python -m consul_locker.embedded --port 8500", "this agent, for programs of your own"),
+    ("examples/two_lockers.py in the sources", "a short program to begin with"),
+)
+
+
+class _Story:
+    """The demo, chapter by chapter.
+
+    Arguments:
+        console: where it is told.
+        factory: makes the Lockers.
+        agent: the embedded agent, which can go away and come back; None for a real one, which stays.
+    """
+
+    def __init__(self, console: Console, factory: LockerFactory, agent: Agent | None) -> None:
+        self._console = console
+        self._agent = agent
+        self._factory = factory
+        self._name = _name()
+        self._who: dict[Locker, str] = {}
+        self._states: dict[Locker, str] = {}
+        self._chapters = 0
+        self._failed = threading.Event()  # a try to get a session has failed
+        self._observers = {name: self._observer(name) for name in signals.ALL}  # blinker holds them weakly
+
+    def tell(self) -> None:
+        """Tell all of it."""
+        for name, observer in self._observers.items():
+            signals.ALL[name].connect(observer)
+        try:
+            self._tell()
+        finally:
+            for name, observer in self._observers.items():
+                signals.ALL[name].disconnect(observer)
+        self._console.print("\n[bold]That was it.[/bold] What to try next:")
+        for line, meaning in NEXT:
+            self._console.print(f"   {line:<53}{meaning}", markup=False)
+
+    def _tell(self) -> None:
+        self._chapter("A Locker begins its session at once. Calls that come before it are kept, not refused.")
+        if self._agent is not None:
+            with self._agent.pause():  # so slow that there is time to call
+                first = self._locker("first")
+                calls = [first.submit_lock(LOCK, timeout=PATIENCE) for _ in range(2)]
+        else:
+            first = self._locker("first")
+            calls = [first.submit_lock(LOCK, timeout=PATIENCE) for _ in range(2)]
+        for call in calls:
+            call.result(2 * PATIENCE)  # it ends by itself before that, by its own timeout
+        self._say(first, f"both calls have one lease; requests for locks so far: {first.stats()['requests']}")
+
+        self._chapter("A second Locker of the same name competes. It is told who has the lock.")
+        second = self._locker("second")
+        try:
+            second.lock(LOCK, timeout=PATIENCE)
+        except AlreadyLocked as error:
+            self._say(second, f"AlreadyLocked: {_holder(error)}")
+
+        self._chapter("The lock belongs to the Locker: asked again, it answers from its cache.")
+        first.lock(LOCK)
+        self._say(first, f"the same lease; requests for locks so far: {first.stats()['requests']}, as before")
+
+        self._chapter("Released, the lock is there for the other. Its fence has risen: late writes can be refused.")
+        first.release(LOCK)
+        second.lock(LOCK, timeout=PATIENCE)
+
+        self._away(second)
+
+        self._chapter("To stop a Locker destroys its session, and that frees all its locks.")
+        first.stop()
+        second.stop()
+
+    def _away(self, locker: Locker) -> None:
+        """The agent goes away, or is taken for gone; a call waits until the Locker has a session again."""
+        if self._agent is not None:
+            self._chapter("The agent goes away. Rebooted, a Locker pauses, tries again, and keeps what is asked of it.")
+            self._agent.stop_listening()
+        else:
+            self._chapter("Rebooted (your agent stays), a Locker pauses, tries again, and keeps what is asked of it.")
+        locker.reboot()
+        call = locker.submit_lock(LATE_LOCK, timeout=PATIENCE)
+        if self._agent is not None:
+            self._failed.wait(PATIENCE)
+            self._chapter("The agent comes back. The next try succeeds, and the call is replayed.")
+            self._agent.listen_again()
+        call.result(2 * PATIENCE)
+
+    # -------------------------------------------------------------------------------------- line by line
+
+    def _locker(self, who: str) -> Locker:
+        locker = self._factory.create(
+            self._name,
+            value={"who": who},
+            max_retries=5,
+            retry_interval=lambda retry: PAUSE,
+            behavior="delete",  # nothing is left behind, even if the demo is interrupted
+            delete_on_release=True,
+        )
+        self._who[locker] = who
+        return locker
+
+    def _chapter(self, title: str) -> None:
+        self._chapters += 1
+        self._console.print(f"\n[bold]{self._chapters}. {title}[/bold]")
+        if self._chapters == 1:
+            self._console.print(f"   {'locker':<8}{'state':<11}{'signal':<17}what happens", style="dim")
+
+    def _say(self, locker: Locker, words: str, signal: str = "-") -> None:
+        """One line: who, in which state, behind which signal ("-": none), and what happens."""
+        from rich.text import Text
+
+        state = self._states.get(locker, "acquiring")
+        line = Text(f"   {self._who.get(locker, 'new'):<8}")
+        line.append(f"{state:<11}", STYLES[state])
+        line.append(f"{signal:<17}", "dim")
+        line.append(words)
+        self._console.print(line)
+
+    def _observer(self, name: str) -> Any:
+        def observe(locker: Locker, **facts: Any) -> None:
+            if name == "state_changed":  # the state at the signal; `locker.state` may be further on by now
+                self._states[locker] = facts["to_state"]
+            if isinstance(facts.get("error"), AlreadyLocked):
+                facts["error"] = _holder(facts["error"])
+            self._say(locker, WORDS[name].format(**facts), name.replace("_", "-"))
+            if facts.get("input") == "session_failed":
+                self._failed.set()
+
+        return observe
+
+
+def _holder(error: AlreadyLocked) -> str:
+    """Who has the lock, from what its holder wrote into it."""
+    if error.holder is None or error.holder.value is None:
+        return f"{error.id!r} is held by somebody else"
+    process = error.holder.described().partition(" (")[0]  # without the session: it would fill the line
+    return f"{error.id!r} is held by the {error.holder.value['who']} locker, {process}"

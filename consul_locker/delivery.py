@@ -1,0 +1,132 @@
+"""Delivery of signals to observers: in order, one observer at a time, never on the runtime's time.
+
+For the threads of the runtime an observer is a stranger: it may raise, block, or call back. So signals
+are put into a queue in the order in which they happened, and one thread of the factory calls the
+observers:
+
+- each receiver is called on its own: one that raises is logged and changes nothing for the others;
+- a slow observer delays the signals behind it, never an operation or a renewal;
+- a call's own signals have been delivered when it returns, unless that takes longer than `PATIENCE`.
+
+The asyncio face has its own delivery on its loop, with the same rules.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .signals import ALL
+
+__all__ = ["PATIENCE", "Delivery", "receivers"]
+
+_LOGGER = logging.getLogger("consul_locker")
+
+#: How long a call waits for the delivery of its own signals, past its settlement, in seconds: a stuck
+#: observer must not hold callers for ever (DESIGN.md section 2).
+PATIENCE = 1.0
+
+
+def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
+    """The observers of a signal of one sender, each to be called on its own."""
+    return ALL[signal].receivers_for(sender)
+
+
+def failed(signal: str, receiver: Callable[..., Any]) -> None:
+    """Log the exception of an observer; for use in an except clause."""
+    _LOGGER.exception("an observer of %s failed: %r", signal.replace("_", "-"), receiver)
+
+
+class Delivery:
+    """The thread that calls the observers of a factory's Lockers. It starts with the first thing to do."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._guard = threading.Lock()
+        self._closed = False
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Add something to do, after all that was put before. Never waits, so it may be under a mutex.
+
+        `wake` has to follow, outside the mutex.
+        """
+        self._queue.put(job)
+
+    def settle(self, job: Callable[[], None]) -> None:
+        """Have something done after all that was put before; without a thread, here and now. Not under a mutex."""
+        with self._guard:
+            if not self._closed and self._start():
+                self._queue.put(job)
+                return
+        self._do(job)
+
+    def wake(self) -> None:
+        """See to it that a thread is at work, if there is anything to do. Not under a mutex."""
+        if self._thread is None and not self._queue.empty():
+            with self._guard:
+                self._start()
+
+    def _start(self) -> bool:
+        if self._thread is None:
+            # Known before it runs: `here` has to be true for its first job.
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter is going down; Python 3.12 starts no thread then
+                _LOGGER.debug("nobody hears the last signals", exc_info=True)
+                self._thread = None
+        return self._thread is not None
+
+    @property
+    def here(self) -> bool:
+        """Whether this thread is the one that calls observers."""
+        return self._thread is threading.current_thread()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was put so far is done.
+
+        Args:
+            timeout: at most so long, in seconds; None: `PATIENCE`.
+
+        Returns:
+            False when that took too long.
+        """
+        done = threading.Event()
+        self.settle(done.set)
+        return done.wait(PATIENCE if timeout is None else timeout)
+
+    def close(self, timeout: float) -> None:
+        """End the thread, after all that was put so far, or leave it behind when that takes too long."""
+        with self._guard:
+            self._closed = True
+            self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            self._do(job)
+
+    @staticmethod
+    def _do(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:  # a callback of a future, or of the Fsm; observers are caught one by one
+            _LOGGER.exception("a callback failed")
+
+    @staticmethod
+    def tell(signal: str, sender: Any, facts: dict[str, Any]) -> None:
+        """Call the observers of a signal, each on its own."""
+        for receiver in receivers(signal, sender):
+            try:
+                if inspect.iscoroutinefunction(receiver):
+                    raise TypeError("a coroutine function cannot observe a threaded Locker; use consul_locker.aio")
+                receiver(sender, **facts)
+            except Exception:
+                failed(signal, receiver)

@@ -1,0 +1,290 @@
+"""What a factory does on an event loop: requests, watches and timers of its Lockers.
+
+The threaded face runs one of these in its I/O thread, the asyncio face on the user's loop. It only waits
+and reports; what to ask and when, and what an answer means, the core decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
+
+from .client.aio_transport import AsyncTransport
+from .client.requests import Encoder
+from .config import ClientOptions
+from .core.messages import (
+    Answered,
+    CancelRequest,
+    CancelTimer,
+    Command,
+    Event,
+    Failed,
+    RenewSession,
+    Request,
+    SetTimer,
+    TimerFired,
+    Watch,
+)
+from .errors import ConsulLockerError, ConsulUnavailable
+
+__all__ = ["Clock", "Exchange", "Manual", "SystemClock", "closed"]
+
+_LOGGER = logging.getLogger("consul_locker")
+
+#: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
+WATCH_SHARE = 0.5
+#: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
+WATCH_TURN = 1.0
+
+Receive = Callable[[Event], object]
+
+
+class Clock(Protocol):
+    """A clock, in seconds; it never goes back."""
+
+    def now(self) -> float:
+        """The time."""
+        ...
+
+
+class Manual(Clock, Protocol):
+    """A clock that a test moves: `consul_locker.embedded.ManualClock`."""
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called after each move."""
+        ...
+
+    def unsubscribe(self, listener: Callable[[], None]) -> None:
+        """No longer."""
+        ...
+
+
+class SystemClock:
+    """A clock that goes on while the machine is suspended, where the system has one (rule 3).
+
+    A lease must be over when the machine wakes up after its deadline; CLOCK_MONOTONIC stands still
+    meanwhile on Linux.
+    """
+
+    def __init__(self) -> None:
+        self._id = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def now(self) -> float:
+        """Seconds since the system started."""
+        return time.clock_gettime(self._id)
+
+
+def closed() -> Failed:
+    """The answer to a request that a closed factory cannot send."""
+    return Failed(ConsulUnavailable("the factory is closed"), False)
+
+
+class _Timer:
+    """One timer of one Locker."""
+
+    __slots__ = ("at", "fire", "handle")
+
+    def __init__(self, at: float, fire: Callable[[], None]) -> None:
+        self.at = at
+        self.fire = fire
+        self.handle: asyncio.TimerHandle | None = None
+
+
+class Exchange:
+    """Requests and timers of the Lockers of one factory, on the running event loop.
+
+    Args:
+        options: of the factory.
+        encoder: makes HTTP requests of the core's.
+        clock: of the timers.
+        connections: how many connections at most, that for renewals besides.
+    """
+
+    def __init__(self, options: ClientOptions, encoder: Encoder, clock: Clock, connections: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._options = options
+        self._encoder = encoder
+        self._clock = clock
+        self._transport = AsyncTransport(options, max(1, connections - 1))
+        self._lane = self._transport.reserve()
+        self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
+        self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
+        self._watch_places = max(1, int(connections * WATCH_SHARE))
+        self._watching = 0
+        self._watch_line: deque[asyncio.Future[None]] = deque()
+        self._crowded = asyncio.Event()  # while watches wait for a place
+        self._closed = False
+        self._manual: Manual | None = None
+        if hasattr(clock, "subscribe"):
+            self._manual = cast(Manual, clock)
+            self._manual.subscribe(self._clock_moved)
+
+    def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
+        """Do what these commands say; what comes of it is given to ``receive``, on the loop.
+
+        Args:
+            receive: the Locker's; always the same object for one Locker.
+            commands: requests, timers, and their ends.
+        """
+        if self._closed:
+            return
+        for command in commands:
+            if isinstance(command, Request):
+                self._tasks[command] = self._loop.create_task(self._exchange(receive, command)), receive
+            elif isinstance(command, SetTimer):
+                self._set(receive, command)
+            elif isinstance(command, CancelTimer):
+                self._unset((receive, command.name))
+            elif isinstance(command, CancelRequest):
+                found = self._tasks.pop(command.request, None)
+                if found is not None:
+                    found[0].cancel()
+
+    async def close(self) -> None:
+        """End everything: no timer fires, requests in flight fail, so that nobody waits for them for ever."""
+        self._closed = True
+        if self._manual is not None:
+            self._manual.unsubscribe(self._clock_moved)
+        for timer in self._timers.values():
+            if timer.handle is not None:
+                timer.handle.cancel()
+        self._timers.clear()
+        pending = list(self._tasks.items())
+        for _, (task, _) in pending:
+            task.cancel()
+        await asyncio.gather(*(task for _, (task, _) in pending), return_exceptions=True)
+        self._transport.close()
+        await self._transport.wait_closed()
+        for request, (_, receive) in pending:
+            receive(Answered(request, closed()))
+
+    # --------------------------------------------------------------------------------------- requests
+
+    async def _exchange(self, receive: Receive, request: Request) -> None:
+        try:
+            event = await self._answer(request)
+        finally:
+            self._tasks.pop(request, None)
+        if not self._closed:
+            receive(event)
+
+    async def _answer(self, request: Request) -> Answered:
+        try:
+            http = self._encoder.encode(request)
+            if isinstance(request, Watch):
+                return Answered(request, await self._watch(request))
+            transport = self._lane if isinstance(request, RenewSession) else self._transport
+            fresh = isinstance(request, RenewSession) and request.fresh
+            response = await transport.send(http, request.timeout, fresh=fresh)
+            return Answered(request, http.decode(response))
+        except ConsulUnavailable as error:
+            return Answered(request, Failed(error, error.sent))
+        except ConsulLockerError as error:  # it could not be encoded
+            return Answered(request, Failed(error, False))
+        except Exception as error:  # a fault of ours must not leave the call that waits for it hanging
+            _LOGGER.exception("a request failed unexpectedly")
+            unexpected = ConsulUnavailable(f"unexpected failure: {error!r}", cause=error, sent=True)
+            return Answered(request, Failed(unexpected, True))
+
+    async def _watch(self, request: Watch) -> Any:
+        """One blocking query, when it is its turn; again with the same index when its turn was cut short."""
+        while True:
+            await self._take_place()
+            try:
+                response = await self._turn(request)
+            finally:
+                self._give_place()
+            if response is not None:
+                return response
+
+    async def _take_place(self) -> None:
+        """First come, first served."""
+        if self._watching < self._watch_places:  # then nobody is in the line
+            self._watching += 1
+            return
+        turn = self._loop.create_future()
+        self._watch_line.append(turn)
+        self._crowded.set()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._watch_line.remove(turn)
+                self._uncrowd()
+            else:
+                self._give_place()
+            raise
+
+    def _give_place(self) -> None:
+        """A place is free: it goes to the first in the line."""
+        if self._watch_line:
+            self._watch_line.popleft().set_result(None)
+            self._uncrowd()
+        else:
+            self._watching -= 1
+
+    def _uncrowd(self) -> None:
+        if not self._watch_line:
+            self._crowded.clear()
+
+    async def _turn(self, request: Watch) -> Any:
+        """The query itself; None when others waited for its place, and it had been there long enough."""
+        wait = request.wait if not self._watch_line else min(request.wait, WATCH_TURN)
+        http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
+        # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
+        limit = wait * (1 + 1 / 16) + self._options.timeout
+        asking = self._loop.create_task(self._transport.send(http, limit))
+        crowded = self._loop.create_task(self._crowded.wait())
+        try:
+            await asyncio.wait({asking}, timeout=WATCH_TURN)
+            await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done() or wait < request.wait:  # a short one is about to be answered
+                return http.decode(await asking)
+            return None
+        finally:
+            if not self._loop.is_closed():  # of a closed loop no task is left to end
+                crowded.cancel()
+                asking.cancel()
+                await asyncio.wait({asking, crowded})
+
+    # ----------------------------------------------------------------------------------------- timers
+
+    def _set(self, receive: Receive, command: SetTimer) -> None:
+        key = (receive, command.name)
+        self._unset(key)
+
+        def fire() -> None:
+            if self._timers.get(key) is timer:
+                if self._clock.now() < timer.at:  # the loop has another clock, and rounds
+                    self._schedule(timer)
+                    return
+                del self._timers[key]
+                receive(TimerFired(command.name))
+
+        timer = self._timers[key] = _Timer(command.at, fire)
+        self._schedule(timer)
+
+    def _schedule(self, timer: _Timer) -> None:
+        if self._manual is not None:
+            if timer.at <= self._clock.now():
+                timer.handle = self._loop.call_later(0, timer.fire)
+        else:
+            timer.handle = self._loop.call_later(max(0.0, timer.at - self._clock.now()), timer.fire)
+
+    def _unset(self, key: tuple[Receive, tuple[Any, ...]]) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None and timer.handle is not None:
+            timer.handle.cancel()
+
+    def _clock_moved(self) -> None:
+        self._loop.call_soon_threadsafe(self._fire_due)
+
+    def _fire_due(self) -> None:
+        """The manual clock moved."""
+        now = self._clock.now()
+        for timer in sorted((timer for timer in self._timers.values() if timer.at <= now), key=lambda one: one.at):
+            timer.fire()

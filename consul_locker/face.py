@@ -1,0 +1,178 @@
+"""What both faces have in common: checked arguments, properties, and the fast path to a cached lock."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from .config import ClientOptions, LockerOptions
+from .core.batch import MAX_OPS
+from .core.locker import LockerCore
+from .core.machine import STATES
+from .core.messages import Call
+from .errors import ConfigurationError
+from .exchange import Clock
+from .keys import check_id
+from .strategies import PermanentStrategy
+from .types import BaseLease
+
+__all__ = ["PERMANENT", "BaseLocker", "note", "seconds"]
+
+LeaseT = TypeVar("LeaseT", bound=BaseLease)
+
+#: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
+PERMANENT = PermanentStrategy()
+#: Ids of one `lock_many`: each is one operation of a transaction, which is never split.
+MAX_MANY = MAX_OPS
+
+
+def seconds(option: str, value: float | None) -> float | None:
+    """A time limit as an argument: None, or seconds from nought on.
+
+    Raises:
+        ConfigurationError: it is anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
+        raise ConfigurationError(option, value, "seconds, 0 or more, or None")
+    return None if value == math.inf else float(value)
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note to an exception, as ``add_note`` does from Python 3.11 on."""
+    notes: list[str] = [*getattr(error, "__notes__", ()), text]
+    vars(error)["__notes__"] = notes
+
+
+class BaseLocker(Generic[LeaseT]):
+    """The part of a Locker that never waits. See the Locker of the face."""
+
+    def __init__(
+        self,
+        client: ClientOptions,
+        options: LockerOptions,
+        clock: Clock,
+        random: Callable[[], float],
+        lease_type: type[LeaseT],
+    ) -> None:
+        identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
+        self._options = options
+        self._timeout = client.timeout
+        self._core = LockerCore(
+            options,
+            identity=identity,
+            timeout=client.timeout,
+            clock=clock.now,
+            random=random,
+            lease_type=lease_type,
+        )
+        self._clock = clock
+        self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
+        self._strategy = self._core.strategy
+        self._served = 0
+
+    # ------------------------------------------------------------------------------------- properties
+
+    @property
+    def name(self) -> str:
+        """The name that it shares with the Lockers it competes with."""
+        return self._options.name
+
+    @property
+    def state(self) -> str:
+        """``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``."""
+        return self._core.state
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session in use; None when there is none."""
+        life = self._core.session.life
+        return None if life is None else life.session_id
+
+    @property
+    def reboot_count(self) -> int:
+        """Failed attempts to get a session since the Locker was last ready."""
+        return self._core.session.retries
+
+    @property
+    def held(self) -> Mapping[str, LeaseT]:
+        """The leases held now, by id: a snapshot that cannot be written to."""
+        leases: dict[str, Any] = dict(self._leases)
+        return MappingProxyType(leases)
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the Locker was made.
+
+        Among them: ``granted``, ``denied``, ``cached`` (calls answered without a request), ``shared`` (calls that
+        joined a request in flight), ``requests`` (lock operations), ``transactions``, ``released``, ``lost``,
+        ``failed``, ``renewals``, ``renewals_failed``. All are there from the beginning.
+        """
+        counters = dict.fromkeys(
+            (
+                "granted", "denied", "cached", "shared", "requests", "transactions", "released", "lost", "failed",
+                "renewals", "renewals_failed",
+            ),
+            0,
+        )  # fmt: skip
+        counters.update(self._core.counters())
+        counters["cached"] += self._served
+        return counters
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
+
+    # -------------------------------------------------------------------------------------- for the faces
+
+    def _cached(self, id: Any) -> LeaseT | None:
+        """The lease that answers a call without a request, and without the mutex (DESIGN.md section 5).
+
+        The ledger takes a lease out of its dictionary before anything else happens to it, so one that
+        is found there and valid is held in the state ready.
+        """
+        lease: Any = self._leases.get(id) if type(id) is str else None
+        if (
+            lease is not None
+            and not lease.exclusive
+            and lease.valid
+            and self._strategy.serves(lease, self._clock.now())
+        ):
+            self._served += 1
+            lease.takers += 1
+            found: LeaseT = lease
+            return found
+        return None
+
+    def _lock_call(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+        """A call for locks, its arguments checked before anything is done."""
+        limit = seconds("timeout", timeout)
+        return Call(
+            verb,
+            tuple(dict.fromkeys(check_id(id) for id in ids)),
+            wait=seconds("wait", wait),
+            timeout=self._options.default_timeout if timeout is None else limit,
+        )
+
+    @staticmethod
+    def _check_state(state: str) -> str:
+        if state not in STATES:
+            raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
+        return state
+
+    @staticmethod
+    def _ids(ids: Iterable[Any]) -> list[Any]:
+        """The ids of `lock_many`, which must be a collection and not one id.
+
+        Raises:
+            ConfigurationError: they are one text, or more than a transaction can take.
+        """
+        if isinstance(ids, (str, bytes)):
+            raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
+        found = list(ids)
+        if len(dict.fromkeys(check_id(id) for id in found)) > MAX_MANY:
+            raise ConfigurationError("ids", f"({len(found)} ids)", f"at most {MAX_MANY} at once")
+        return found

@@ -1,0 +1,552 @@
+"""LockerFactory and Locker for threads.
+
+A factory has at most three threads: one for I/O (session, renewals, watches, audits, `submit_*`), one for
+signals, and where it runs an embedded agent, that agent's. A Locker has none.
+
+How calls are carried out is in `consul_locker.carrying`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from random import random
+from types import TracebackType
+from typing import Any
+
+from .client.requests import Encoder
+from .client.transport import BlockingTransport
+from .config import ClientOptions, LockerOptions, RetryInterval
+from .carrying import Carrying
+from .core.messages import Call
+from .delivery import PATIENCE, Delivery
+from .errors import ConsulLockerError, LockLost
+from .exchange import Clock, Exchange, SystemClock
+from .io_thread import IoThread
+from .face import PERMANENT, BaseLocker, note, seconds
+from .keys import check_id
+from .types import Lease, LockInfo, SessionInfo, Strategy
+from .view import FsmView
+
+__all__ = ["Locker", "LockerFactory"]
+
+_LOGGER = logging.getLogger("consul_locker")
+
+#: At interpreter exit living Lockers are stopped; all together get this long, in seconds.
+EXIT_LIMIT = 2.0
+#: A part of the connections is for callers who carry requests; the rest is the I/O thread's.
+CARRIER_SHARE = 0.25
+
+
+class Locker(BaseLocker[Lease]):
+    """Hands out locks through one session of Consul; made by `LockerFactory.create`. For any thread.
+
+    The locks of `lock` belong to the Locker, not to the caller: a lock that it holds is given to whoever
+    asks. For exclusion among the callers of one Locker use `hold`.
+
+    Attributes:
+        fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
+    """
+
+    def __init__(self, factory: LockerFactory, options: LockerOptions) -> None:
+        super().__init__(factory._client, options, factory._clock, random, Lease)
+        self._factory = factory
+        self._holds: set[tuple[int, str]] = set()  # (thread, id) of holds under way
+        self._runtime = Carrying(
+            self._core,
+            self,
+            factory._clock,
+            factory._encoder,
+            factory._transport,
+            factory._io_thread,
+            factory._delivery,
+            factory._client.timeout,
+        )
+        self.fsm = FsmView(
+            self._core.fsm,
+            {
+                "lock": self.submit_lock,
+                "release": self.submit_release,
+                "start": self.start,
+                "stop": lambda: self._runtime.submit(Call("stop", timeout=2 * self._timeout)),
+                "reboot": self.reboot,
+            },
+            self._runtime.have_heard,
+        )
+        self._runtime.begin()
+
+    def _ask(self, call: Call) -> Any:
+        self._factory._check()
+        return self._runtime.ask(call)
+
+    def _submit(self, call: Call) -> Future[Any]:
+        self._factory._check()
+        return self._runtime.submit(call)
+
+    # ---------------------------------------------------------------------------------------- locking
+
+    def lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
+        """Get a lock, shared among the callers of this Locker.
+
+        Args:
+            id: which lock; 1 and ``"1"`` are one.
+            wait: how long to wait for another holder, in seconds; 0 makes one attempt, None waits for ever.
+            timeout: the limit on the whole call, the time before there is a session included, in
+                seconds; None: the Locker's ``default_timeout``.
+
+        Returns:
+            The lease, which other callers of this Locker may share.
+
+        Raises:
+            AlreadyLocked: somebody else has it, and the time to wait is over.
+            LockTimeout: ``timeout`` is over.
+            SessionEnded: the Locker is stopped. SessionUnavailable: it gave up.
+            ConsulUnavailable, AccessDenied: Consul did not answer, or refused.
+            InvalidLockId: the id cannot name a lock.
+        """
+        found = self._cached(id)
+        if found is not None:
+            return found
+        call = self._lock_call("lock", (id,), wait, timeout)
+        lease: Lease = self._ask(call)
+        return lease
+
+    def submit_lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
+        """The same as `lock`, as a future: for many calls from one thread.
+
+        A future that is cancelled before it is done leaves no lock behind.
+        """
+        return self._submit(self._lock_call("lock", (id,), wait, timeout))
+
+    def lock_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> list[Lease]:
+        """Get several locks, all or none, in one transaction of Consul.
+
+        Args:
+            ids: at most 64; one that is given twice is one.
+            wait, timeout: as for `lock`.
+
+        Returns:
+            A lease for each id, in the order given.
+
+        Raises:
+            AlreadyLocked: not all could be had; its ``ids`` are those that were refused.
+            ConfigurationError: they are too many for one transaction.
+            Besides: as for `lock`.
+        """
+        given = [check_id(id) for id in self._ids(ids)]
+        if not given:
+            return []
+        call = self._lock_call("lock_many", given, wait, timeout)
+        leases = {lease.id: lease for lease in self._ask(call)}
+        return [leases[id] for id in given]
+
+    @contextmanager
+    def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
+        """Hold a lock while the body of a ``with`` runs: exclusive among this Locker's callers too.
+
+        Args:
+            id, wait, timeout: as for `lock`.
+
+        Raises:
+            LockLost: on leaving, when the lease was lost while the body ran.
+            RuntimeError: this thread holds the same lock already.
+            Besides: as for `lock`.
+        """
+        with self._holding("hold", (id,), wait, timeout) as leases:
+            yield leases[0]
+
+    @contextmanager
+    def hold_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> Iterator[list[Lease]]:
+        """Hold several locks, all or none, while the body of a ``with`` runs. As `hold` and `lock_many`."""
+        with self._holding("hold_many", self._ids(ids), wait, timeout) as leases:
+            yield leases
+
+    @contextmanager
+    def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
+        owner = threading.get_ident()
+        call = self._lock_call(verb, ids, wait, timeout)
+        for id in call.ids:
+            if (owner, id) in self._holds:
+                raise RuntimeError(f"this thread holds {id!r} already; a hold within a hold would wait for itself")
+        if not call.ids:
+            yield []
+            return
+        got = self._ask(call)
+        leases: list[Lease] = got if isinstance(got, list) else [got]
+        keys = [(owner, id) for id in call.ids]
+        self._holds.update(keys)
+        try:
+            yield leases
+        except BaseException as error:
+            self._leave(leases, keys, error)
+            raise
+        else:
+            self._leave(leases, keys, None)
+
+    def _leave(self, leases: list[Lease], keys: list[tuple[int, str]], error: BaseException | None) -> None:
+        """End a hold. A lease that was lost meanwhile is said so, without hiding the body's own error."""
+        for key in keys:
+            self._holds.discard(key)
+        lost = [lease for lease in leases if not lease.valid]
+        try:
+            self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
+        except ConsulLockerError as failed:  # only "stopped": the destroyed session has freed the lock
+            _LOGGER.debug("leaving a hold: %s", failed)
+        if lost:
+            first = lost[0]
+            report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
+            if error is None:
+                raise report
+            note(error, str(report))
+
+    def release(self, id: str | int) -> bool:
+        """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
+
+        Returns:
+            True; False when this session did not hold it, or a `hold` has it.
+        """
+        released: bool = self._ask(self._release_call(id))
+        return released
+
+    def submit_release(self, id: str | int) -> Future[bool]:
+        """The same as `release`, as a future."""
+        return self._submit(self._release_call(id))
+
+    def _release_call(self, id: Any) -> Call:
+        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+
+    def release_all(self) -> int:
+        """Give back every lock that `lock` and `lock_many` got; return how many there were."""
+        released: int = self._ask(Call("release_all", timeout=self._options.default_timeout))
+        return released
+
+    def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
+        """Run KV operations of one's own in one transaction that takes effect only while the lease stands.
+
+        Args:
+            lease: of this Locker.
+            operations: in the form that Consul's ``/v1/txn`` takes, values in base64; at most 62.
+
+        Returns:
+            What Consul answers for each, in order.
+
+        Raises:
+            LockLost: Consul refused them because of the lock; nothing was done.
+            ConsulUnavailable: it refused them for another reason, or did not answer.
+        """
+        lease.check()
+        own = [dict(operation) for operation in operations]
+        guard = lease.guard()
+        call = Call("guarded", (lease.id,), argument=(lease, [*guard, *own]))
+        answers: list[LockInfo] = self._ask(call)
+        return answers[len(guard) :]  # each of the guard's operations has an answer; a delete has none
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
+        self._factory._check(open=True)
+        self._submit(Call("start"))
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Destroy the session, and so free every lock; final until `start`.
+
+        Args:
+            timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
+                stopped all the same, and the session is destroyed in the background.
+        """
+        limit = seconds("timeout", timeout)
+        self._ask(Call("stop", timeout=2 * self._timeout if limit is None else limit))
+
+    def reboot(self) -> None:
+        """Give the session up, pause, and try again. Every lock is lost."""
+        self._factory._check(open=True)
+        self._submit(Call("reboot"))
+
+    def __enter__(self) -> Locker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
+        """Wait until the Locker is in a state.
+
+        Args:
+            state: ``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``.
+            timeout: in seconds; None waits as long as it takes.
+
+        Returns:
+            False when the time was over first.
+        """
+        self._factory._check()
+        self._check_state(state)
+        limit = seconds("timeout", timeout)
+        if self.state == state:
+            return True
+        self._runtime.refuse_inside()
+        with self._runtime.state_changed:
+            reached: bool = self._runtime.state_changed.wait_for(lambda: self.state == state, limit)
+        return reached
+
+    # ------------------------------------------------------------------------------------- questions
+
+    def info(self, id: str | int) -> LockInfo | None:
+        """The key of a lock as Consul has it; None when there is none."""
+        info: LockInfo | None = self._ask(Call("info", (check_id(id),)))
+        return info
+
+    def holder(self, id: str | int) -> LockInfo | None:
+        """Who has a lock, with the session; None when nobody has."""
+        info: LockInfo | None = self._ask(Call("holder", (check_id(id),)))
+        return info
+
+    def session_info(self, session_id: str | None = None) -> SessionInfo | None:
+        """A session as Consul has it, this Locker's by default; None when there is none."""
+        wanted = self.session_id if session_id is None else session_id
+        info: SessionInfo | None = self._ask(Call("session_info", argument=wanted))
+        return info
+
+
+class LockerFactory:
+    """Makes Lockers that use one Consul agent; a context manager.
+
+    Args:
+        host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
+            tools take it (``host:port``, ``https://…``, ``unix:///path``). Default 127.0.0.1:8500, plain HTTP.
+        ca: trusted certificates, a list of texts in PEM form.
+        token: the ACL token. It never appears in a log, a repr or an error.
+        cert, key: paths of the client certificate and its key.
+        dc: the datacenter.
+        timeout: the limit on every HTTP request as a whole, in seconds (10.0).
+        max_connections: to Consul, of all the factory's Lockers (64; Consul refuses over 200 a client address).
+
+    None, the default of each, means the environment variable that Consul's own tools read, else the
+    default. Nothing is connected before a Locker is made.
+
+    Raises:
+        ConfigurationError: an option cannot be meant.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        ca: Iterable[str] | None = None,
+        *,
+        token: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        dc: str | None = None,
+        timeout: float | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        options = ClientOptions.build(
+            host,
+            port,
+            secure,
+            ca,
+            token=token,
+            cert=cert,
+            key=key,
+            dc=dc,
+            timeout=timeout,
+            max_connections=max_connections,
+        )
+        self._open(options, SystemClock(), None)
+
+    @classmethod
+    def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
+        """A factory that needs no Consul: for demos, tests and development.
+
+        Args:
+            agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory.
+            timeout: as for `LockerFactory`.
+        """
+        from .embedded import Agent
+
+        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
+        own = None
+        if agent is None:
+            agent = own = Agent().start()
+        factory = cls.__new__(cls)
+        options = ClientOptions.build(agent.address, timeout=timeout, environ={})
+        factory._open(options, agent.clock or SystemClock(), own)
+        return factory
+
+    def _open(self, client: ClientOptions, clock: Clock, own_agent: Any) -> None:
+        self._client = client
+        self._clock = clock
+        self._own_agent = own_agent
+        self._encoder = Encoder(client)
+        carriers = max(1, int(client.max_connections * CARRIER_SHARE))
+        self._transport = BlockingTransport(client, carriers)
+        self._delivery = Delivery("consul_locker-signals")
+        loop_connections = max(2, client.max_connections - carriers)
+        self._io_thread = IoThread(lambda: Exchange(client, self._encoder, clock, loop_connections))
+        self._lockers: list[Locker] = []
+        self._guard = threading.Lock()
+        self._poisoned = False
+        self._closed = False
+        _FACTORIES.add(self)
+
+    def create(
+        self,
+        name: str,
+        *,
+        max_retries: int | None = 10,
+        retry_interval: RetryInterval = 30.0,
+        ttl: float | None = 15.0,
+        lock_delay: float = 0.0,
+        checks: Iterable[str] | None = None,
+        behavior: str = "release",
+        strategy: Strategy | None = PERMANENT,
+        value: Mapping[str, Any] | None = None,
+        flags: int = 0,
+        delete_on_release: bool = False,
+        identify_holder: bool = True,
+        fair: bool = False,
+        default_timeout: float | None = None,
+    ) -> Locker:
+        """Make a Locker. It begins its session at once; this returns at once.
+
+        Args:
+            name: Lockers that compete must have the same.
+            max_retries: how often a failed session is tried again before it gives up; None: without limit.
+            retry_interval: the longest pause between retries, in seconds; pauses begin at 0.5 s and double, with
+                jitter. Or a callable (number of the retry) -> seconds.
+            ttl: the session's time to live, in seconds, 10 to 86400; None for a session without one.
+            lock_delay: how long Consul keeps a lock closed after its holder's session ended, in seconds, 0 to 60.
+            checks: health checks that end the session; None for none with a TTL, else Consul's default.
+            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            strategy: what is cached; None for nothing.
+            value: what a lock's value holds besides pid, host, name and tenure.
+            flags: Consul's flags of a lock's key.
+            delete_on_release: whether a released lock's key is deleted.
+            identify_holder: whether a denied call reads who has the lock.
+            fair: whether waiters of different processes are served in the order in which they came; only
+                False for now.
+            default_timeout: the limit of calls that name none, in seconds; None for no limit.
+
+        Raises:
+            ConfigurationError: an option cannot be meant.
+            RuntimeError: the factory is closed.
+        """
+        options = LockerOptions.build(
+            name,
+            max_retries=max_retries,
+            retry_interval=retry_interval,
+            ttl=ttl,
+            lock_delay=lock_delay,
+            checks=checks,
+            behavior=behavior,
+            strategy=strategy,
+            value=value,
+            flags=flags,
+            delete_on_release=delete_on_release,
+            identify_holder=identify_holder,
+            fair=fair,
+            default_timeout=default_timeout,
+        )
+        self._check()
+        with self._guard:
+            if self._closed:
+                raise RuntimeError("the factory is closed; make a new one")
+            self._io_thread.start()
+            locker = Locker(self, options)
+            self._lockers.append(locker)
+        return locker
+
+    def close(self, timeout: float | None = None) -> None:
+        """Stop the Lockers, close the connections, end the threads. Twice does no harm.
+
+        Args:
+            timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
+        """
+        limit = seconds("timeout", timeout)
+        if self._poisoned:  # before any mutex: the parent may have held it (rule 10)
+            return
+        if self._delivery.here:
+            raise RuntimeError("a factory cannot be closed inside an observer")
+        deadline = time.monotonic() + (2 * self._client.timeout if limit is None else limit)
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            lockers = list(self._lockers)
+        stops = [(locker, Call("stop", timeout=max(0.0, deadline - time.monotonic()))) for locker in lockers]
+        for locker, stop in stops:
+            locker._runtime.submit(stop)
+        for locker, stop in stops:
+            locker._runtime.give_up(stop, deadline + PATIENCE)
+        self._io_thread.close()
+        self._transport.close()
+        self._delivery.close(PATIENCE)
+        if self._own_agent is not None:
+            self._own_agent.close()
+
+    def __enter__(self) -> LockerFactory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<consul_locker.LockerFactory {self._client.address}>"
+
+    # -------------------------------------------------------------------------------- after a fork
+
+    def _check(self, open: bool = False) -> None:
+        if self._poisoned:
+            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
+        if open and self._closed:
+            raise RuntimeError("the factory is closed; make a new one")
+
+    def _poison(self) -> None:
+        """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
+        self._poisoned = True
+        for locker in self._lockers:
+            life = locker._core.session.life
+            if life is not None:
+                life.deadline = float("-inf")
+            for lease in locker._leases.values():
+                lease.end("forked")
+            locker._leases = {}
+
+
+_FACTORIES: weakref.WeakSet[LockerFactory] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for factory in list(_FACTORIES):
+        factory._poison()
+
+
+def _at_exit() -> None:
+    deadline = time.monotonic() + EXIT_LIMIT
+    for factory in list(_FACTORIES):
+        try:
+            factory.close(max(0.0, deadline - time.monotonic()))
+        except Exception:  # the interpreter is going down; the session expires by its TTL
+            _LOGGER.debug("a factory was not closed at exit", exc_info=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)

@@ -1,0 +1,101 @@
+"""A Locker as an `Fsm`: for embedding it in a larger machine, for inspection, and for drawing.
+
+The Locker's own machine belongs to its core and is only touched under the Locker's mutex (or on its
+event loop). The view looks at it, hands inputs to the Locker, and lets listeners hear the machine's
+events where observers of signals hear theirs: in order, outside the mutex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .core.messages import Call
+from .fsm import Fsm, Listener, Queued, Subscription
+
+__all__ = ["FsmView"]
+
+
+def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of an input as a user knows them: ids in place of the core's calls."""
+    return tuple(each for arg in args for each in (arg.ids if isinstance(arg, Call) else (arg,)))
+
+
+class FsmView(Fsm):
+    """What `Locker.fsm` is.
+
+    `handle` takes the inputs of a user: ``lock`` and ``release`` with an id (and the keyword arguments of
+    the Locker's methods), ``start``, ``stop``, ``reboot``. It returns what the Locker's own method for it does
+    without waiting: a future on threads, a task on asyncio, None for ``start`` and ``reboot``. All
+    else that a machine does happens by itself.
+    """
+
+    __slots__ = ("_core_fsm", "_hear", "_inputs_of_user", "_relay")
+
+    def __init__(
+        self, core_fsm: Fsm, inputs: Mapping[str, Callable[..., Any]], hear: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self._core_fsm = core_fsm
+        self._inputs_of_user = inputs
+        self._hear = hear
+        self._relay: Subscription | None = None
+        super().__init__(core_fsm.table, begin=False)
+
+    @property
+    def state(self) -> str:
+        """The Locker's state."""
+        return self._core_fsm.state
+
+    @property
+    def prior_state(self) -> str | None:
+        """The state before this one, or None."""
+        return self._core_fsm.prior_state
+
+    @property
+    def input_queue(self) -> tuple[Queued, ...]:
+        """The deferred calls, oldest first, with their ids as arguments."""
+        return tuple(Queued(until, input, _plain(args)) for until, input, args in self._core_fsm.input_queue)
+
+    def handle(self, input: Any, *args: Any, **options: Any) -> Any:
+        """Give the Locker an input, as its methods do.
+
+        Raises:
+            ValueError: it is none of a user's; the others come from Consul and from timers.
+        """
+        method = self._inputs_of_user.get(input)
+        if method is None:
+            raise ValueError(f"{input!r} is no input of a user: one of {', '.join(self._inputs_of_user)}")
+        return method(*args, **options)
+
+    def on(self, event: str, listener: Listener) -> Subscription:
+        """Call a listener at an event, as `Fsm.on` says; it is called like an observer of a signal."""
+        if self._relay is None:
+            self._relay = self._core_fsm.on("*", self._pass_on)
+        return super().on(event, listener)
+
+    def _pass_on(self, event: str, data: Mapping[str, Any]) -> None:
+        if self._listeners:
+            payload = dict(data)
+            if "args" in payload:
+                payload["args"] = _plain(payload["args"])
+            self._hear(lambda: self.emit(event, payload))
+
+    def transition(self, state: str) -> None:
+        """Refused, as all that would move the machine past its inputs."""
+        raise RuntimeError(f"a Locker cannot be sent to {state!r}: its machine moves by its inputs; use handle()")
+
+    def defer_until_transition(self, state: str | None = None) -> None:
+        """Refused: only the machine's own actions can defer."""
+        raise RuntimeError("only the actions of a Locker's machine can defer an input")
+
+    def process_queue(self) -> None:
+        """Refused: the machine does it on entering a state."""
+        raise RuntimeError("a Locker's deferred inputs are replayed by its machine only")
+
+    def discard(self, predicate: Callable[[Queued], bool]) -> int:
+        """Refused: every deferred call is answered (rule 7)."""
+        raise RuntimeError("a Locker's deferred calls cannot be dropped; each of them is answered")
+
+    def clear_queue(self, state: str | None = None) -> None:
+        """Refused, as `discard`."""
+        self.discard(lambda queued: True)

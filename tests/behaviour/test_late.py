@@ -1,0 +1,82 @@
+"""Rules 4 and 5: a request that is delivered late, or twice, does no harm to the next tenure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consul_locker import ConsulLockerError, ConsulUnavailable
+
+from .tools import WAIT, Consul, Gate, Seen, until
+
+
+def releases(seen: Seen) -> bool:
+    """Whether this request is a release."""
+    return seen.endpoint == "PUT /v1/txn" and b'"unlock"' in seen.body
+
+
+def test_an_old_release_delivered_again(gated: Any, gate: Gate, consul: Consul) -> None:
+    first = gated.lock("a")
+    assert gated.release("a")
+    (release,) = [seen for seen in gate.seen if releases(seen)]
+    second = gated.lock("a")
+    assert second.session_id == first.session_id
+    status, _ = consul.call(release.method, release.path, release.body)
+    assert status == 409
+    key = consul.key(second.key)
+    assert key is not None
+    assert (key.session, key.fence) == (second.session_id, second.fence)
+    assert second.valid
+
+
+def test_a_release_delivered_late_for_the_first_time(face: Any, gate: Gate, consul: Consul, name: str) -> None:
+    with face.factory(gate.address, timeout=0.5) as factory:
+        locker = factory.create(name)
+        first = locker.lock("a")
+        late = gate.hold(releases, 1)
+        with pytest.raises(ConsulUnavailable) as failed:
+            locker.release("a")
+        assert failed.value.sent
+        assert not first.valid
+        second = until(lambda: _locked(locker))
+        assert (second.session_id, second.fence > first.fence) == (first.session_id, True)
+        late.let_go()
+        late.wait_passed()
+        key = consul.key(second.key)
+        assert key is not None
+        assert (key.session, key.fence) == (second.session_id, second.fence)
+        assert second.valid
+        second.check()
+
+
+def _locked(locker: Any) -> Any:
+    try:
+        return locker.lock("a")
+    except ConsulLockerError:  # half a second is short on a busy machine
+        return None
+
+
+def test_an_acquire_whose_answer_is_lost(face: Any, gate: Gate, consul: Consul, name: str) -> None:
+    """It committed, the caller was told that nothing is known: the lock does not stay behind."""
+    with face.factory(gate.address, timeout=0.5) as factory:
+        locker = factory.create(name)
+        assert locker.wait_for_state("ready", WAIT)
+        held = gate.hold("PUT /v1/txn", 1, answers=True)
+        with pytest.raises(ConsulUnavailable) as failed:
+            locker.lock("a")
+        assert failed.value.sent
+        until(lambda: (key := consul.key(f"{name}/a/lock")) is not None and key.session is None)
+        held.let_go()
+
+
+def test_a_create_answered_late(face: Any, gate: Gate, consul: Consul, name: str) -> None:
+    with face.factory(gate.address, timeout=0.5) as factory:
+        held = gate.hold("PUT /v1/session/create", 1)
+        locker = factory.create(name, retry_interval=lambda number: 0.01)
+        held.wait()
+        lease = locker.lock("a")
+        held.let_go()
+        held.wait_passed()
+        assert lease.valid
+        assert locker.session_id == lease.session_id

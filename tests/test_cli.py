@@ -1,0 +1,131 @@
+"""The command `consul-locker`: its demo tells the whole story, and what is wrong is said in one line."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import runpy
+import sys
+import time
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consul_locker import AlreadyLocked, cli
+
+#: What the demo promises (in seconds): told before anybody gets impatient.
+UNDER = 10.0
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*\b3[0-7]m")
+
+#: What must be told, in this order, on any agent: locker, state, signal.
+STORY = [
+    ("first", "acquiring", "input-deferred"),
+    ("first", "ready", "state-changed"),
+    ("first", "ready", "lock-acquired"),
+    ("second", "ready", "lock-denied"),
+    ("first", "ready", "released"),
+    ("second", "ready", "lock-acquired"),
+    ("second", "paused", "state-changed"),
+    ("second", "paused", "input-deferred"),
+    ("second", "acquiring", "state-changed"),
+    ("second", "ready", "state-changed"),
+    ("second", "ready", "lock-acquired"),
+    ("second", "stopped", "state-changed"),
+]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the terminal of whoever runs the tests says must not matter, nor a Consul of his."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def demo(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.command(), ["demo", *arguments])
+
+
+def check_story(result: Result, story: list[tuple[str, str, str]]) -> None:
+    assert result.exit_code == 0, result.output
+    told = iter([tuple(line.split()[:3]) for line in result.output.splitlines()])
+    assert all(step in told for step in story), result.output
+    assert "'invoice-7' is held by the first locker, process " in result.output
+    assert "requests for locks so far: 1, as before" in result.output
+    assert "What to try next" in result.output
+
+
+def test_the_demo_needs_no_consul_and_tells_of_an_agent_that_goes_away() -> None:
+    begun = time.monotonic()
+    result = demo()
+    assert time.monotonic() - begun < UNDER
+    away = [("second", "acquiring", "state-changed"), ("second", "paused", "state-changed")]
+    check_story(result, [*STORY[:8], *away, *STORY[8:]])
+    assert "The agent comes back" in result.output
+    assert result.output.isascii()
+
+
+def test_the_demo_on_an_agent_of_ones_own_leaves_nothing_behind(agent: Any) -> None:
+    host, _, port = agent.address.rpartition(":")
+    check_story(demo("--host", host, "--port", port), STORY)
+    connection = http.client.HTTPConnection(agent.address, timeout=10)
+    connection.request("GET", "/v1/kv/consul-locker-demo?keys")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (404, b"")
+    connection.close()
+
+
+def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in demo().output  # no terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert COLOUR.search(demo().output)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not COLOUR.search(demo().output)
+
+
+def test_an_agent_that_is_not_there_is_one_line() -> None:
+    result = demo("--port", "1")  # nobody listens there
+    assert result.exit_code == cli.FAILED
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: no Consul agent answers")
+    assert "127.0.0.1:1" in line
+
+
+def test_an_option_that_cannot_be_meant_is_one_line() -> None:
+    result = demo("--host", "no host")
+    assert result.exit_code == cli.FAILED
+    (line,) = result.output.splitlines()
+    assert line.startswith("Error: host='no host'")
+
+
+def test_wrong_usage_is_clicks_to_tell() -> None:
+    assert demo("--port", "many").exit_code == 2
+
+
+def test_a_holder_who_does_not_say_who_he_is() -> None:
+    assert cli._holder(AlreadyLocked("7", "a/7/lock")) == "'7' is held by somebody else"
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_click_or_rich_it_says_how_to_get_them(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["demo"])
+    assert exit.value.code == cli.FAILED
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"{missing} is missing" in said.err
+    assert "pip install 'consul_locker[cli]'" in said.err
+
+
+def test_the_module_is_a_second_way_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["consul_locker", "--help"])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_module("consul_locker", run_name="__main__")
+    assert exit.value.code == 0
+    assert "consul-locker [OPTIONS] COMMAND" in capsys.readouterr().out
+    runpy.run_module("consul_locker", run_name="consul_locker.__main__")  # importing it runs nothing

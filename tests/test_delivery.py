@@ -1,0 +1,114 @@
+"""delivery: observers are strangers; they are called in order, one by one, in a thread of their own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from consul_locker import signals
+from consul_locker.delivery import Delivery
+
+WAIT = 30.0
+
+
+@pytest.fixture
+def delivery() -> Iterator[Delivery]:
+    delivery = Delivery("test-signals")
+    yield delivery
+    delivery.close(WAIT)
+
+
+def test_in_order_in_a_thread_of_its_own(delivery: Delivery) -> None:
+    order: list[int] = []
+    assert not delivery.here
+    for number in range(100):
+        delivery.put(lambda number=number: order.append(number))  # type: ignore[misc]
+    delivery.put(lambda: order.append(delivery.here))
+    assert not order  # nothing starts it under a mutex
+    delivery.wake()
+    delivery.wake()
+    assert delivery.flush(WAIT)
+    assert order == [*range(100), True]
+
+
+def test_nothing_to_do_starts_no_thread(delivery: Delivery) -> None:
+    delivery.wake()
+    assert delivery._thread is None
+
+
+def test_a_stuck_job_does_not_hold_callers(delivery: Delivery) -> None:
+    go = threading.Event()
+    delivery.settle(lambda: assert_(go.wait(WAIT)))
+    assert not delivery.flush(0.01)
+    go.set()
+    assert delivery.flush(WAIT)
+
+
+def assert_(value: bool) -> None:
+    assert value
+
+
+def test_a_job_that_raises(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
+    delivery.settle(lambda: assert_(False))
+    assert delivery.flush(WAIT)
+    assert "a callback failed" in caplog.text
+
+
+def test_observers_are_called_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Any] = []
+
+    def bad(sender: Any, **facts: Any) -> None:
+        raise KeyError("bad")
+
+    async def coroutine(sender: Any, **facts: Any) -> None:
+        raise AssertionError("it is never run")
+
+    def good(sender: Any, **facts: Any) -> None:
+        heard.append((sender, facts))
+
+    sender = object()
+    with (
+        caplog.at_level(logging.ERROR, "consul_locker"),
+        signals.released.connected_to(bad, sender=sender),
+        signals.released.connected_to(coroutine, sender=sender),
+        signals.released.connected_to(good, sender=sender),
+    ):
+        Delivery.tell("released", sender, {"id": "a"})
+    assert heard == [(sender, {"id": "a"})]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert all("an observer of released failed" in message for message in messages)
+    assert "use consul_locker.aio" in caplog.text
+
+
+def test_closed(delivery: Delivery) -> None:
+    done: list[str] = []
+    delivery.put(lambda: done.append("before"))
+    delivery.wake()
+    delivery.close(WAIT)
+    assert done == ["before"]
+    delivery.settle(lambda: done.append("after"))  # here and now
+    assert done == ["before", "after"]
+    assert delivery.flush()
+    Delivery("never-started").close(WAIT)
+
+
+def test_no_thread_at_the_end_of_the_interpreter(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    caplog.set_level(logging.DEBUG, "consul_locker")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        delivery.put(lambda: None)
+        delivery.wake()
+        done: list[int] = []
+        delivery.settle(lambda: done.append(1))  # here and now
+        assert done == [1]
+    assert "nobody hears the last signals" in caplog.text

@@ -1,0 +1,46 @@
+"""face: arguments and properties that both faces share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from consul_locker.errors import ConfigurationError, InvalidLockId
+from consul_locker.face import MAX_MANY, BaseLocker, note, seconds
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])
+def test_seconds(given: Any, limit: float | None) -> None:
+    assert seconds("wait", given) == limit
+
+
+@pytest.mark.parametrize("given", [-1, -0.1, math.nan, True, "1", b"1", -math.inf])
+def test_no_seconds(given: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        seconds("wait", given)
+    assert refused.value.option == "wait"
+
+
+def test_ids() -> None:
+    assert BaseLocker._ids(iter([1, "1", "a"])) == [1, "1", "a"]
+    assert len(BaseLocker._ids([str(n % MAX_MANY) for n in range(1000)])) == 1000
+    for ids in ("text", b"bytes", range(MAX_MANY + 1)):
+        with pytest.raises(ConfigurationError):
+            BaseLocker._ids(ids)
+    with pytest.raises(InvalidLockId):
+        BaseLocker._ids([".."])
+
+
+def test_states() -> None:
+    assert BaseLocker._check_state("ready") == "ready"
+    with pytest.raises(ConfigurationError, match="acquiring"):
+        BaseLocker._check_state("asleep")
+
+
+def test_a_note_on_an_error() -> None:
+    error = KeyError("a")
+    note(error, "first")
+    note(error, "second")
+    assert error.__notes__ == ["first", "second"]

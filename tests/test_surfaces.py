@@ -1,0 +1,127 @@
+"""The two faces are one: `consul_locker` and `consul_locker.aio`, name by name, signature by signature."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
+
+import pytest
+
+import consul_locker
+from consul_locker import aio
+from consul_locker.embedded import Agent
+
+#: What only threads have: asyncio has tasks for it.
+ONLY_THREADS = {"Locker": {"submit_lock", "submit_release"}}
+#: What can wait: a coroutine on asyncio. All else is the same on both.
+WAITS = {
+    "LockerFactory": {"close"},
+    "Locker": {
+        "lock", "lock_many", "release", "release_all", "guarded", "stop", "wait_for_state", "info", "holder",
+        "session_info",
+    },
+    "Lease": {"wait_lost"},
+}  # fmt: skip
+#: Context managers that can wait.
+HOLDS = {"Locker": {"hold", "hold_many"}}
+#: How a face enters and leaves a ``with`` is said by these.
+ENTRANCES = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
+
+CLASSES = ["LockerFactory", "Locker", "Lease"]
+
+
+def members(cls: type) -> dict[str, Any]:
+    """The public names of a class, its bases' too; with how it is made, entered and left."""
+    wanted = {"__init__", *ENTRANCES, *ENTRANCES.values()}
+    return {
+        name: inspect.getattr_static(cls, name)
+        for name in dir(cls)
+        if (not name.startswith("_") or name in wanted) and inspect.getattr_static(cls, name, None) is not None
+    }
+
+
+def functions(cls: type) -> dict[str, Any]:
+    """Those of the members that are called, with class methods unwrapped."""
+    return {
+        name: getattr(found, "__func__", found)
+        for name, found in members(cls).items()
+        if callable(getattr(found, "__func__", found))
+    }
+
+
+def parameters(function: Any) -> list[tuple[str, Any, Any, Any]]:
+    found = inspect.signature(function).parameters.values()
+    return [(one.name, one.kind, one.default, one.annotation) for one in found]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_names_are_the_same(name: str) -> None:
+    threads, loop = members(getattr(consul_locker, name)), members(getattr(aio, name))
+    expected = {ENTRANCES.get(one, one) for one in threads} - ONLY_THREADS.get(name, set())
+    assert set(loop) == expected
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_properties_are_properties_on_both(name: str) -> None:
+    threads, loop = members(getattr(consul_locker, name)), members(getattr(aio, name))
+    for member in threads.keys() & loop.keys():
+        assert isinstance(threads[member], property) == isinstance(loop[member], property), member
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_signatures_are_the_same(name: str) -> None:
+    threads, loop = functions(getattr(consul_locker, name)), functions(getattr(aio, name))
+    for member in threads.keys() - ONLY_THREADS.get(name, set()):
+        if (name, member) in (("Locker", "__init__"), ("Lease", "__init__")):
+            continue  # users make neither
+        assert parameters(threads[member]) == parameters(loop[ENTRANCES.get(member, member)]), member
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_can_wait_is_a_coroutine(name: str) -> None:
+    waits = WAITS[name] | (set(ENTRANCES.values()) & set(members(getattr(aio, name))))
+    for member, function in functions(getattr(aio, name)).items():
+        assert inspect.iscoroutinefunction(function) == (member in waits), member
+    for member, function in functions(getattr(consul_locker, name)).items():
+        assert not inspect.iscoroutinefunction(function), member
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_both_return_the_same(name: str) -> None:
+    """The annotations, in the words of each face: a context manager, an iterator and a class have another name."""
+    threads, loop = functions(getattr(consul_locker, name)), functions(getattr(aio, name))
+    for member in threads.keys() & loop.keys():
+        if member in HOLDS.get(name, ()):
+            continue
+        assert (
+            inspect.signature(threads[member]).return_annotation == inspect.signature(loop[member]).return_annotation
+        ), member
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_everything_public_says_what_it_does(name: str) -> None:
+    for cls in (getattr(consul_locker, name), getattr(aio, name)):
+        assert cls.__doc__
+        for member, found in members(cls).items():
+            if not member.startswith("__") and not inspect.ismemberdescriptor(found):  # the class describes those
+                assert inspect.getdoc(getattr(found, "__func__", found)), member
+
+
+def test_holds_are_context_managers_on_both() -> None:
+    with Agent() as agent:
+        with consul_locker.LockerFactory(agent.address) as factory:
+            locker = factory.create("surface")
+            assert isinstance(locker.hold("a"), AbstractContextManager)
+            assert isinstance(locker.hold_many(["a"]), AbstractContextManager)
+            attributes = {name for name in vars(locker) if not name.startswith("_")}
+
+        async def on_a_loop() -> None:
+            async with aio.LockerFactory(agent.address) as factory:
+                locker = factory.create("surface")
+                assert isinstance(locker.hold("a"), AbstractAsyncContextManager)
+                assert isinstance(locker.hold_many(["a"]), AbstractAsyncContextManager)
+                assert {name for name in vars(locker) if not name.startswith("_")} == attributes
+
+        asyncio.run(on_a_loop())
