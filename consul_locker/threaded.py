@@ -27,7 +27,7 @@ from .config import ClientOptions, LockerOptions, RetryInterval
 from .carrying import Carrying
 from .core.messages import Call
 from .delivery import PATIENCE, Delivery
-from .errors import ConsulLockerError, LockLost
+from .errors import LockLost
 from .exchange import Clock, Exchange, SystemClock
 from .io_thread import IoThread
 from .face import PERMANENT, BaseLocker, note, seconds
@@ -199,10 +199,7 @@ class Locker(BaseLocker[Lease]):
         for key in keys:
             self._holds.discard(key)
         lost = [lease for lease in leases if not lease.valid]
-        try:
-            self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
-        except ConsulLockerError as failed:  # only "stopped": the destroyed session has freed the lock
-            _LOGGER.debug("leaving a hold: %s", failed)
+        self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
         if lost:
             first = lost[0]
             report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
@@ -547,6 +544,6 @@ def _at_exit() -> None:
             _LOGGER.debug("a factory was not closed at exit", exc_info=True)
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - only Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)

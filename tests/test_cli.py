@@ -69,7 +69,8 @@ def test_the_demo_needs_no_consul_and_tells_of_an_agent_that_goes_away() -> None
 
 def test_the_demo_on_an_agent_of_ones_own_leaves_nothing_behind(agent: Any) -> None:
     host, _, port = agent.address.rpartition(":")
-    check_story(demo("--host", host, "--port", port), STORY)
+    # Nobody holds an agent of one's own back, so the session may be there before the first call.
+    check_story(demo("--host", host, "--port", port), STORY[1:])
     connection = http.client.HTTPConnection(agent.address, timeout=10)
     connection.request("GET", "/v1/kv/consul-locker-demo?keys")
     answer = connection.getresponse()

@@ -5,6 +5,7 @@ That it answers like a Consul is the business of tests/contract/.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -524,3 +525,19 @@ def test_the_command_in_this_process(capsys: pytest.CaptureFixture[str]) -> None
     assert "loopback" not in capsys.readouterr().err
     assert __main__.main(["--host", "0.0.0.0"]) == 2
     assert "loopback" in capsys.readouterr().err
+
+
+def test_closing_waits_for_what_is_just_being_accepted() -> None:
+    agent = Agent().start()
+
+    async def accepting() -> str:
+        while not agent._closed:
+            await asyncio.sleep(0)
+        for _ in range(100):  # rounds of the loop in which it would have been left behind
+            await asyncio.sleep(0)
+        return "accepted"
+
+    assert agent._loop is not None
+    late = asyncio.run_coroutine_threadsafe(accepting(), agent._loop)
+    agent.close()
+    assert late.result(30) == "accepted"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded, signals
+from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded, signals, threaded
 from consul_locker.embedded import Agent, ManualClock
 
 from .behaviour.tools import WAIT, Consul, Gate, until
@@ -248,3 +248,16 @@ def test_the_view(locker: Locker) -> None:
     locker.fsm.on("transition", lambda data: heard.append(data["to_state"]))
     locker.fsm.handle("stop").result(WAIT)
     assert heard[-1] == "stopped"
+
+
+def test_a_factory_that_cannot_be_closed_at_exit_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck:
+        def close(self, timeout: float) -> None:
+            raise OSError("no more threads")
+
+    monkeypatch.setattr(threaded, "_FACTORIES", [Stuck()])
+    with caplog.at_level("DEBUG", "consul_locker"):
+        threaded._at_exit()
+    assert "was not closed at exit" in caplog.text

@@ -1114,3 +1114,31 @@ def test_a_real_consul(real_agent: Any) -> None:
 
     run(main)
     transport.close()
+
+
+def test_what_a_closed_loop_left_open_is_let_go() -> None:
+    """A loop that was closed with a connection, and with a connect under way: nothing may be done on it any more."""
+
+    async def begun(transport: AsyncTransport, request: HttpRequest) -> None:
+        opening = transport._open(request, asyncio.get_running_loop().time() + 30)
+        opening.send(None)
+        (connecting,) = asyncio.all_tasks() - {asyncio.current_task()}
+        opening.close()  # as the garbage collector does
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await connecting
+
+    async def connected(transport: AsyncTransport) -> _Connection:
+        return await transport._connect()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport = AsyncTransport(options(listener.getsockname()[1]))
+        asyncio.run(begun(transport, HttpRequest("GET", "/")))
+        loop = asyncio.new_event_loop()
+        connection = loop.run_until_complete(connected(transport))
+        sock = connection._transport.get_extra_info("socket")
+        connection._transport.abort()
+        loop.run_until_complete(asyncio.wait_for(connection.lost, 30))
+        loop.close()
+        connection.abort()
+        assert sock.fileno() == -1

@@ -368,7 +368,7 @@ class Grants:
             else:
                 final.append(call)
         self._finish(work)
-        self.deny(slots, final, reason, announce=True)
+        self.deny(slots, final, reason)
         for slot in slots:
             self._audit.suspect(slot)  # without a cache we asked for what we have, and somebody else has it
 
@@ -376,14 +376,16 @@ class Grants:
     def _slot_of(work: Work, key: str) -> Slot:
         return next(slot for slot in work.slots if slot.key == key)
 
-    def deny(self, slots: list[Slot], calls: list[Call], reason: str, announce: bool = False) -> None:
-        """Refuse calls; where it is asked for and there is time, after reading who has the lock."""
+    def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
+        """Refuse calls; where it is asked for and there is time, after reading who has the lock.
+
+        Without calls (all of them go on waiting) the observers hear of it all the same.
+        """
         self._out.count("denied", len(slots))
         if not calls:
-            if announce:
-                for slot in slots:
-                    error = AlreadyLocked(slot.id, slot.key, reason)
-                    self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
+            for slot in slots:
+                error = AlreadyLocked(slot.id, slot.key, reason)
+                self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
             return
         for call in calls:
             if len(call.ids) > 1:
@@ -511,11 +513,10 @@ class Grants:
             self._out.settle(call, tally[1] if failed is None else None, failed)
 
     def release_found(self, slot: Slot, index: int) -> None:
-        """Consul shows our session on a key without a lease: give it back at the index read (rule 5)."""
+        """Consul shows our session on an idle key without a lease: give it back at the index read (rule 5)."""
         work = self._ledger.want(Kind.RELEASE, (slot,), [])
         work.index = index
-        if self._ledger.startable(work):
-            self._start(work)
+        self._start(work)
 
     # ------------------------------------------------------------------------------------- the end
 

@@ -75,6 +75,7 @@ class Session:
         self._renewing_since = 0.0
         self._watch: Watch | None = None
         self._watch_failures = 0
+        self._looked = False  # whether the watch of this session was ever answered
         self._destroying: dict[str, int] = {}  # session id -> attempts so far
 
     # ------------------------------------------------------------------------------------ creation
@@ -145,6 +146,7 @@ class Session:
         assert self.life is not None
         self._renewing = None
         self._watch_failures = 0
+        self._looked = False
         self._schedule(self._asked)
         self._out.timer(("deadline",), self.life.deadline)
         self._watch_again(0)
@@ -222,7 +224,9 @@ class Session:
                 return "confirm"
             # An index that falls means a restored snapshot: begin at nought again (doc, measured).
             self._watch_again(outcome.index if outcome.index >= request.index else 0)
-            return "sweep" if 0 < outcome.index <= request.index else None
+            # A look at the present state that is not the first may stand for a query that was broken off.
+            looked_again, self._looked = self._looked and request.index == 0, True
+            return "sweep" if looked_again or 0 < outcome.index <= request.index else None
         self._watch_failures += 1
         pause = min(2.0 ** min(self._watch_failures, 10) / 4, READ_EVERY)
         self._out.timer(("watch", "session"), self._out.now + pause * (0.5 + self._out.random() / 2))

@@ -33,7 +33,7 @@ class Asker(Protocol):
     def lock(self, call: Call) -> None:
         """Try again."""
 
-    def deny(self, slots: list[Slot], calls: list[Call], reason: str, announce: bool = False) -> None:
+    def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
         """Refuse."""
 
 

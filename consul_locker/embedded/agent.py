@@ -9,10 +9,10 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
 from .api import Api
@@ -123,14 +123,20 @@ class Agent:
             return
         if self._clock is not None:
             self._clock.unsubscribe(self._tick)
-        self._do(self._end)
+        self._await(self._end())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_PATIENCE)
 
-    def _end(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+    async def _end(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            # asyncio loses a connection whose accepting it has begun when the listener closes: accept no more,
+            # let those begin, and only then close.
+            for listening in listener.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(2):
+                await asyncio.sleep(0)
+            listener.close()
         self._served.hang_up()
 
     def __enter__(self) -> Agent:
@@ -158,14 +164,19 @@ class Agent:
 
     def _do(self, work: Callable[[], _Result]) -> _Result:
         """Do something in the agent's thread, and wait until it is done."""
-        thread, loop = self._thread, self._loop
-        if thread is None or loop is None or not thread.is_alive():
-            raise RuntimeError("this agent is not running; use it in a with statement, or call start()")
 
         async def call() -> _Result:
             return work()
 
-        return self._wait_for(asyncio.run_coroutine_threadsafe(call(), loop))
+        return self._await(call())
+
+    def _await(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run a coroutine on the agent's loop, and wait until it is done."""
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None or not thread.is_alive():
+            work.close()
+            raise RuntimeError("this agent is not running; use it in a with statement, or call start()")
+        return self._wait_for(asyncio.run_coroutine_threadsafe(work, loop))
 
     # ------------------------------------------------------------------------------------- what it says
 
@@ -293,7 +304,7 @@ class Agent:
 
     def stop_listening(self) -> None:
         """Go away: connections are closed without an answer, new ones refused. What it knows stays; time passes."""
-        self._do(self._end)
+        self._await(self._end())
 
     def listen_again(self) -> None:
         """Come back on the same port, after `stop_listening`."""

@@ -6,18 +6,16 @@ import json
 
 import pytest
 
-from consul_locker.core.grants import lock_info
+from consul_locker.core.questions import lock_info
 from consul_locker.core.messages import (
     Call,
     Committed,
     Emit,
     KeysRead,
     ReadKey,
-    ReadSession,
     Refusal,
     Refused,
     RolledBack,
-    SessionRead,
     Transact,
     Verb,
     Watch,
@@ -29,10 +27,6 @@ from .helpers import PENDING, STRANGER, Driver, entry, failure, held
 
 def refused(refusal: Refusal, position: int = 0) -> RolledBack:
     return RolledBack((Refused(position, refusal, f"failed: {refusal.value}"),))
-
-
-def purposes(driver: Driver) -> list[str]:
-    return [request.purpose for request in driver.all(Transact)]
 
 
 # ------------------------------------------------------------------------------------------ locking
@@ -162,7 +156,7 @@ def test_a_denied_set_tells_which() -> None:
     call = driver.call("lock_many", "a", "b", "c")
     found = (Refused(0, Refusal.HELD, "held"), Refused(2, Refusal.LOCK_DELAY, "lock delay"))
     driver.answer(driver.commit(), RolledBack(found))
-    assert driver.result(call).refused == ("a", "c")
+    assert driver.result(call).ids == ("a", "c")
 
 
 def test_a_denial_is_announced_also_when_all_go_on_waiting() -> None:
@@ -291,8 +285,9 @@ def test_release_all_tells_the_first_error() -> None:
     driver.locked("a")
     driver.locked("b")
     call = driver.call("release_all")
+    driver.answer(driver.commit(), refused(Refusal.OTHER, 2))
+    assert driver.result(call) is PENDING
     driver.grant()
-    driver.answer(driver.commit(), failure())
     assert isinstance(driver.result(call), ConsulUnavailable)
 
 
@@ -336,8 +331,8 @@ def test_leaving_a_hold_releases_each_and_never_raises() -> None:
     driver = Driver().ready()
     leases = driver.result(hold(driver, "a", "b"))
     call = driver.call("leave", "a", "b", argument=leases)
+    driver.answer(driver.commit(), refused(Refusal.OTHER, 2))
     driver.grant()
-    driver.answer(driver.commit(), failure())
     assert driver.result(call) == 1
 
 
@@ -362,14 +357,11 @@ def test_a_set_whose_held_lock_is_gone_is_looked_into_and_tried_again() -> None:
     lease = driver.core.ledger.leases["a"]
     call = driver.call("lock_many", "a", "b", wait=5.0)
     driver.answer(driver.commit(), held(1))
-    driver.answer(driver.one(Watch) if len(driver.all(Watch)) == 1 else driver.all(Watch)[-1], KeysRead((), 300))
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 300))
     driver.answer(driver.commit(), refused(Refusal.INDEX))
     assert driver.result(call) is PENDING
-    read = driver.one(ReadKey)
-    assert read.purpose == "verdict"
-    driver.found(read, STRANGER)
-    driver.answer(driver.one(ReadSession), SessionRead(None, 1)) if False else None
-    assert lease.live
+    assert driver.one(ReadKey).purpose == "verdict"
+    assert lease.live  # until it is confirmed
     driver.fire("pause", "a")
     assert driver.commit().operations[0].verb is Verb.CHECK_INDEX
 
@@ -463,7 +455,35 @@ def test_abandoning_what_nobody_knows_does_nothing() -> None:
     assert driver.core.ledger.slots == {}
 
 
+def test_a_lease_whose_caller_was_gone_stays_with_those_who_took_it_too() -> None:
+    driver = Driver().ready()
+    first, second = driver.call("lock", "a"), driver.call("lock", "a")
+    driver.grant()
+    lease = driver.result(first)
+    driver.abandon(first)
+    assert lease.valid
+    driver.abandon(second)
+    assert not lease.valid
+    driver.grant()
+    assert driver.core.ledger.slots == {}
+
+
 # ------------------------------------------------------------------------------------------- the end
+
+
+def test_a_session_that_is_gone_leaves_no_doubt_about_a_release() -> None:
+    driver = Driver().ready()
+    lease = driver.locked("a")
+    driver.call("lock", "0")
+    driver.call("release", "a")
+    lock = driver.call("lock", "b")
+    driver.grant()
+    driver.answer(driver.commit(), refused(Refusal.INVALID_SESSION, 2))
+    assert lease.reason == "released"
+    assert driver.emitted("lock_lost") == [("lock_lost", "session destroyed")] * 2
+    driver.ready("S2")
+    driver.grant()
+    assert driver.result(lock).session_id == "S2"
 
 
 def test_a_stop_refuses_who_wants_a_lock_in_the_order_of_their_coming() -> None:
@@ -495,7 +515,7 @@ def test_a_lost_session_ends_what_is_under_way_and_asks_again() -> None:
     assert driver.emitted("lock_lost") == [("lock_lost", "rebooted")] * 2
     driver.fire("retry")
     driver.ready("S2")
-    driver.grant()
+    driver.grant(driver.all(Transact)[-1])
     assert driver.result(lock).session_id == "S2"
     assert driver.result(waiter) is PENDING
 

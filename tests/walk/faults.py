@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core import audit, batch, grants, ledger, locker, machine, outbox, session, waiting
+from consul_locker.core import audit, batch, grants, ledger, lifecycle, locker, machine, outbox, session, waiting
 from consul_locker.core.ledger import Kind
 from consul_locker.core.messages import Answered, Call, Failed, KeysRead, Operation, Verb
 from consul_locker.fsm import Queued, Table
@@ -50,12 +50,12 @@ def _table_without(state: str, input: str) -> Table:
 
 @plant
 def row_for_a_reboot_in_stopped_missing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(locker, "TABLE", _table_without(machine.STOPPED, "reboot"))
+    patch.setattr(lifecycle, "TABLE", _table_without(machine.STOPPED, "reboot"))
 
 
 @plant
 def row_for_a_failure_in_acquiring_missing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(locker, "TABLE", _table_without(machine.ACQUIRING, "session_failed"))
+    patch.setattr(lifecycle, "TABLE", _table_without(machine.ACQUIRING, "session_failed"))
 
 
 # --------------------------------------------------------------------------------------- deferred inputs

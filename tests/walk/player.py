@@ -74,7 +74,8 @@ class Player:
     Attributes:
         open: calls that were neither settled nor abandoned.
         live: leases granted, and not yet told to be released or lost.
-        held: key -> lease of the hold that a caller has.
+        holds: the leases of each hold that a caller has.
+        answered: the call that was given leases last.
         timers: name -> when it is due.
         doubtful: keys of requests that failed, or were carried out twice: a release of them may seem refused.
     """
@@ -96,6 +97,7 @@ class Player:
         self.last_fence: dict[str, int] = {}
         self.session: str | None = None
         self.doubtful: set[str] = set()
+        self.answered: Call | None = None
         self._asked: list[Call] = []
         self._ending: set[BaseLease] = set()
         self.core = LockerCore(
@@ -146,9 +148,10 @@ class Player:
                     raise Violation("a release never ends a hold", f"{call}: {lease}")
 
     def abandon(self, call: Call) -> None:
-        """The caller is gone."""
+        """The caller is gone, perhaps in the moment in which it was answered."""
+        self.take(Abandoned(call))  # which may settle it yet, when the session's deadline passed before
         self.open.pop(call, None)
-        self.take(Abandoned(call))
+        self.holds.pop(call, None)
 
     def fire(self, name: tuple[Any, ...]) -> None:
         """A timer is due."""
@@ -282,6 +285,7 @@ class Player:
             for hold, others in self.holds.items():
                 if any(other is lease or (other.id == lease.id and other.valid) for other in others):
                     raise Violation("a hold is exclusive", f"{call} beside {hold}: {lease}")
+        self.answered = call
         if call.verb in ("hold", "hold_many"):
             self.holds[call] = leases
 

@@ -1,9 +1,10 @@
 """World: Lockers of one name, a simulated Consul and simulated time, all decided by one seed.
 
-A schedule has three acts. In the first everything may go wrong: requests are lost, late, twice; answers come late, twice,
-or never; sessions end early, keys are deleted, overwritten, taken over, snapshots restored, processes paused; and users
-call whatever they like. Then it is calm, and what was said must be true: no lock stands in Consul that nobody knows of,
-no lease without a lock. Last the locks are given back, round by round, until every call has ended, and the Lockers stop.
+A schedule has three acts. In the first everything may go wrong: requests are lost, late, twice; answers come late,
+twice, or never; sessions end early, keys are deleted, overwritten, taken over, snapshots restored, processes paused;
+and users call whatever they like. Then it is calm, and what was said must be true: no lock stands in Consul that
+nobody knows of, no lease without a lock. Last the locks are given back, round by round, until every call has ended,
+and the Lockers stop.
 """
 
 from __future__ import annotations
@@ -294,7 +295,10 @@ class World:
         elif verb == "leave":
             self.leave_one(player)
         elif verb == "abandon":
-            if player.open:
+            if player.answered is not None and self.chance(0.3):
+                call, player.answered = player.answered, None  # its answer and its end crossed
+                player.abandon(call)
+            elif player.open:
                 player.abandon(rng.choice(list(player.open)))
         elif verb == "write":
             leases = [*player.live, *player.old]

@@ -1,0 +1,295 @@
+"""Waiting: the line at a key, and what wakes it."""
+
+from __future__ import annotations
+
+from consul_locker.core.messages import (
+    CancelRequest,
+    KeysRead,
+    ReadKey,
+    Refusal,
+    Refused,
+    RolledBack,
+    Transact,
+    Watch,
+)
+from consul_locker.errors import AlreadyLocked, ConsulUnavailable
+
+from .helpers import PENDING, STRANGER, Driver, entry, failure, held
+
+DELAYED = RolledBack((Refused(0, Refusal.LOCK_DELAY, "lock delay"),))
+
+
+def watch(driver: Driver) -> Watch:
+    """The only watch on a key."""
+    (found,) = (each for each in driver.all(Watch) if each.target == "key")
+    return found
+
+
+def watches(driver: Driver) -> int:
+    return sum(each.target == "key" for each in driver.all(Watch))
+
+
+def taken(index: int = 200, session: str | None = STRANGER) -> KeysRead:
+    return KeysRead((entry("svc/a/lock", session, index),), index)
+
+
+def test_a_refused_waiter_watches_and_does_not_ask_again() -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    assert watch(driver).index == 0  # a look at the present state: no wake-up is missed
+    assert driver.all(Transact) == []
+    driver.answer(watch(driver), taken(200))
+    assert watch(driver).index == 200
+    assert driver.all(Transact) == []
+
+
+def test_a_freed_key_is_tried_at_once() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session=None))
+    driver.grant()
+    assert driver.result(call).valid
+    assert watches(driver) == 0
+
+
+def test_an_index_that_falls_begins_at_nought() -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(200))
+    driver.answer(watch(driver), taken(150))
+    assert watch(driver).index == 0
+
+
+def test_those_who_wait_share_a_watch_and_a_grant() -> None:
+    driver = Driver().ready()
+    first = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    second, third = driver.call("lock", "a", wait=None), driver.call("lock", "a", wait=1.0)
+    assert watches(driver) == 1
+    assert driver.all(Transact) == []
+    driver.answer(watch(driver), KeysRead((), 300))
+    driver.grant()
+    assert driver.result(first) is driver.result(second) is driver.result(third)
+
+
+def test_the_time_to_wait_is_over() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    driver.fire("wait", call)
+    error = driver.result(call)
+    assert isinstance(error, AlreadyLocked)
+    assert error.reason == "held"
+    assert watches(driver) == 0
+    assert driver.core.ledger.slots == {}
+
+
+def test_the_time_is_over_during_an_attempt_whose_answer_decides() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session=None))
+    driver.fire("wait", call)
+    assert driver.result(call) is PENDING
+    driver.answer(driver.commit(), held())
+    assert isinstance(driver.result(call), AlreadyLocked)
+
+
+def test_a_timer_of_a_settled_call_means_nothing() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    driver.abandon(call)
+    driver.core._waiting.over(call)
+    assert watches(driver) == 0
+
+
+def test_holds_are_served_first_come_first_served() -> None:
+    driver = Driver().ready()
+    first = driver.call("hold", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    second = driver.call("hold", "a", wait=None)
+    assert driver.result(driver.call("hold", "a")).reason == "local"
+    driver.answer(watch(driver), taken(session=None))
+    driver.grant()
+    assert driver.result(second) is PENDING
+    driver.call("leave", "a", argument=[driver.result(first)])
+    driver.grant()
+    driver.grant()
+    assert driver.result(second).valid
+
+
+def test_a_lock_between_holds_waits_for_neither_lease() -> None:
+    driver = Driver().ready()
+    hold = driver.call("hold", "a")
+    driver.grant()
+    lock, after = driver.call("lock", "a", wait=None), driver.call("hold", "a", wait=None)
+    driver.call("leave", "a", argument=[driver.result(hold)])
+    driver.grant()
+    driver.grant()
+    assert driver.result(lock).valid
+    assert driver.result(after) is PENDING
+
+
+def test_a_local_wait_is_over() -> None:
+    driver = Driver().ready()
+    driver.locked("a")
+    call = driver.call("hold", "a", wait=2.0)
+    driver.fire("wait", call)
+    assert driver.result(call).reason == "local"
+
+
+def test_who_stands_behind_a_waiter_that_leaves_is_served() -> None:
+    driver = Driver().ready()
+    first = driver.call("hold", "a", wait=1.0)
+    driver.answer(driver.commit(), held())
+    second = driver.call("hold", "a", wait=None)
+    driver.fire("wait", first)
+    driver.grant()
+    assert driver.result(second).valid
+
+
+def test_who_stands_behind_a_pausing_waiter_that_leaves_is_served() -> None:
+    driver = Driver().ready()
+    first = driver.call("hold", "a", wait=None)
+    driver.answer(driver.commit(), DELAYED)
+    second = driver.call("hold", "a", wait=None)
+    driver.abandon(first)
+    assert ("pause", "a") not in driver.timers
+    driver.grant()
+    assert driver.result(second).valid
+
+
+def test_a_lock_delay_is_waited_out_with_pauses() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None)
+    for _ in range(3):
+        driver.answer(driver.commit(), DELAYED)
+        assert watches(driver) == 0
+        assert driver.timers["pause", "a"] > driver.now
+        driver.fire("pause", "a")
+    driver.grant()
+    assert driver.result(call).valid
+
+
+def test_two_who_meet_a_lock_delay_share_a_pause() -> None:
+    driver = Driver(strategy=None).ready()
+    first = driver.call("lock_many", "a", wait=None)
+    second = driver.call("lock_many", "a", wait=None)
+    driver.answer(driver.commit(), DELAYED)
+    due = driver.timers["pause", "a"]
+    driver.answer(driver.commit(), DELAYED)
+    assert driver.timers["pause", "a"] == due
+    driver.fire("pause", "a")
+    driver.grant()
+    driver.grant()
+    assert driver.result(first)[0].fence < driver.result(second)[0].fence
+
+
+def test_a_watch_that_fails_is_tried_again_after_growing_pauses() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    pauses = []
+    for _ in range(3):
+        driver.answer(watch(driver), failure())
+        pauses.append(driver.timers["pause", "a"] - driver.now)
+        driver.fire("pause", "a")
+        driver.answer(driver.commit(), held())
+    assert pauses == sorted(pauses)
+    assert pauses[0] < pauses[-1]
+    driver.answer(watch(driver), KeysRead((), 300))
+    driver.grant()
+    assert driver.result(call).valid
+
+
+def test_a_waiter_whose_attempt_fails_keeps_waiting_and_tells_the_failure_in_the_end() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), KeysRead((), 300))
+    driver.answer(driver.commit(), failure())
+    assert driver.result(call) is PENDING
+    driver.fire("wait", call)
+    assert isinstance(driver.result(call), ConsulUnavailable)
+
+
+def test_a_key_that_turns_out_ours_is_asked_for() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session="S1"))
+    driver.grant()
+    assert driver.result(call).valid
+
+
+def test_a_watch_that_was_given_up_means_nothing() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    old = watch(driver)
+    driver.abandon(call)
+    assert CancelRequest(old) in driver.commands
+    assert driver.answer(old, KeysRead((), 300)) == []
+
+
+def test_a_pause_that_was_cancelled_means_nothing() -> None:
+    driver = Driver().ready()
+    driver.core._waiting.pause_over("a")
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), DELAYED)
+    driver.core.ledger.slots.clear()  # nobody knows of the key any more
+    driver.fire("pause", "a")
+    assert driver.all(Transact) == []
+    assert driver.result(call) is PENDING
+
+
+def test_a_key_that_is_busy_is_served_when_it_is_idle() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.call("release", "a")
+    driver.answer(watch(driver), KeysRead((), 300))
+    assert driver.all(Transact) == []
+    driver.found(driver.one(ReadKey), None)
+    driver.grant()
+    assert driver.result(call).valid
+
+
+def test_a_set_waits_at_the_first_key_that_was_refused() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock_many", "b", "a", wait=None)
+    driver.answer(driver.commit(), held(1))
+    assert watch(driver).name == "svc/a/lock"
+    driver.answer(watch(driver), KeysRead((), 300))
+    driver.grant()
+    assert [lease.id for lease in driver.result(call)] == ["b", "a"]
+
+
+def test_without_a_cache_a_waiter_for_a_lost_lock_is_no_hot_loop() -> None:
+    driver = Driver(strategy=None).ready()
+    lease = driver.locked("a")
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    assert lease.live
+    assert driver.all(Transact) == []
+    driver.answer(watch(driver), KeysRead((), 300))
+    driver.grant()
+    assert driver.result(call).valid
+
+
+def test_the_end_of_the_session_ends_watches_and_pauses() -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.call("lock", "b", wait=None)
+    driver.answer(driver.commit(), DELAYED)
+    driver.call("reboot")
+    assert watches(driver) == 0
+    assert ("pause", "b") not in driver.timers
+    driver.fire("retry")
+    driver.ready("S2")
+    assert len(driver.commit().operations) == 2

@@ -1,0 +1,100 @@
+"""carrying: the corners that a running Locker reaches only by chance."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from consul_locker.carrying import Carrying, _resolve, _Waiter
+from consul_locker.core.messages import Abandoned, Answered, Call, Failed, Settle, Transact
+from consul_locker.errors import ConfigurationError
+from consul_locker.exchange import SystemClock
+from consul_locker.io_thread import IoThread
+
+REQUEST = Transact(1, ())
+
+
+class Script:
+    """Stands where a Carrying has core, encoder, I/O thread and delivery; notes what comes."""
+
+    def __init__(self, commands: dict[type, list[Any]] | None = None) -> None:
+        self.commands = commands or {}
+        self.events: list[Any] = []
+        self.handed: list[Any] = []
+
+    def step(self, event: Any, now: float) -> list[Any]:
+        self.events.append(event)
+        return self.commands.pop(type(event), [])
+
+    def encode(self, request: Any) -> Any:
+        raise ConfigurationError("operations", request, "what JSON can carry")
+
+    def put(self, receive: Any, command: Any) -> None:
+        self.handed.append(command)
+
+    def wake(self) -> None:
+        """Nothing to wake."""
+
+    here = False
+
+
+def carrying(script: Script) -> Carrying:
+    stand_in: Any = script
+    return Carrying(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+
+
+def test_waking_twice_does_no_harm() -> None:
+    waiter = _Waiter()
+    waiter.wake()
+    waiter.wake()
+    waiter.sleep()
+
+
+def test_an_offer_to_one_who_has_left_is_refused() -> None:
+    waiter = _Waiter()
+    assert waiter.offer(REQUEST)
+    assert waiter.close() is REQUEST
+    assert not waiter.offer(REQUEST)
+
+
+def test_a_transaction_offered_to_one_who_is_interrupted_goes_to_the_io_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+
+    def interrupted(waiter: _Waiter) -> None:
+        waiter.offer(REQUEST)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Waiter, "sleep", interrupted)
+    call = Call("lock", ("a",))
+    with pytest.raises(KeyboardInterrupt):
+        carrying(script).ask(call)
+    assert [type(event) for event in script.events] == [Call, Abandoned]
+    assert script.handed == [REQUEST]
+
+
+def test_a_transaction_that_cannot_be_encoded_is_answered() -> None:
+    call = Call("lock", ("a",))
+    request = Transact(1, (), calls=(call,))
+    script = Script({Call: [request], Answered: [Settle(call, 7)]})
+    assert carrying(script).ask(call) == 7
+    answered = script.events[1]
+    assert isinstance(answered.outcome, Failed)
+    assert not answered.outcome.sent
+
+
+def test_a_future_cancelled_before_it_is_set_stays_cancelled() -> None:
+    call = Call("lock", ("a",))
+    future: Future[Any] = Future()
+    call.waiter = future
+    future.cancel()
+    _resolve([Settle(call, 7)])
+    assert future.cancelled()
+
+
+def test_the_io_thread_drains_nothing_before_it_has_its_exchange() -> None:
+    thread = IoThread(lambda: pytest.fail("never made"))
+    thread.put(lambda event: None, REQUEST)
+    thread._drain()
+    assert list(thread._inbox)
