@@ -169,8 +169,7 @@ class Exchange:
             event = await self._answer(request)
         finally:
             self._tasks.pop(request, None)
-        if not self._closed:
-            receive(event)
+        receive(event)
 
     async def _answer(self, request: Request) -> Answered:
         try:

@@ -248,6 +248,20 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
     run(test, connections=2)
 
 
+def test_a_watch_that_is_given_up_leaves_the_line() -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        first, second = (Watch(1, "key", "k", 1_000_000, 300.0) for _ in range(2))
+        exchange.carry_out(receiver.receive, [first, second])
+        while not exchange._watch_line:
+            await asyncio.sleep(0)
+        exchange.carry_out(receiver.receive, [CancelRequest(second), CancelRequest(second)])
+        while exchange._watch_line:
+            await asyncio.sleep(0)
+        assert not exchange._crowded.is_set()
+
+    run(test, connections=2)
+
+
 def test_closed() -> None:
     async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
         watch = Watch(1, "key", "k", 1_000_000, 300.0)

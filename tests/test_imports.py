@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).parents[1] / "consul_locker"
 ORDER = """
 errors types keys config signals fsm_table fsm strategies
 core.messages core.outbox core.machine core.session core.ledger core.audit core.waiting core.batch core.questions
+core.operations core.releases
 core.grants core.lifecycle
 core.locker
 client.answers client.requests client.wire client.connection client.transport client.aio_transport

@@ -6,79 +6,34 @@ Everything here happens in the state ready; a call that comes in another state n
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from .audit import Audit
-from .batch import Batch
-from .ledger import Kind, Ledger, Slot, Work
+from .ledger import Kind, Slot, Work
 from .messages import (
     Call,
     Committed,
     Entry,
-    Failed,
-    KeysRead,
     Operation,
     Outcome,
-    ReadKey,
     Refusal,
     Refused,
     RolledBack,
     TooLarge,
     Transact,
-    Verb,
 )
-from .outbox import Outbox
+from .releases import Releases
 from .questions import lock_info
-from .session import Session
-from .waiting import Waiting
-from ..config import LockerOptions
 from ..errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
-from ..types import BaseLease, LockInfo, SessionLife, Strategy
+from ..types import BaseLease, LockInfo, SessionLife
 
 __all__ = ["Grants"]
-
-LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
 
 #: A denied call reads who has the lock unless less than this part of a request's timeout is left to it.
 NAMING_SHARE = 0.1
 
 
-class Grants:
+class Grants(Releases):
     """Locks and releases of one Locker, while it is ready."""
-
-    def __init__(
-        self,
-        options: LockerOptions,
-        identity: Mapping[str, Any],
-        strategy: Strategy,
-        lease_type: LeaseType,
-        clock: Callable[[], float],
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        batch: Batch,
-        waiting: Waiting,
-        audit: Audit,
-        timeout: float,
-    ) -> None:
-        self._options = options
-        self._strategy = strategy
-        self._lease_type = lease_type
-        self._clock = clock
-        self._out = outbox
-        self._session = session
-        self._ledger = ledger
-        self._batch = batch
-        self._waiting = waiting
-        self._audit = audit
-        self._timeout = timeout
-        # The value is the same for every tenure but for its number, which is put in by hand: fast.
-        value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
-        self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
-        self._naming: dict[int, list[tuple[Slot, list[Call]]]] = {}  # reads of holders under way
-        self._unnamed: list[tuple[Slot, list[Call]]] = []  # denied calls whose holder is to be read
 
     # ------------------------------------------------------------------------------------ asking
 
@@ -134,114 +89,6 @@ class Grants:
                 return slot  # first come, first served among holds
         return None
 
-    def release(self, call: Call) -> None:
-        """A call gives a lock back. Its lease is over at once, for all who share it (rule 8)."""
-        slot = self._ledger.slot(call.id)
-        if slot.lease is not None and slot.lease.exclusive:
-            self._out.settle(call, False)  # release never ends a hold (rule 9)
-            return
-        self._end_lease(slot)
-        self._want(Kind.RELEASE, (slot,), [call])
-
-    def release_all(self, call: Call) -> None:
-        """Every shared lock is given back; the call is answered with how many were."""
-        slots = [slot for slot in self._ledger.slots.values() if self._shared(slot)]
-        call.argument = [len(slots), 0, None]  # still to come, released, the first error
-        if not slots:
-            self._out.settle(call, 0)
-        for slot in slots:
-            self._end_lease(slot)
-            self._want(Kind.RELEASE, (slot,), [call])
-
-    @staticmethod
-    def _shared(slot: Slot) -> bool:
-        """Whether the last in line at a key leaves a lock behind that callers share."""
-        if slot.queue:
-            return slot.queue[-1].kind is Kind.LOCK and not slot.queue[-1].exclusive
-        return slot.lease is not None and not slot.lease.exclusive
-
-    def leave(self, call: Call) -> None:
-        """A hold ends: each of its leases is released; those lost before stay lost."""
-        leases: list[BaseLease] = [lease for lease in call.argument if lease.live]
-        call.argument = [len(leases), 0, None]
-        if not leases:
-            self._out.settle(call, 0)
-        for lease in leases:
-            slot = self._ledger.slot(lease.id)
-            self._end_lease(slot)
-            self._want(Kind.RELEASE, (slot,), [call])
-
-    def _end_lease(self, slot: Slot) -> None:
-        """The lease is over for everybody who has it, before the release goes out."""
-        if slot.lease is not None:
-            self._out.end(slot.lease, "released")
-            self._ledger.leases.pop(slot.id, None)
-
-    def _want(self, kind: Kind, slots: tuple[Slot, ...], calls: list[Call], exclusive: bool = False) -> None:
-        work = self._ledger.want(kind, slots, calls, exclusive)
-        if self._ledger.startable(work):
-            self._start(work)
-
-    def _start(self, work: Work) -> None:
-        """The work is first in line on all its keys: it may go to Consul."""
-        life = self._session.life
-        assert life is not None  # in ready there is one
-        work.started = True
-        slot = work.slots[0]
-        if work.kind is Kind.LOCK:
-            if work.calls and not work.live():
-                self._finish(work)  # everybody who wanted it is gone
-                return
-            self._out.count("requests")
-            for one in work.slots:
-                self._out.emit("lock_requested", id=one.id, key=one.key)
-            self._send(work, life)
-            return
-        if slot.lease is not None:
-            self._end_lease(slot)  # granted while this release stood in line
-            work.lease = self._ledger.drop(slot)
-            work.index = work.lease.fence if work.lease is not None else None
-        if work.index is None:
-            self._read_for_release(work, life)
-        else:
-            self._send(work, life)
-
-    def _read_for_release(self, work: Work, life: SessionLife) -> None:
-        work.reading = True
-        self._out.send(
-            ReadKey(life.generation, work.slots[0].key, "release", context=work, timeout=self._timeout)
-        )
-
-    def _send(self, work: Work, life: SessionLife) -> None:
-        value = b""
-        if work.kind is Kind.LOCK:
-            work.tenure = self._ledger.next_tenure()
-            value = f"{self._value}{work.tenure}}}".encode()
-        options = self._options
-        self._batch.want(
-            work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
-        )
-
-    def flush(self) -> None:
-        """At the end of a step: send what may be sent, and ask for the names of holders."""
-        life = self._session.life
-        if life is None:
-            return
-        while True:
-            request = self._batch.pack(life.generation, self._timeout)
-            if request is None:
-                break
-            self._out.count("transactions")
-            self._out.send(request)
-        while self._unnamed:
-            # 64 reads fit into a transaction, and one of reads only costs no Raft write (measured).
-            named, self._unnamed = self._unnamed[:64], self._unnamed[64:]
-            operations = tuple(Operation(Verb.GET, slot.key) for slot, _ in named)
-            calls = tuple(call for _, denied in named for call in denied)
-            read = Transact(life.generation, operations, "holder", calls, timeout=self._timeout)
-            self._naming[id(read)] = named
-            self._out.send(read)
-
     # ---------------------------------------------------------------------------------- answers
 
     def answered(self, request: Transact, outcome: Outcome) -> str | None:
@@ -266,21 +113,6 @@ class Grants:
             for work, _ in items:
                 self._failed(work, error, sent)
         return None
-
-    @staticmethod
-    def _failure(outcome: Outcome) -> tuple[ConsulLockerError, bool]:
-        if isinstance(outcome, Failed):
-            return outcome.error, outcome.sent
-        if isinstance(outcome, TooLarge):
-            return (
-                ConsulUnavailable(
-                    "Consul refused the transaction as too large (413); shorten the lock's value",
-                    operation="transaction",
-                    status=413,
-                ),
-                False,
-            )
-        return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True
 
     def _done(self, work: Work, entries: dict[str, Entry]) -> None:
         if work.kind is Kind.RELEASE:
@@ -434,110 +266,7 @@ class Grants:
                 self._out.settle(call, error=error)
         self._finish(work)
 
-    def _doubt(self, work: Work) -> None:
-        """The outcome is unknown: the lock may be granted yet, whenever (rule 5)."""
-        if work.kind is Kind.LOCK:
-            for slot in work.slots:
-                if not (work.many and slot.lease is not None):  # that one was checked only
-                    # Sent in more than one transaction, its number does not tell which of them was seen.
-                    slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
-            self._audit.look_soon()
-
-    # --------------------------------------------------------------------------------- releases
-
-    def read_for_release(self, work: Work, outcome: Outcome) -> None:
-        """The key was read, since a release did not know the tenure, or its index was refused."""
-        slot = work.slots[0]
-        if not work.reading or not slot.queue or slot.queue[0] is not work:
-            return
-        work.reading = False
-        if not isinstance(outcome, KeysRead):
-            self._release_failed(work, self._failure(outcome)[0])
-            return
-        life = self._session.life
-        assert life is not None
-        entry = outcome.entries[0] if outcome.entries else None
-        if entry is None or entry.session != life.session_id:
-            self._released(work, False)
-            return
-        work.index = entry.modify_index
-        self._send(work, life)
-
-    def _release_refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
-        """409: another index, or not ours. Which of them, the key tells (rule 5)."""
-        if any(refused.refusal is Refusal.OTHER for _, refused in found):
-            what = found[0][1].what
-            self._release_failed(work, ConsulUnavailable(f"Consul refused the release: {what}", operation="release"))
-            return
-        life = self._session.life
-        assert life is not None  # answers of an ended generation do not get here
-        self._read_for_release(work, life)
-
-    def _released(self, work: Work, held: bool) -> None:
-        slot = work.slots[0]
-        slot.leftover = False
-        if work.lease is not None:
-            if held:
-                self._out.count("released")
-                self._out.emit("released", id=slot.id, key=slot.key, lease=work.lease)
-            else:
-                self._audit.announce_lost(work.lease, "not held any more")
-        elif held and work.calls:
-            # A user's release of a lock that no lease was known of: told all the same, as the original does.
-            self._out.emit("released", id=slot.id, key=slot.key, lease=None)
-        for call in work.live():
-            self._answer_release(call, held, None)
-        self._finish(work)
-
-    def _release_failed(self, work: Work, error: ConsulLockerError) -> None:
-        slot = work.slots[0]
-        slot.leftover = True
-        self._audit.look_soon()
-        if work.lease is not None:
-            self._audit.announce_lost(work.lease, "release failed")
-        for call in work.live():
-            self._answer_release(call, False, error)
-        self._finish(work)
-
-    def _answer_release(self, call: Call, held: bool, error: ConsulLockerError | None) -> None:
-        if call.verb == "release":
-            self._out.settle(call, held if error is None else None, error)
-            return
-        tally = call.argument
-        tally[0] -= 1
-        tally[1] += held
-        tally[2] = tally[2] or error
-        if tally[0] == 0:
-            # Leaving a hold never raises: the release goes on in the background (rule 9).
-            failed = tally[2] if call.verb != "leave" else None
-            self._out.settle(call, tally[1] if failed is None else None, failed)
-
-    def release_found(self, slot: Slot, index: int) -> None:
-        """Consul shows our session on an idle key without a lease: give it back at the index read (rule 5)."""
-        work = self._ledger.want(Kind.RELEASE, (slot,), [])
-        work.index = index
-        self._start(work)
-
     # ------------------------------------------------------------------------------------- the end
-
-    def _finish(self, work: Work) -> None:
-        """The work is over: what stands behind it begins, and whoever waits is looked at."""
-        self._batch.unwant(work)
-        for following in self._ledger.finish(work):
-            self._start(following)
-        for slot in work.slots:
-            self._waiting.serve(slot)
-
-    def _lost(self, slot: Slot, reason: str) -> None:
-        lease = self._ledger.drop(slot)
-        if lease is not None:
-            self._out.end(lease, reason)
-            self._audit.announce_lost(lease, reason)
-
-    def lose(self, slot: Slot, reason: str) -> None:
-        """The lease of a key is lost, the session goes on."""
-        self._lost(slot, reason)
-        self._waiting.serve(slot)
 
     def abandon(self, call: Call) -> None:
         """Nobody wants the call's answer any more (its caller is gone; it is settled already)."""

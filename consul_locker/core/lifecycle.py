@@ -15,7 +15,8 @@ from ..strategies import NoStrategy
 from ..types import Lease, Strategy
 from .audit import Audit
 from .batch import MAX_OPS, Batch
-from .grants import Grants, LeaseType
+from .grants import Grants
+from .operations import LeaseType
 from .ledger import Ledger
 from .machine import READY, STOPPED, TABLE
 from .messages import (

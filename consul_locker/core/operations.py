@@ -1,0 +1,184 @@
+"""Operations: what is wanted of keys, begun in order and sent in batches.
+
+What both locks and releases do; `Releases` and `Grants` build on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .audit import Audit
+from .batch import Batch
+from .ledger import Kind, Ledger, Slot, Work
+from .messages import (
+    Call,
+    Failed,
+    Operation,
+    Outcome,
+    ReadKey,
+    TooLarge,
+    Transact,
+    Verb,
+)
+from .outbox import Outbox
+from .session import Session
+from .waiting import Waiting
+from ..config import LockerOptions
+from ..errors import ConsulLockerError, ConsulUnavailable
+from ..types import BaseLease, SessionLife, Strategy
+
+__all__ = ["LeaseType", "Operations"]
+
+LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
+
+
+class Operations:
+    """The operations of one Locker, while it is ready. The arguments are what `LockerCore` is made of."""
+
+    def __init__(
+        self,
+        options: LockerOptions,
+        identity: Mapping[str, Any],
+        strategy: Strategy,
+        lease_type: LeaseType,
+        clock: Callable[[], float],
+        outbox: Outbox,
+        session: Session,
+        ledger: Ledger,
+        batch: Batch,
+        waiting: Waiting,
+        audit: Audit,
+        timeout: float,
+    ) -> None:
+        self._options = options
+        self._strategy = strategy
+        self._lease_type = lease_type
+        self._clock = clock
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._batch = batch
+        self._waiting = waiting
+        self._audit = audit
+        self._timeout = timeout
+        # The value is the same for every tenure but for its number, which is put in by hand: fast.
+        value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
+        self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
+        self._naming: dict[int, list[tuple[Slot, list[Call]]]] = {}  # reads of holders under way
+        self._unnamed: list[tuple[Slot, list[Call]]] = []  # denied calls whose holder is to be read
+
+    def _want(self, kind: Kind, slots: tuple[Slot, ...], calls: list[Call], exclusive: bool = False) -> None:
+        work = self._ledger.want(kind, slots, calls, exclusive)
+        if self._ledger.startable(work):
+            self._start(work)
+
+    def _start(self, work: Work) -> None:
+        """The work is first in line on all its keys: it may go to Consul."""
+        life = self._session.life
+        assert life is not None  # in ready there is one
+        work.started = True
+        slot = work.slots[0]
+        if work.kind is Kind.LOCK:
+            if work.calls and not work.live():
+                self._finish(work)  # everybody who wanted it is gone
+                return
+            self._out.count("requests")
+            for one in work.slots:
+                self._out.emit("lock_requested", id=one.id, key=one.key)
+            self._send(work, life)
+            return
+        if slot.lease is not None:
+            self._end_lease(slot)  # granted while this release stood in line
+            work.lease = self._ledger.drop(slot)
+            work.index = work.lease.fence if work.lease is not None else None
+        if work.index is None:
+            self._read_for_release(work, life)
+        else:
+            self._send(work, life)
+
+    def _send(self, work: Work, life: SessionLife) -> None:
+        value = b""
+        if work.kind is Kind.LOCK:
+            work.tenure = self._ledger.next_tenure()
+            value = f"{self._value}{work.tenure}}}".encode()
+        options = self._options
+        self._batch.want(
+            work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
+        )
+
+    def flush(self) -> None:
+        """At the end of a step: send what may be sent, and ask for the names of holders."""
+        life = self._session.life
+        if life is None:
+            return
+        while True:
+            request = self._batch.pack(life.generation, self._timeout)
+            if request is None:
+                break
+            self._out.count("transactions")
+            self._out.send(request)
+        while self._unnamed:
+            # 64 reads fit into a transaction, and one of reads only costs no Raft write (measured).
+            named, self._unnamed = self._unnamed[:64], self._unnamed[64:]
+            operations = tuple(Operation(Verb.GET, slot.key) for slot, _ in named)
+            calls = tuple(call for _, denied in named for call in denied)
+            read = Transact(life.generation, operations, "holder", calls, timeout=self._timeout)
+            self._naming[id(read)] = named
+            self._out.send(read)
+
+    def _end_lease(self, slot: Slot) -> None:
+        """The lease is over for everybody who has it, before the release goes out."""
+        if slot.lease is not None:
+            self._out.end(slot.lease, "released")
+            self._ledger.leases.pop(slot.id, None)
+
+    def _read_for_release(self, work: Work, life: SessionLife) -> None:
+        work.reading = True
+        self._out.send(
+            ReadKey(life.generation, work.slots[0].key, "release", context=work, timeout=self._timeout)
+        )
+
+    def _lost(self, slot: Slot, reason: str) -> None:
+        lease = self._ledger.drop(slot)
+        if lease is not None:
+            self._out.end(lease, reason)
+            self._audit.announce_lost(lease, reason)
+
+    def lose(self, slot: Slot, reason: str) -> None:
+        """The lease of a key is lost, the session goes on."""
+        self._lost(slot, reason)
+        self._waiting.serve(slot)
+
+    def _finish(self, work: Work) -> None:
+        """The work is over: what stands behind it begins, and whoever waits is looked at."""
+        self._batch.unwant(work)
+        for following in self._ledger.finish(work):
+            self._start(following)
+        for slot in work.slots:
+            self._waiting.serve(slot)
+
+    def _doubt(self, work: Work) -> None:
+        """The outcome is unknown: the lock may be granted yet, whenever (rule 5)."""
+        if work.kind is Kind.LOCK:
+            for slot in work.slots:
+                if not (work.many and slot.lease is not None):  # that one was checked only
+                    # Sent in more than one transaction, its number does not tell which of them was seen.
+                    slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
+            self._audit.look_soon()
+
+    @staticmethod
+    def _failure(outcome: Outcome) -> tuple[ConsulLockerError, bool]:
+        if isinstance(outcome, Failed):
+            return outcome.error, outcome.sent
+        if isinstance(outcome, TooLarge):
+            return (
+                ConsulUnavailable(
+                    "Consul refused the transaction as too large (413); shorten the lock's value",
+                    operation="transaction",
+                    status=413,
+                ),
+                False,
+            )
+        return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True

@@ -1,0 +1,133 @@
+"""From a call that gives a lock back to Consul's outcome: released, not ours any more, or unknown."""
+
+from __future__ import annotations
+
+
+from .ledger import Kind, Slot, Work
+from .messages import (
+    Call,
+    KeysRead,
+    Operation,
+    Outcome,
+    Refusal,
+    Refused,
+)
+from .operations import Operations
+from ..errors import ConsulLockerError, ConsulUnavailable
+from ..types import BaseLease
+
+__all__ = ["Releases"]
+
+
+class Releases(Operations):
+    """Releases, and the ends of holds."""
+
+    def release(self, call: Call) -> None:
+        """A call gives a lock back. Its lease is over at once, for all who share it (rule 8)."""
+        slot = self._ledger.slot(call.id)
+        if slot.lease is not None and slot.lease.exclusive:
+            self._out.settle(call, False)  # release never ends a hold (rule 9)
+            return
+        self._end_lease(slot)
+        self._want(Kind.RELEASE, (slot,), [call])
+
+    def release_all(self, call: Call) -> None:
+        """Every shared lock is given back; the call is answered with how many were."""
+        slots = [slot for slot in self._ledger.slots.values() if self._shared(slot)]
+        call.argument = [len(slots), 0, None]  # still to come, released, the first error
+        if not slots:
+            self._out.settle(call, 0)
+        for slot in slots:
+            self._end_lease(slot)
+            self._want(Kind.RELEASE, (slot,), [call])
+
+    @staticmethod
+    def _shared(slot: Slot) -> bool:
+        """Whether the last in line at a key leaves a lock behind that callers share."""
+        if slot.queue:
+            return slot.queue[-1].kind is Kind.LOCK and not slot.queue[-1].exclusive
+        return slot.lease is not None and not slot.lease.exclusive
+
+    def leave(self, call: Call) -> None:
+        """A hold ends: each of its leases is released; those lost before stay lost."""
+        leases: list[BaseLease] = [lease for lease in call.argument if lease.live]
+        call.argument = [len(leases), 0, None]
+        if not leases:
+            self._out.settle(call, 0)
+        for lease in leases:
+            slot = self._ledger.slot(lease.id)
+            self._end_lease(slot)
+            self._want(Kind.RELEASE, (slot,), [call])
+
+    def read_for_release(self, work: Work, outcome: Outcome) -> None:
+        """The key was read, since a release did not know the tenure, or its index was refused."""
+        slot = work.slots[0]
+        if not work.reading or not slot.queue or slot.queue[0] is not work:
+            return
+        work.reading = False
+        if not isinstance(outcome, KeysRead):
+            self._release_failed(work, self._failure(outcome)[0])
+            return
+        life = self._session.life
+        assert life is not None
+        entry = outcome.entries[0] if outcome.entries else None
+        if entry is None or entry.session != life.session_id:
+            self._released(work, False)
+            return
+        work.index = entry.modify_index
+        self._send(work, life)
+
+    def _release_refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
+        """409: another index, or not ours. Which of them, the key tells (rule 5)."""
+        if any(refused.refusal is Refusal.OTHER for _, refused in found):
+            what = found[0][1].what
+            self._release_failed(work, ConsulUnavailable(f"Consul refused the release: {what}", operation="release"))
+            return
+        life = self._session.life
+        assert life is not None  # answers of an ended generation do not get here
+        self._read_for_release(work, life)
+
+    def _released(self, work: Work, held: bool) -> None:
+        slot = work.slots[0]
+        slot.leftover = False
+        if work.lease is not None:
+            if held:
+                self._out.count("released")
+                self._out.emit("released", id=slot.id, key=slot.key, lease=work.lease)
+            else:
+                self._audit.announce_lost(work.lease, "not held any more")
+        elif held and work.calls:
+            # A user's release of a lock that no lease was known of: told all the same, as the original does.
+            self._out.emit("released", id=slot.id, key=slot.key, lease=None)
+        for call in work.live():
+            self._answer_release(call, held, None)
+        self._finish(work)
+
+    def _release_failed(self, work: Work, error: ConsulLockerError) -> None:
+        slot = work.slots[0]
+        slot.leftover = True
+        self._audit.look_soon()
+        if work.lease is not None:
+            self._audit.announce_lost(work.lease, "release failed")
+        for call in work.live():
+            self._answer_release(call, False, error)
+        self._finish(work)
+
+    def _answer_release(self, call: Call, held: bool, error: ConsulLockerError | None) -> None:
+        if call.verb == "release":
+            self._out.settle(call, held if error is None else None, error)
+            return
+        tally = call.argument
+        tally[0] -= 1
+        tally[1] += held
+        tally[2] = tally[2] or error
+        if tally[0] == 0:
+            # Leaving a hold never raises: the release goes on in the background (rule 9).
+            failed = tally[2] if call.verb != "leave" else None
+            self._out.settle(call, tally[1] if failed is None else None, failed)
+
+    def release_found(self, slot: Slot, index: int) -> None:
+        """Consul shows our session on an idle key without a lease: give it back at the index read (rule 5)."""
+        work = self._ledger.want(Kind.RELEASE, (slot,), [])
+        work.index = index
+        self._start(work)
