@@ -195,7 +195,7 @@ class Fsm:
 
     def _close(self, given: Any, result: Any) -> None:
         """End an action: emit `handled` and leave the result for `handle`."""
-        if self._listeners:
+        if self._heard("handled"):
             self._tell("handled", described(given))
         self._end()
         self._result = result  # last, since a listener may have handled another input meanwhile
@@ -215,7 +215,7 @@ class Fsm:
         event = self.table.go_events.get(state)
         if event is not None:
             event.trigger(self._model, self)
-        elif self._listeners:
+        elif self._heard("invalidstate"):
             self._tell("invalidstate", {"state": self._model.fsm_state, "attempted_state": state})
 
     # --------------------------------------------------------------------------------- deferred inputs
@@ -230,7 +230,7 @@ class Fsm:
             return
         given, args = self._given
         self._queue.append(Queued(state, given, args))
-        if self._listeners:
+        if self._heard("deferred"):
             payload = {"state": self._model.fsm_state, "until": state, **described(given), "args": args}
             self._tell("deferred", payload)
 
@@ -313,6 +313,10 @@ class Fsm:
                 self._call(listener, data, None)
             else:
                 self._call(listener, data)
+
+    def _heard(self, event: str) -> bool:
+        """Whether anybody listens to an event."""
+        return event in self._listeners or CATCH_ALL in self._listeners
 
     def _tell(self, event: str, payload: dict[str, Any]) -> None:
         """Emit an event of the machine itself; callers look for listeners first, to save the payload."""

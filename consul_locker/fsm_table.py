@@ -132,7 +132,7 @@ class _Node(transitions.State):
         fsm = _fsm_of(event_data)
         source = cast(transitions.Transition, event_data.transition).source
         fsm._prior_state = None if source == START else source
-        if fsm._listeners:
+        if fsm._heard("transition"):
             fsm._tell(
                 "transition", {"from_state": fsm._prior_state, "to_state": self.name, "action": fsm._current_action}
             )
@@ -141,7 +141,16 @@ class _Node(transitions.State):
 
 
 class _Transition(transitions.Transition):
-    """A row with a destination: re-checks where it starts, and replays what was deferred at its end."""
+    """A row. One with a destination re-checks where it starts, and replays what was deferred at its end."""
+
+    def execute(self, event_data: transitions.EventData) -> bool:
+        if self.dest is not None:
+            return super().execute(event_data)
+        # An internal row has one callback and no conditions. What `transitions` does around that (callbacks of
+        # kinds that no table has, lines for its debug log) costs more than most handlers, with every input.
+        (callback,) = self.before
+        callback(event_data)
+        return True
 
     def _change_state(self, event_data: transitions.EventData) -> None:
         fsm = _fsm_of(event_data)
@@ -173,7 +182,7 @@ def _opening(action: str) -> _Callback:
     def open_action(event_data: transitions.EventData) -> None:
         fsm, given, _ = cast("tuple[Fsm, Any, Any]", event_data.args)
         fsm._current_action = action
-        if fsm._listeners:
+        if fsm._heard("handling"):
             fsm._tell("handling", described(given))
 
     return open_action
@@ -207,7 +216,7 @@ def _not_handling(action: str) -> _Callback:
     def report(event_data: transitions.EventData) -> None:
         fsm, given, args = cast("tuple[Fsm, Any, tuple[Any, ...]]", event_data.args)
         fsm._current_action = action
-        if fsm._listeners:
+        if fsm._heard("nohandler"):
             fsm._tell("nohandler", {**described(given), "args": args})
         fsm._end()
 

@@ -80,3 +80,44 @@ def test_a_create_answered_late(face: Any, gate: Gate, consul: Consul, name: str
         held.wait_passed()
         assert lease.valid
         assert locker.session_id == lease.session_id
+
+
+def test_an_acquire_delivered_late_for_the_first_time(face: Any, gate: Gate, consul: Consul, name: str) -> None:
+    """Its caller has long been told that nothing is known: what it takes is given back."""
+    with face.factory(gate.address, timeout=0.5) as factory:
+        locker = factory.create(name)
+        assert locker.wait_for_state("ready", WAIT)
+        late = gate.hold("PUT /v1/txn", 1)
+        with pytest.raises(ConsulUnavailable):
+            locker.lock("a")
+        late.let_go()
+        late.wait_passed()
+        until(lambda: (key := consul.key(f"{name}/a/lock")) is not None and key.session is None)
+        assert not locker.held
+
+
+def test_a_destroy_delivered_twice(face: Any, gate: Gate, consul: Consul, name: str) -> None:
+    """The second time it meets no session, and does nothing to the next one."""
+    with face.factory(gate.address) as factory:
+        locker = factory.create(name)
+        locker.lock("a")
+        locker.stop()
+        (destroy,) = [seen for seen in gate.seen if "/v1/session/destroy/" in seen.path]
+        locker.start()
+        lease = locker.lock("a")
+        status, _ = consul.call(destroy.method, destroy.path, destroy.body)
+        assert status == 200
+        assert lease.valid
+        assert consul.key(lease.key).session == lease.session_id  # type: ignore[union-attr]
+
+
+def test_a_renewal_that_is_held_up_is_no_loss(face: Any, gate: Gate, name: str) -> None:
+    """Failing to renew is "unknown" until the deadline: the next attempt goes over a new connection."""
+    with face.factory(gate.address, timeout=0.5) as factory:
+        locker = factory.create(name, ttl=10.0)
+        lease = locker.lock("a")
+        held = gate.hold(lambda seen: "/v1/session/renew/" in seen.path, 1)
+        until(lambda: locker.stats()["renewals_failed"] >= 1 and locker.stats()["renewals"] >= 1)
+        assert lease.valid
+        assert locker.stats()["lost"] == 0
+        held.let_go()
