@@ -139,7 +139,8 @@ class Exchange:
                 self._set(receive, command)
             elif isinstance(command, CancelTimer):
                 self._unset((receive, command.name))
-            elif isinstance(command, CancelRequest):
+            else:
+                assert isinstance(command, CancelRequest)  # no other command is for the loop
                 found = self._tasks.pop(command.request, None)
                 if found is not None:
                     found[0].cancel()

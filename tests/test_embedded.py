@@ -395,6 +395,23 @@ def test_a_client_that_leaves_is_forgotten(agent: Agent) -> None:
     until(lambda: not agent._served._waits and not agent._served.connections)
 
 
+def test_a_query_on_a_prefix_is_woken_by_its_keys_only(agent: Agent, client: Client) -> None:
+    client.json("PUT", "/v1/kv/dir/a", "1")
+    index = client.ask("GET", "/v1/kv/dir?keys")[2]["X-Consul-Index"]
+    with socket.create_connection((agent.host, agent.port), timeout=PATIENCE) as connection:
+        connection.sendall(
+            f"GET /v1/kv/dir?keys&index={index} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
+        until(lambda: bool(agent._served._waits))
+        client.json("PUT", "/v1/kv/elsewhere", "1")
+        assert agent._served._waits
+        client.json("PUT", "/v1/kv/dir/b", "1")
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert b"dir/b" in received
+
+
 # ---------------------------------------------------------------------------------------------- the wire
 
 
