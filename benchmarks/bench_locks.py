@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast unique locks are granted, beside python-consul2's own client: 1, 10 and 100 callers, as ratios.
+"""How fast unique locks are granted, beside python-consul2's own client, as ratios: threads, tasks, and the cache.
 
     python benchmarks/bench_locks.py                     # on an agent of its own, where a Consul binary is found
     python benchmarks/bench_locks.py --url http://127.0.0.1:8500
@@ -10,15 +10,18 @@ README.rst, beside this file, says how to read the figures. The keys of a run ar
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import gc
 import statistics
 import sys
 import threading
 import time
+import timeit
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -26,11 +29,21 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this tree, not an installed version; and the tests' way to start a Consul
 
-from consul_locker import LockerFactory  # noqa: E402
+from consul_locker import LockerFactory, aio  # noqa: E402
 from tests.real_consul import RealConsul, find_binary  # noqa: E402
 
 #: Callers -> the ratio to aim at. A bare loop that commits in groups reaches about 2.9, 8 and 20.
 AIMS = {1: 2.5, 10: 5.0, 100: 12.0}
+
+#: Concurrent callers of the asyncio lines.
+TASKS = (1, 100, 500)
+
+#: The other client's threads beside that many tasks, at most: each has a connection, and Consul refuses a client
+#: address more than 200.
+MOST_THREADS = 100
+
+#: Look-ups in one measurement of the cache, and how many of those: the fastest counts, the others were disturbed.
+LOOK_UPS, REPEATS = 100_000, 7
 
 #: Locks granted before the clock starts: connections are open then, and the code is warm.
 WARM_UP = 200
@@ -98,6 +111,33 @@ def _client(url: str) -> Any:
         return consul.Consul(host=parts.hostname, port=parts.port, scheme=parts.scheme)
 
 
+def measured_tasks(url: str, ids: int, callers: int) -> float:
+    """Lock that many unique ids with that many tasks on one loop; return the rate, in locks a second."""
+    name = f"bench-{uuid.uuid4().hex}"
+
+    async def seconds_of_all() -> float:
+        async with aio.LockerFactory(url) as factory, factory.create(name) as locker:
+            if not await locker.wait_for_state("ready", 10):
+                raise SystemExit(f"no session at {url} within 10 s")
+
+            async def call(own: Sequence[str]) -> None:
+                for id in own:
+                    await locker.lock(id)
+
+            async def all_of(wanted: Sequence[str]) -> None:
+                await asyncio.gather(*(call(wanted[number::callers]) for number in range(callers)))
+
+            await all_of([f"warm-{number}" for number in range(WARM_UP)])
+            gc.collect()
+            begun = time.perf_counter()
+            await asyncio.wait_for(all_of([f"{number:06}" for number in range(ids)]), PATIENCE)
+            return time.perf_counter() - begun
+
+    seconds = asyncio.run(seconds_of_all())
+    _client(url).kv.delete(f"{name}/", recurse=True)
+    return ids / seconds
+
+
 def measured(contestant: Contestant, url: str, ids: int, callers: int) -> float:
     """Lock that many unique ids with that many threads; return the rate, in locks a second."""
     name = f"bench-{uuid.uuid4().hex}"
@@ -136,25 +176,48 @@ def measured(contestant: Contestant, url: str, ids: int, callers: int) -> float:
     return ids / seconds
 
 
-def compared(url: str, ids: int, rounds: int, callers: Sequence[int], shared: bool) -> None:
-    """Measure round by round, the contestants in turn, and print the medians."""
-    contestants = [Contestant("consul_locker", ours), Contestant("python-consul2", theirs(shared))]
-    clients = "one client for all" if shared else "a client for each caller"
-    print(f"{ids} unique ids, {rounds} rounds, medians; python-consul2 with {clients}")
-    print("callers    consul_locker   python-consul2   ratio    (of rounds)    aim")
-    for count in callers:
-        rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-        for number in range(rounds):
-            for contestant in contestants if number % 2 == 0 else contestants[::-1]:
-                rates[contestant.name].append(measured(contestant, url, ids, count))
-        mine, other = rates["consul_locker"], rates["python-consul2"]
-        ratios = [one / two for one, two in zip(mine, other, strict=True)]
-        print(
-            f"{count:>7}  {statistics.median(mine):>13,.0f}/s  {statistics.median(other):>13,.0f}/s  "
-            f"{statistics.median(ratios):>6.2f}  {f'{min(ratios):.2f} - {max(ratios):.2f}':>13}  "
-            f"{AIMS.get(count, float('nan')):>5.1f}",
-            flush=True,
-        )
+def compared(title: str, one: Callable[[], float], two: Callable[[], float], rounds: int, aim: float | None) -> None:
+    """Measure our rate and the other's round by round, in turn, and print a line with the medians."""
+    rates: dict[Callable[[], float], list[float]] = {one: [], two: []}
+    for number in range(rounds):
+        for measure in (one, two) if number % 2 == 0 else (two, one):
+            rates[measure].append(measure())
+    mine, other = rates[one], rates[two]
+    ratios = [ours / theirs for ours, theirs in zip(mine, other, strict=True)]
+    print(
+        f"{title:>12}  {statistics.median(mine):>11,.0f}/s  {statistics.median(other):>12,.0f}/s  "
+        f"{statistics.median(ratios):>6.2f}  {f'{min(ratios):.2f} - {max(ratios):.2f}':>13}  "
+        f"{'' if aim is None else f'{aim:.1f}':>5}".rstrip(),
+        flush=True,
+    )
+
+
+def cached(url: str) -> None:
+    """Print how long a lock takes that the Locker has already, beside a look-up in a dictionary."""
+    with ours(url, f"bench-{uuid.uuid4().hex}", 1) as (lock,):
+        table = {"1": lock("1")}
+        seconds = {
+            each: min(timeit.repeat(each, globals={"lock": lock, "table": table}, number=LOOK_UPS, repeat=REPEATS))
+            for each in ("lock('1')", "table['1']")
+        }
+    mine, other = (each / LOOK_UPS * 1e9 for each in seconds.values())
+    print(f"a cached lock takes {mine:.0f} ns, {mine / other:.0f} times a look-up in a dictionary ({other:.0f} ns)")
+
+
+def run(url: str, options: argparse.Namespace) -> None:
+    """Measure what the options ask for."""
+    mine, other = Contestant("consul_locker", ours), Contestant("python-consul2", theirs(options.shared_client))
+    ids, clients = options.ids, "one client for all" if options.shared_client else "a client for each caller"
+    print(f"{ids} unique ids, {options.rounds} rounds, medians; python-consul2 with {clients}")
+    print("     callers  consul_locker  python-consul2   ratio    (of rounds)    aim")
+    for count in options.callers:
+        one, two = partial(measured, mine, url, ids, count), partial(measured, other, url, ids, count)
+        compared(f"{count} threads", one, two, options.rounds, AIMS.get(count))
+    for count in options.tasks:
+        one = partial(measured_tasks, url, ids, count)
+        two = partial(measured, other, url, ids, min(count, MOST_THREADS))
+        compared(f"{count} tasks", one, two, options.rounds, None)
+    cached(url)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -163,7 +226,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", help="an agent's address (default: a Consul binary is looked for, and started)")
     parser.add_argument("--ids", type=int, default=10_000, help="unique ids a measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement (%(default)s)")
-    parser.add_argument("--callers", type=int, nargs="+", default=list(AIMS), help="threads (%(default)s)")
+    parser.add_argument("--callers", type=int, nargs="*", default=list(AIMS), help="threads (%(default)s)")
+    parser.add_argument("--tasks", type=int, nargs="*", default=list(TASKS), help="asyncio callers (%(default)s)")
     parser.add_argument("--shared-client", action="store_true", help="python-consul2's callers share one client")
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
@@ -175,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return 1
             agent = stack.enter_context(RealConsul(binary))
             url = f"http://{agent.address}"
-        compared(url, options.ids, options.rounds, options.callers, options.shared_client)
+        run(url, options)
     return 0
 
 

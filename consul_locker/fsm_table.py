@@ -146,10 +146,9 @@ class _Transition(transitions.Transition):
     def execute(self, event_data: transitions.EventData) -> bool:
         if self.dest is not None:
             return super().execute(event_data)
-        # An internal row has one callback and no conditions. What `transitions` does around that (callbacks of
-        # kinds that no table has, lines for its debug log) costs more than most handlers, with every input.
-        (callback,) = self.before
-        callback(event_data)
+        # An internal row is one callback, without conditions. What `transitions` does around that (kinds of callbacks
+        # that no table has, lines for its debug log) would take a third of the time of every input.
+        cast("_Callback", self.before[0])(event_data)
         return True
 
     def _change_state(self, event_data: transitions.EventData) -> None:

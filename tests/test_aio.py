@@ -563,6 +563,7 @@ def test_task_groups_and_timeouts(embedded: Agent, run: Run) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop], ids=["asyncio"])  # uvloop knows no eager tasks on 3.13
 def test_eager_tasks(embedded: Agent, run: Run) -> None:
     """Signals are delivered, and no observer is called before the call that made them has gone on."""
     heard: list[str] = []

@@ -1,14 +1,7 @@
-"""HTTP/1.1 on one connection, without I/O: bytes in, bytes out. Shared by both transports.
-
-Answers are parsed by h11, except the one that nearly all of Consul's are: a small one that came in one
-piece. That one is recognised whole by an expression that admits nothing out of the ordinary, because h11
-takes a seventh of the time of a lock (measured, one caller); whatever the expression does not match goes
-to h11 from its first byte on.
-"""
+"""HTTP/1.1 on one connection, without I/O: bytes in, bytes out. Parsed by h11; shared by both transports."""
 
 from __future__ import annotations
 
-import re
 import ssl
 
 import h11
@@ -27,20 +20,6 @@ MAX_ANSWER = 16 * 1024 * 1024
 READ_SIZE = 64 * 1024
 
 
-#: The beginning of an ordinary answer. Of the statuses only those that a transaction ends with; in particular
-#: none that has a body or not by rules of its own (1xx, 204, 304).
-_ORDINARY = re.compile(rb"HTTP/1\.1 (200|409) [ -~]*\r\n((?:[A-Za-z0-9-]+: [ -~]*\r\n)*)\r\n")
-
-#: Headers that decide where an answer ends, or whether another may follow: left to h11, with what they mean.
-_NOT_ORDINARY = frozenset(("transfer-encoding", "connection"))
-
-#: What must not be in the head of a request, besides the line ends between its parts: a forged header would begin so.
-_UNWRITABLE = re.compile(r"[^\t -~]")
-
-#: What h11 is told was asked, before it parses an answer: how an answer ends does not depend on more.
-_ASKED = h11.Request(method="GET", target="/", headers=[("Host", "consul")])
-
-
 class WireError(Exception):
     """The peer does not keep to HTTP, or closed in the middle of an answer. Nothing more can be read."""
 
@@ -55,7 +34,7 @@ class Wire:
     __slots__ = ("_body", "_h11", "_head", "_host", "_size", "reusable", "started")
 
     def __init__(self, authority: str) -> None:
-        self._h11: h11.Connection | None = None  # of the present answer, once it turned out not to be ordinary
+        self._h11 = h11.Connection(h11.CLIENT)
         self._host = authority
         self.started = False  #: whether a byte of the answer to the present request came
         self.reusable = True  #: whether another request may follow
@@ -68,15 +47,23 @@ class Wire:
         """
         self.started = False
         self.reusable = False
-        self._h11 = None
-        lines = [f"{request.method} {request.target} HTTP/1.1", f"Host: {self._host}"]
-        lines += [f"{name}: {value}" for name, value in request.headers]
+        self._head: h11.Response | None = None
+        self._body: list[bytes] = []
+        self._size = 0
+        headers = [("Host", self._host), *request.headers]
         if request.body or request.method != "GET":
-            lines.append(f"Content-Length: {len(request.body)}")
-        if any(map(_UNWRITABLE.search, lines)) or lines[0].count(" ") != 2:
-            # says nothing of what is wrong: that may be the token
-            raise ConfigurationError("request", request.operation, "this cannot be written as HTTP")
-        return "\r\n".join([*lines, "", ""]).encode("ascii") + request.body
+            headers.append(("Content-Length", str(len(request.body))))
+        send = self._h11.send
+        try:
+            parts = [
+                send(h11.Request(method=request.method, target=request.target, headers=headers)),
+                send(h11.Data(request.body)) if request.body else None,
+                send(h11.EndOfMessage()),
+            ]
+        except (h11.LocalProtocolError, UnicodeError):
+            # "from None": h11 repeats the faulty header, which may be the token
+            raise ConfigurationError("request", request.operation, "this cannot be written as HTTP") from None
+        return b"".join(part for part in parts if part)
 
     def feed(self, data: bytes) -> HttpResponse | None:
         """Take what came; ``b""`` says that the peer closed.
@@ -87,33 +74,18 @@ class Wire:
         Raises:
             WireError: it cannot become an answer any more.
         """
-        if not self.started:
-            answer = _ordinary(data)
-            if answer is not None:
-                self.started = self.reusable = True
-                return answer
         if data:
             self.started = True
-        if self._h11 is None:
-            self._h11 = h11.Connection(h11.CLIENT)
-            self._h11.send(_ASKED)
-            self._h11.send(h11.EndOfMessage())
-            self._head: h11.Response | None = None
-            self._body: list[bytes] = []
-            self._size = 0
-        return self._parse(self._h11, data)
-
-    def _parse(self, parser: h11.Connection, data: bytes) -> HttpResponse | None:
         try:
-            parser.receive_data(data)
+            self._h11.receive_data(data)
             while True:
-                event = parser.next_event()
+                event = self._h11.next_event()
                 if type(event) is h11.Data:
                     self._take(event.data)
                 elif type(event) is h11.Response:
                     self._head = event
                 elif type(event) is h11.EndOfMessage:
-                    return self._finish(parser)
+                    return self._finish()
                 elif type(event) is not h11.InformationalResponse:
                     return None  # NEED_DATA: nothing else comes before the end of an answer
         except h11.RemoteProtocolError as error:
@@ -128,33 +100,16 @@ class Wire:
             raise WireError(f"the answer is larger than {MAX_ANSWER} bytes")
         self._body.append(bytes(data))
 
-    def _finish(self, parser: h11.Connection) -> HttpResponse:
+    def _finish(self) -> HttpResponse:
         head = self._head
         assert head is not None  # h11 gives no end without a beginning
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        answer = HttpResponse(head.status_code, headers, b"".join(self._body))
         # what follows an answer that nobody asked for would be taken for the answer to the next request
-        self.reusable = parser.our_state is parser.their_state is h11.DONE and not parser.trailing_data[0]
-        return HttpResponse(head.status_code, headers, b"".join(self._body))
-
-
-def _ordinary(data: bytes) -> HttpResponse | None:
-    """The answer, if these bytes are an ordinary one, all of it and nothing besides."""
-    head = _ORDINARY.match(data)
-    if head is None:
-        return None
-    headers = {}
-    lines = head[2].decode("ascii").split("\r\n")[:-1]
-    for line in lines:
-        name, _, value = line.partition(": ")
-        headers[name.lower()] = value.strip()
-    body = data[head.end() :]
-    if (
-        len(headers) < len(lines)  # one was repeated
-        or not _NOT_ORDINARY.isdisjoint(headers)
-        or headers.get("content-length") != str(len(body))
-    ):
-        return None
-    return HttpResponse(int(head[1]), headers, body)
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE and not self._h11.trailing_data[0]:
+            self._h11.start_next_cycle()
+            self.reusable = True
+        return answer
 
 
 def tls_context(options: ClientOptions) -> ssl.SSLContext | None:
