@@ -54,8 +54,6 @@ class Outbox:
         call.settled = True
         if call.deadline is not None:
             self._commands.append(CancelTimer(("call", call)))
-        if call.wait_until is not None:
-            self._commands.append(CancelTimer(("wait", call)))
         if call.wait_until is not None and call.wait_until < inf:
             self._commands.append(CancelTimer(("wait", call)))
         self._commands.append(Settle(call, value, error))
