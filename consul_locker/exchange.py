@@ -112,6 +112,7 @@ class Exchange:
         self._transport = AsyncTransport(options, max(1, connections - 1))
         self._lane = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
+        self._ending: set[asyncio.Task[None]] = set()  # given up, but not ended yet
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
         self._watch_places = max(1, int(connections * WATCH_SHARE))
         self._watching = 0
@@ -144,6 +145,9 @@ class Exchange:
                 found = self._tasks.pop(command.request, None)
                 if found is not None:
                     found[0].cancel()
+                    # It ends in the next rounds of the loop, which must not be closed before.
+                    self._ending.add(found[0])
+                    found[0].add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         """End everything: no timer fires, requests in flight fail, so that nobody waits for them for ever."""
@@ -157,7 +161,7 @@ class Exchange:
         pending = list(self._tasks.items())
         for _, (task, _) in pending:
             task.cancel()
-        await asyncio.gather(*(task for _, (task, _) in pending), return_exceptions=True)
+        await asyncio.gather(*(task for _, (task, _) in pending), *self._ending, return_exceptions=True)
         self._transport.close()
         await self._transport.wait_closed()
         for request, (_, receive) in pending:

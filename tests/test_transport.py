@@ -773,13 +773,18 @@ def test_an_interrupted_send_closes_its_connection_and_gives_its_place_back() ->
         assert sock.recv(1) == b""
         closed.set()
 
-    with Server(script, patient) as server:
-        transport = BlockingTransport(options(server.port), 1)
-        with pytest.raises(KeyboardInterrupt):
-            transport.send(PUT)
-        assert closed.wait(SOON)
-        assert transport.send(PUT).status == 200
-        transport.close()
+    # A shell that starts the tests in the background lets them ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Server(script, patient) as server:
+            transport = BlockingTransport(options(server.port), 1)
+            with pytest.raises(KeyboardInterrupt):
+                transport.send(PUT)
+            assert closed.wait(SOON)
+            assert transport.send(PUT).status == 200
+            transport.close()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_answer_that_comes_before_the_request_is_whole() -> None:
