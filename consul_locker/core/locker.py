@@ -190,6 +190,8 @@ class LockerCore(Lifecycle):
                 return self._grants.answered(request, outcome)
             if request.purpose == "holder":
                 self._grants.named(request, outcome)
+            elif request.purpose == "former":
+                self._audit.former(request, outcome)
             else:
                 self._audit.audited(request, outcome)
         elif isinstance(request, RenewSession):

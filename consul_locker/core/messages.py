@@ -205,7 +205,7 @@ class Transact(Request):
 
     Attributes:
         operations: at most 64.
-        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"`` or ``"holder"``.
+        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"former"`` or ``"holder"``.
         calls: whose outcome depends on it; a blocked one of these may carry it (DESIGN.md section 5).
         context: the core's own.
     """

@@ -144,6 +144,7 @@ class Operations:
         lease = self._ledger.drop(slot)
         if lease is not None:
             self._out.end(lease, reason)
+            self._audit.asked(slot)
             self._audit.announce_lost(lease, reason)
 
     def lose(self, slot: Slot, reason: str) -> None:
@@ -154,6 +155,9 @@ class Operations:
     def _finish(self, work: Work) -> None:
         """The work is over: what stands behind it begins, and whoever waits is looked at."""
         self._batch.unwant(work)
+        for slot in work.slots:
+            if slot.lease is None:
+                self._audit.asked(slot)
         for following in self._ledger.finish(work):
             self._start(following)
         for slot in work.slots:

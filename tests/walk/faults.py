@@ -316,6 +316,11 @@ def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(audit.Audit, "asked", lambda self, slot: None)
+
+
+@plant
 def restored_snapshot_not_swept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(audit.Audit, "sweep", lambda self: None)
 
