@@ -36,7 +36,7 @@ from .messages import (
 from .outbox import Outbox
 from .session import READ_EVERY, RENEW_AFTER, Session
 from ..config import LockerOptions
-from ..types import BaseLease, SessionLife
+from ..types import SessionLife
 
 __all__ = ["Audit", "Keeper"]
 
@@ -95,11 +95,6 @@ class Audit:
         self._out.cancel(("audit",))
         self._out.cancel(("look",))
 
-    def announce_lost(self, lease: BaseLease, reason: str) -> None:
-        """Tell the observers that a lease ended otherwise than by a release."""
-        self._out.count("lost")
-        self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=reason)
-
     def saw_index(self, index: int) -> None:
         """An index that falls means a restored snapshot: our session may hold keys that we do not know."""
         if index < self._highest:
@@ -153,8 +148,8 @@ class Audit:
             if until > self._out.now:
                 break
             del self._former[id]
-        # What is in the ledger is looked at as what it is now.
-        slots = [slot for id, (slot, _) in self._former.items() if id not in self._ledger.slots]
+        # What is held, in use or in doubt is looked at as that.
+        slots = [slot for id, (slot, _) in self._former.items() if self._ledger.slots.get(id, slot).state == "free"]
         for start in range(0, len(slots), MAX_OPS):
             part = slots[start : start + MAX_OPS]
             operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
@@ -263,10 +258,8 @@ class Audit:
             return
         self._unswept = False
         for entry in outcome.entries:
-            if entry.session != life.session_id or not entry.key.endswith("/lock"):
-                continue
-            slot = self._ledger.slot(entry.key[len(self._prefix) : -len("/lock")])
-            if slot.lease is None:
+            slot = self._ledger.slot_of(entry.key) if entry.session == life.session_id else None
+            if slot is not None and slot.lease is None:
                 slot.leftover = True  # with an operation under way: it is looked into afterwards
                 if not slot.queue:
                     self.keeper_release(slot, entry.modify_index)
