@@ -8,7 +8,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -162,8 +164,10 @@ class Gate:
         self._held: list[Held] = []
         self._listener: socket.socket | None = None
         self._port = 0
+        self._under_way: Counter[str] = Counter()
         self.seen: list[Seen] = []
         self.most_connections = 0
+        self.most_alike: Counter[str] = Counter()  #: "GET /path?query" -> how many of these were under way at once
 
     @property
     def address(self) -> str:
@@ -233,10 +237,11 @@ class Gate:
             with client.makefile("rb") as stream:
                 while (seen := _read(stream)) is not None:
                     self.seen.append(seen)
-                    held = self._which(seen)
-                    if held is not None and not held.answers:
-                        held.keep()
-                    answer = _pass_on(upstream, seen)
+                    with self._under(f"{seen.method} {seen.path}"):
+                        held = self._which(seen)
+                        if held is not None and not held.answers:
+                            held.keep()
+                        answer = _pass_on(upstream, seen)
                     if held is not None:
                         held.passed.release()
                         if held.answers:
@@ -250,6 +255,18 @@ class Gate:
                 self._upstream.discard(upstream)
             client.close()
             upstream.close()
+
+    @contextmanager
+    def _under(self, request: str) -> Iterator[None]:
+        """While a request is under way; over before its answer is out, which may bring another such request."""
+        with self._guard:
+            self._under_way[request] += 1
+            self.most_alike[request] = max(self.most_alike[request], self._under_way[request])
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._under_way[request] -= 1
 
     def _which(self, seen: Seen) -> Held | None:
         with self._guard:
