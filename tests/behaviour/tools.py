@@ -191,7 +191,7 @@ class Gate:
         listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
         self._port = listener.getsockname()[1]
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        threading.Thread(target=self._accept, args=(listener,), name="gate", daemon=True).start()
 
     def shut(self) -> None:
         """Refuse connections, and break those that are there: the agent is gone."""
@@ -227,7 +227,7 @@ class Gate:
             with self._guard:
                 self._sockets.add(client)
                 self.most_connections = max(self.most_connections, len(self._sockets))
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), name="gate", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         upstream = http.client.HTTPConnection(*self._target)
