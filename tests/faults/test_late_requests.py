@@ -19,19 +19,12 @@ from ..behaviour.tools import WAIT, Consul, Ear, until
 from .conftest import real_only
 from .proxy import ACQUIRE, CREATE, DESTROY, FATES, RELEASE, Fate, Proxy, renewal_of
 
-#: What is looked into soon (after a second, here sooner still) does not wait for the first audit (5 s); in seconds.
+#: What is looked into soon does not wait for the first audit (5 s); in seconds.
 LOOKED_WITHIN = 4.0
-#: How soon that is here, and a failed destroy's next attempt, in seconds: later than what a test does meanwhile.
-SOON = 0.25
+
+pytestmark = pytest.mark.usefixtures("soon")
 
 each_fate = pytest.mark.parametrize("fate", FATES, ids=lambda fate: fate.value.replace(" ", "-"))
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of these tests would wait a second for nothing else than the second."""
-    monkeypatch.setattr("consul_locker.core.audit.LOOK_SOON", SOON)
-    monkeypatch.setattr("consul_locker.core.session.DESTROY_PAUSE", SOON)
 
 
 @pytest.fixture
