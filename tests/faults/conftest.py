@@ -10,10 +10,12 @@ import pytest
 from ..behaviour.conftest import consul, ear, face, name
 from .proxy import Proxy
 
-__all__ = ["consul", "ear", "face", "name", "proxy", "real_only", "soon"]
+__all__ = ["consul", "ear", "embedded_only", "face", "name", "proxy", "real_only", "soon"]
 
 #: For tests that wait for audits and renewals: seconds each, and the embedded agent has nothing of its own to show.
 real_only = pytest.mark.parametrize("agent", [pytest.param("real", marks=pytest.mark.real)], indirect=True)
+#: For tests in which the proxy lets nothing through that matters.
+embedded_only = pytest.mark.parametrize("agent", ["embedded"], indirect=True)
 
 #: How soon with the fixture `soon`, in seconds: later than what a test does meanwhile.
 SOON = 0.25

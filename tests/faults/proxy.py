@@ -1,4 +1,4 @@
-"""A proxy before an agent that delivers a request late, twice or not at all, or loses its answer.
+"""A proxy before an agent that delivers a request late, twice or not at all, or loses or forges its answer.
 
 A rule names the requests that it is for and their fate. Nothing here waits for time to pass: what was kept is
 delivered when the test says so. Where the caller gets no answer its connection is closed, which leaves it as
@@ -38,6 +38,8 @@ class Fate(Enum):
     SLOW = "slow"
     #: Delivered at once, answered at `Rule.let_go`.
     ANSWER_SLOW = "answer slow"
+    #: It never reaches Consul; at `Rule.let_go` the caller gets the rule's answer, as from a server that lags behind.
+    FORGED = "forged"
 
 
 #: The fates that end without a test's help, and their late relatives: a test of a kind of request runs with each.
@@ -82,9 +84,20 @@ def to(method: str, path: str, *words: bytes, without: tuple[bytes, ...] = ()) -
 
 ACQUIRE = to("PUT", "/v1/txn", b'"lock"')
 RELEASE = to("PUT", "/v1/txn", b'"unlock"')
-AUDIT = to("PUT", "/v1/txn", b'"check-session"', without=(b'"lock"', b'"unlock"'))
+AUDIT = to("PUT", "/v1/txn", b'"check-session"', b'"check-index"', without=(b'"lock"', b'"unlock"'))
+READ = to("GET", "/v1/kv/")
 CREATE = to("PUT", "/v1/session/create")
 DESTROY = to("PUT", "/v1/session/destroy/")
+
+
+def everything(request: Request) -> bool:
+    """Any request."""
+    return True
+
+
+def watch_for_a_change(request: Request) -> bool:
+    """A blocking query on a session: it knows an index, and waits for a higher one."""
+    return request.path.startswith("/v1/session/info/") and "index=" in request.path
 
 
 def renewal_of(session_id: str) -> Match:
@@ -99,9 +112,10 @@ class Rule:
         answers: what Consul answered to those that were delivered, in order.
     """
 
-    def __init__(self, proxy: Proxy, fate: Fate, match: Match, count: int) -> None:
+    def __init__(self, proxy: Proxy, fate: Fate, match: Match, count: int, forged: Answer | None) -> None:
         self.fate = fate
         self.answers: list[Answer] = []
+        self._forged = forged
         self._proxy = proxy
         self._match = match
         self._left = count
@@ -144,10 +158,14 @@ class Rule:
             self._kept.append(request)
         if fate is not Fate.ANSWER_SLOW:
             self._met.release()
-        if fate in (Fate.SILENT, Fate.SLOW):
+        if fate in (Fate.SILENT, Fate.SLOW, Fate.FORGED):
             self._open.wait(WAIT)
         if fate in (Fate.LATE, Fate.NEVER, Fate.SILENT):
             return False
+        if fate is Fate.FORGED:
+            assert self._forged is not None
+            reply(self._forged)
+            return True
         answer = send(request)
         self.answers.append(answer)
         if fate is Fate.ANSWER_SLOW:
@@ -180,9 +198,9 @@ class Proxy:
         """Where it listens."""
         return f"127.0.0.1:{self._port}"
 
-    def arrange(self, fate: Fate, match: Match, count: int = 1_000_000) -> Rule:
+    def arrange(self, fate: Fate, match: Match, count: int = 1_000_000, forged: Answer | None = None) -> Rule:
         """The next ``count`` requests of this kind meet this fate, unless an earlier rule takes them."""
-        rule = Rule(self, fate, match, count)
+        rule = Rule(self, fate, match, count, forged)
         with self._guard:
             self._rules.append(rule)
         return rule

@@ -6,13 +6,14 @@ those that docs/safety.rst names, and `SLACK` for the machine.
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,19 @@ from consul_locker.threaded import EXIT_LIMIT
 
 from ..behaviour.tools import Consul, Ear, until
 from ..real_consul import RealConsul
-from .conftest import real_only
-from .proxy import AUDIT, DESTROY, RELEASE, WAIT, Fate, Proxy
+from .conftest import embedded_only, real_only
+from .proxy import (
+    AUDIT,
+    DESTROY,
+    READ,
+    RELEASE,
+    WAIT,
+    Answer,
+    Fate,
+    Proxy,
+    everything,
+    watch_for_a_change,
+)
 
 ROOT = Path(__file__).parents[2]
 #: The shortest that Consul takes, in seconds.
@@ -51,13 +63,20 @@ def rival(face: Any, agent: Any, name: str) -> Iterator[Any]:
         yield factory.create(name)
 
 
+@pytest.fixture(scope="module")
+def private(consul_binary: str) -> Iterator[RealConsul]:
+    """A real agent for these tests, which do to it what would disturb others."""
+    with RealConsul(consul_binary) as agent:
+        yield agent
+
+
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.real)])
 def mortal(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """An agent of this test's own, to be paused."""
+    """An agent to be paused."""
     if request.param == "real":
-        with RealConsul(request.getfixturevalue("consul_binary")) as agent:
-            yield agent
-            agent.resume()
+        agent = request.getfixturevalue("private")
+        yield agent
+        agent.resume()
         return
     from consul_locker.embedded import Agent
 
@@ -169,6 +188,76 @@ def test_an_audit_that_crosses_releases_is_no_loss(
         assert locker.stats()["lost"] == 0
         assert "lock_lost" not in ear.names()
         assert [facts["id"] for facts in ear.of("released")] == ["again", "leaving"]
+
+
+@real_only
+def test_what_a_server_that_lags_says_is_no_loss(
+    face: Any, proxy: Proxy, consul: Consul, ear: Ear, name: str
+) -> None:
+    """It has not applied its log yet, and knows neither the session nor the lock; the leader is asked, and does."""
+    unknown = Answer(200, (("X-Consul-Index", "1"),), b"[]")
+    watch = proxy.arrange(Fate.FORGED, watch_for_a_change, 1, unknown)
+    refusal = Answer(409, (), b'{"Results":null,"Errors":[{"OpIndex":0,"What":"failed session check for key"}]}')
+    with face.factory(proxy.address) as factory:
+        locker = factory.create(name, ttl=TTL)
+        lease = locker.lock("a")
+        for rule in (watch, proxy.arrange(Fate.FORGED, AUDIT, 1, refusal)):
+            rule.wait()
+            look = proxy.arrange(Fate.SLOW, READ, 1)
+            look.let_go()
+            rule.let_go()
+            look.wait_answered()
+            assert look.answers[0].status == 200
+            assert locker.info("a").session_id == lease.session_id  # asked for after that, so it is dealt with
+            assert lease.valid
+        assert locker.stats()["lost"] == 0
+        assert locker.session_id == lease.session_id
+        assert not {"lock_lost", "session_ended"} & set(ear.names())
+        consul.destroy(lease.session_id)  # the watch is on its guard again
+        assert lease.wait_lost(1.0) == "session destroyed"
+
+
+def snapshot(agent: RealConsul, restored: bytes | None = None) -> bytes:
+    """Take a snapshot of an agent, or restore one."""
+    connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=WAIT)
+    try:
+        connection.request("GET" if restored is None else "PUT", "/v1/snapshot", restored)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_restored_snapshot(face: Any, private: RealConsul, name: str, ear: Ear) -> None:
+    """What a Locker had then it has; what it got since is lost, what it gave back since is given back again."""
+    consul = Consul(private.address)
+    with face.factory(private.address) as factory:
+        locker = factory.create(name, ttl=TTL)
+        kept, returned = locker.lock("kept"), locker.lock("returned")
+        taken = snapshot(private)
+        assert locker.release("returned") is True
+        got = locker.lock("got")
+        later = factory.create(name, ttl=TTL)
+        of_later = later.lock("of a later session")
+        began = time.monotonic()
+        snapshot(private, taken)
+        assert of_later.wait_lost(WAIT) in ("session destroyed", "key deleted")  # whatever is looked at first
+        assert got.wait_lost(WAIT) == "key deleted"
+        until(lambda: consul.key(returned.key).session is None)  # type: ignore[union-attr]
+        assert time.monotonic() - began < PERIOD + SLACK
+        assert kept.valid
+        assert consul.key(kept.key).fence == kept.fence  # type: ignore[union-attr]
+        assert set(locker.held) == {"kept"}
+        assert not later.held
+        ear.wait("lock_lost", 2)
+        # The fences rise, although the indexes have fallen. Where the session is gone too, this finds out.
+        for one, lease in ((locker, got), (locker, returned), (later, of_later)):
+            again = one.lock(lease.id)
+            assert again.fence > lease.fence
+            assert consul.key(lease.key).fence == again.fence  # type: ignore[union-attr]
+        assert [facts["session_id"] for facts in ear.of("session_ended")] == [of_later.session_id]
+        assert {facts["id"] for facts in ear.of("lock_lost")} == {got.id, of_later.id}
 
 
 #: Takes a lock, says so, and uses its lease when it is told to.
@@ -330,6 +419,43 @@ def test_a_stop_ends_in_its_time_whatever_consul_does(face: Any, mortal: Any, na
         assert not any(key.session for key in consul.keys(name + "/").values())
 
 
+#: What Consul, or what is on the way to it, does with every request.
+MISCHIEF: dict[str, Callable[[Proxy], object]] = {
+    "refuses": Proxy.shut,
+    "hangs-up": lambda proxy: proxy.arrange(Fate.NEVER, everything),
+    "is-silent": lambda proxy: proxy.arrange(Fate.SILENT, everything),
+    "answers-too-late": lambda proxy: proxy.arrange(Fate.ANSWER_SLOW, everything),
+    "is-broken": lambda proxy: proxy.arrange(
+        Fate.FORGED, everything, forged=Answer(500, (), b"rpc error: EOF")
+    ).let_go(),
+    "talks-nonsense": lambda proxy: proxy.arrange(
+        Fate.FORGED, everything, forged=Answer(200, (), b"<html>")
+    ).let_go(),
+}
+
+
+@embedded_only
+@pytest.mark.parametrize("mischief", list(MISCHIEF))
+def test_a_stop_ends_in_its_time_whatever_becomes_of_requests(
+    face: Any, proxy: Proxy, name: str, mischief: str
+) -> None:
+    limit = 0.2
+    with face.factory(proxy.address, timeout=WAIT) as factory:
+        plain, delayed = factory.create(name), factory.create(name, lock_delay=1.0)  # this one would release first
+        leases = [plain.lock("plain"), delayed.lock("delayed")]
+        MISCHIEF[mischief](proxy)
+        for locker in (plain, delayed, factory.create(name)):
+            began = time.monotonic()
+            locker.stop(timeout=limit)
+            assert time.monotonic() - began < limit + SLACK
+            assert locker.state == "stopped"
+        for lease in leases:
+            assert not lease.valid
+            assert lease.wait_lost(WAIT) in ("stopped", "released")
+        factory.close(timeout=0)
+
+
+@embedded_only
 def test_a_stop_without_a_limit_takes_two_requests_time(face: Any, proxy: Proxy, consul: Consul, name: str) -> None:
     """The destroy, and all later ones, get no answer; once they do, the session goes."""
     with face.factory(proxy.address, timeout=0.3) as factory:
@@ -358,6 +484,7 @@ print("end", flush=True)
 """
 
 
+@embedded_only
 def test_a_silent_consul_holds_up_no_exit(proxy: Proxy, consul: Consul, name: str) -> None:
     """All Lockers of all factories together have two seconds; nothing of them remains but sessions with a TTL."""
     proxy.arrange(Fate.SILENT, DESTROY)
