@@ -205,6 +205,32 @@ def consul_fence(answer: Any) -> int:
     return index
 
 
+@real_only
+def test_an_acquire_comes_again_after_its_release(
+    factory: Any, rival: Any, proxy: Proxy, consul: Consul, ear: Ear, name: str
+) -> None:
+    """Only a proxy that repeats what was answered does this. Nobody waits for the lock; an audit finds it."""
+    locker = factory.create(name, ttl=10.0)
+    rule = proxy.arrange(Fate.TWICE, ACQUIRE, 1)
+    first = locker.lock("a")
+    assert locker.release("a") is True
+    assert [answer.status for answer in rule.deliver()] == [200]
+    with pytest.raises(AlreadyLocked) as denied:
+        rival.lock("a")
+    assert denied.value.holder is not None
+    assert denied.value.holder.session_id == first.session_id
+    second = rival.lock("a", wait=WAIT)
+    assert second.fence > consul_fence(rule.answers[-1])
+    assert stands(consul, second)
+    all_known(consul, name, locker, rival)
+    # The Locker has lost nothing by it: it goes on with the same session, and tells its observers nothing.
+    assert (locker.state, locker.session_id) == ("ready", first.session_id)
+    assert ends(ear, first) == ["released"]
+    assert [facts["lease"].fence for facts in ear.of("lock_acquired")] == [first.fence, second.fence]
+    assert [answer.status for answer in rule.deliver()] == [409]
+    assert stands(consul, second)
+
+
 # -------------------------------------------------------------------------------------- sessions: create
 
 
