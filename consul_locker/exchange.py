@@ -20,6 +20,7 @@ from .core.messages import (
     CancelRequest,
     CancelTimer,
     Command,
+    CreateSession,
     DestroySession,
     Event,
     Failed,
@@ -77,6 +78,10 @@ class SystemClock:
 def closed() -> Failed:
     """The answer to a request that a closed factory cannot send."""
     return Failed(ConsulUnavailable("the factory is closed"), False)
+
+
+#: Requests that go on when a factory is closed: a session that is being created is destroyed once it is there.
+_LINGERING = (CreateSession, DestroySession)
 
 
 def destroys(command: Command) -> bool:
@@ -154,8 +159,8 @@ class Exchange:
 
     @property
     def destroying(self) -> bool:
-        """Whether a session is being destroyed, or will be tried again."""
-        return any(isinstance(request, DestroySession) for request in self._tasks) or any(
+        """Whether a session is being destroyed, will be tried again, or is being created only to be destroyed."""
+        return any(isinstance(request, _LINGERING) for request in self._tasks) or any(
             _for_a_destroy(name) for _, name in self._timers
         )
 
@@ -184,7 +189,7 @@ class Exchange:
         pending = {
             request: found
             for request, found in self._tasks.items()
-            if not (keep_destroys and isinstance(request, DestroySession))
+            if not (keep_destroys and isinstance(request, _LINGERING))
         }
         for request, (task, _) in pending.items():
             del self._tasks[request]  # one that has not begun yet cannot do it itself

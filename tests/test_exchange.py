@@ -21,6 +21,7 @@ from consul_locker.core.messages import (
     Failed,
     KeysRead,
     ReadKey,
+    ReadSession,
     RenewSession,
     SessionCreated,
     SetTimer,
@@ -267,7 +268,7 @@ def test_all_but_destroys_is_ended() -> None:
     async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
         answers: list[int] = []
         destroy = DestroySession(1, "00000000-0000-0000-0000-000000000000")
-        watch, not_begun = Watch(1, "key", "k", 1_000_000, 300.0), create()
+        watch, not_begun = Watch(1, "key", "k", 1_000_000, 300.0), ReadSession(1, destroy.session_id)
         assert not exchange.destroying
         with agent.pause():
             exchange.carry_out(receiver.receive, [destroy, watch, SetTimer(("renew",), 1.0)])

@@ -15,7 +15,7 @@ import pytest
 from consul_locker import ConsulUnavailable, LockerFactory, SessionEnded, aio
 
 from ..behaviour.tools import Consul, until
-from .proxy import DESTROY, WAIT, Fate, Proxy
+from .proxy import CREATE, DESTROY, WAIT, Fate, Proxy
 from .test_losses import SLACK
 
 pytestmark = pytest.mark.usefixtures("soon")
@@ -73,6 +73,20 @@ def test_a_closed_factory_destroys_what_is_left(
     until(lambda: not ours())
     with pytest.raises(ConsulUnavailable, match="closed"):
         first.info("a")
+
+
+def test_a_session_that_comes_when_its_factory_is_closed_is_destroyed(
+    proxy: Proxy, consul: Consul, name: str, ours: Callable[[], list[threading.Thread]]
+) -> None:
+    rule = proxy.arrange(Fate.ANSWER_SLOW, CREATE, 1)
+    factory = LockerFactory(proxy.address)
+    factory.create(name, ttl=None)  # nothing else would ever end it
+    rule.wait()
+    factory.close(timeout=0.1)
+    assert len(consul.sessions(name)) == 1
+    rule.let_go()
+    until(lambda: not consul.sessions(name))
+    until(lambda: not ours())
 
 
 def test_on_asyncio_a_closed_factory_has_done_all_it_does(proxy: Proxy, consul: Consul, name: str) -> None:
