@@ -105,7 +105,7 @@ def lock_key_of(place: str) -> str:
 
 def is_place(key: str, lock: str) -> bool:
     """Whether a key is a place in the queue of a lock."""
-    return lock_key_of(key) == lock
+    return key.startswith(lock) and lock_key_of(key) == lock
 
 
 def place_number(place: str) -> int:

@@ -178,8 +178,8 @@ class Batch:
                     operations.append(Operation(Verb.LOCK, slot.key, value, flags, session_id))
             # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
             operations += [Operation(Verb.DELETE, place.key) for place in work.places]
-            # Who takes places sees in the same answer how the queues stand.
-            operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots if slot.place_for]
+            if work.shows:
+                operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots]
             return operations
         key = work.slots[0].key
         if delete or work.slots[0].place_for:

@@ -235,9 +235,12 @@ class Grants(Denials):
 
     # ------------------------------------------------------------------- what the queue of a fair Locker needs
 
-    def take_places(self, places: tuple[Slot, ...], errand: Call) -> Work:
-        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled."""
-        return self._want(Kind.LOCK, places, [errand])
+    def take_places(self, places: tuple[Slot, ...], errand: Call, show: bool) -> Work:
+        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled.
+
+        ``show``: the answer shows how the queues stand.
+        """
+        return self._want(Kind.LOCK, places, [errand], show=show)
 
     def leave_place(self, place: Slot) -> None:
         """Give a place back."""

@@ -43,6 +43,7 @@ class Work:
         exclusive: whether the grant is a hold.
         many: whether it is a set that is never split: a transaction of its own.
         places: places in the queues of a fair Locker that it gives back when it is granted.
+        shows: whether it takes places, and its answer is to show how their queues stand.
         tenure: the number of the tenure that a lock writes into the key (rule 4).
         lease: the lease that a release ends, or None when it ends what was found in Consul.
         index: the ModifyIndex that a release is guarded by; None until it is known.
@@ -64,6 +65,7 @@ class Work:
         "reading",
         "rounds",
         "sent",
+        "shows",
         "slots",
         "started",
         "tenure",
@@ -81,6 +83,7 @@ class Work:
         self.kind = kind
         self.slots = slots
         self.places = places
+        self.shows = False
         self.calls = calls
         self.exclusive = exclusive
         self.many = len(slots) > 1

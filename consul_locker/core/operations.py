@@ -76,8 +76,10 @@ class Operations:
         calls: list[Call],
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
+        show: bool = False,
     ) -> Work:
         work = self._ledger.want(kind, slots, calls, exclusive, places)
+        work.shows = show
         if self._ledger.startable(work):
             self._start(work)
         return work

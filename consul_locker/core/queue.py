@@ -5,7 +5,7 @@ that has to wait takes a *place*, a key of its own beside the lock's, held by th
 order of their CreateIndex. Each waiter watches only the place before its own, the first one watches the lock; so a
 release wakes one waiter and not all. The lock's key alone decides who has the lock; a place gives nothing but a turn.
 
-A place is taken, given back, audited and doubted like any lock (`Slot.place`), so that one is left behind by no
+A place is taken, given back, audited and doubted like any lock (`Slot.place_for`), so that one is left behind by no
 fault: it would keep everybody behind it waiting.
 """
 
@@ -63,8 +63,8 @@ class Queue(Waiting):
             self._line_out(standing)
             standing.asking = True
             return True
-        if self.may_wait(call) and self._leader(standing) is not None:
-            self.add(call, standing.slots[0], "held")
+        if self.may_wait(call) and any(other.queues for other in self._line(standing.slots[0])):
+            self.add(call, standing.slots[0], "held")  # somebody waits already, for one a caller of this Locker
         else:
             self._look(standing)
         return False
@@ -111,11 +111,11 @@ class Queue(Waiting):
         """The caller of `lock` with whom another one shares place and grant, if there is one."""
         if standing.call.verb != "lock":
             return None
-        for call in standing.slots[0].waiters:
-            other = self._standings[call]
-            if other is not standing and call.verb == "lock" and (other.places or other.work):
-                return other
-        return None
+        sharing = (other for other in self._line(standing.slots[0]) if other.call.verb == "lock" and other.queues)
+        return next((other for other in sharing if other is not standing), None)
+
+    def _line(self, slot: Slot) -> list[Standing]:
+        return [self._standings[call] for call in slot.waiters]
 
     def _queue_up(self, standing: Standing) -> None:
         """Take a place at the end of each queue, all in one transaction: so sets stand in one order everywhere."""
@@ -126,14 +126,17 @@ class Queue(Waiting):
         self._rest(standing)
         standing.errand = errand = Call("queue", standing.call.ids, waiter=standing.call.waiter)
         errand.deadline, errand.wait_until = standing.call.deadline, standing.call.wait_until
+        # Behind another caller of this Locker nothing of the queue needs to be known.
+        first = not any(other.queues for slot in standing.slots for other in self._line(slot))
         places = tuple(self._ledger.place(slot, life.session_id) for slot in standing.slots)
-        standing.work = self._steward.take_places(places, errand)
+        standing.work = self._steward.take_places(places, errand, show=first)
 
     def placed(self, work: Work, entries: Iterable[Entry]) -> None:
         """The places are taken, and this is how the queues stand."""
         standing = self._of(work)
         standing.places = {place.place_for: place for place in work.slots}
-        self._judge(standing, entries)
+        if work.shows:
+            self._judge(standing, entries)
 
     def not_placed(self, work: Work, error: ConsulLockerError) -> None:
         """No places could be had. That does not end the wait."""
@@ -194,7 +197,7 @@ class Queue(Waiting):
         """The first of those who share a place with a caller of `lock` who leaves."""
         if standing.call.verb != "lock":
             return None
-        others = (self._standings[call] for call in standing.slots[0].waiters if call.verb == "lock")
+        others = (other for other in self._line(standing.slots[0]) if other.call.verb == "lock")
         return next((other for other in others if other.work is None and not other.looking), None)
 
     def _vacate(self, standing: Standing) -> None:
@@ -212,9 +215,8 @@ class Queue(Waiting):
         lock = self._ledger.slots.get(slot.place_for) if slot.place_for else slot
         if lock is None or lock.queue:
             return
-        standings = [self._standings[call] for call in lock.waiters]
         sharing: list[Call] = []
-        for standing in standings:
+        for standing in self._line(lock):
             if not self._is_there(standing):
                 continue  # what is done here for one may have come back here
             if standing.call.verb == "lock" and standing.shares(lock):
@@ -223,12 +225,14 @@ class Queue(Waiting):
                 sharing.append(standing.call)
         for call in sharing:  # what another caller got is theirs too, and they need no place any more
             self._steward.lock(call)
-        for standing in standings:
-            if self._is_there(standing) and standing.idle:
-                if standing.places:
-                    self._look(standing)
-                else:
-                    self._queue_up(standing)  # unless another one does, whose place it shares
+        line = self._line(lock)
+        for standing in line:
+            if standing.idle and not standing.places:
+                self._queue_up(standing)  # unless another one does, whose place it shares
+        # The others stand behind the first of this Locker's, and hear of its end.
+        first = min(line, key=lambda standing: standing.turn(lock), default=None)
+        if first is not None and first.idle and first.places:
+            self._look(first)
 
     def _is_there(self, standing: Standing) -> bool:
         return self._standings.get(standing.call) is standing

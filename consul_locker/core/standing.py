@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import Protocol
 
 from .ledger import Slot, Work
 from .messages import Call, Entry, Transact, Watch
 from .waiting import Asker
 from ..errors import ConsulLockerError
+from ..keys import place_number
 from ..types import BaseLease
 
 __all__ = ["Standing", "Steward"]
@@ -17,8 +19,11 @@ __all__ = ["Standing", "Steward"]
 class Steward(Asker, Protocol):
     """What the queue needs of `Grants`."""
 
-    def take_places(self, places: tuple[Slot, ...], errand: Call) -> Work:
-        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled."""
+    def take_places(self, places: tuple[Slot, ...], errand: Call, show: bool) -> Work:
+        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled.
+
+        ``show``: the answer shows how the queues stand.
+        """
 
     def leave_place(self, place: Slot) -> None:
         """Give a place back."""
@@ -94,6 +99,18 @@ class Standing:
             and lease is not self.doubtful
             and self.call.verb in ("lock", "lock_many")
         )
+
+    @property
+    def queues(self) -> bool:
+        """Whether it has places, or will have them."""
+        return bool(self.places) or self.work is not None
+
+    def turn(self, lock: Slot) -> tuple[float, float]:
+        """The order of its place in the queue of a lock; infinite while it has none."""
+        place = self.places.get(lock.id)
+        if place is None or place.lease is None:
+            return inf, inf
+        return place.lease.fence, place_number(place.key)  # nothing has changed it, so this is its CreateIndex
 
     @property
     def looking(self) -> bool:
