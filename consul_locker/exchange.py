@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, cast
 
 from .client.aio_transport import AsyncTransport
@@ -135,7 +136,9 @@ class Exchange:
             return
         for command in commands:
             if isinstance(command, Request):
-                self._tasks[command] = self._loop.create_task(self._exchange(receive, command)), receive
+                task = self._loop.create_task(self._exchange(receive, command))
+                self._tasks[command] = task, receive
+                task.add_done_callback(partial(self._ended, receive, command))
             elif isinstance(command, SetTimer):
                 self._set(receive, command)
             elif isinstance(command, CancelTimer):
@@ -170,11 +173,16 @@ class Exchange:
     # --------------------------------------------------------------------------------------- requests
 
     async def _exchange(self, receive: Receive, request: Request) -> None:
-        try:
-            event = await self._answer(request)
-        finally:
-            self._tasks.pop(request, None)
+        event = await self._answer(request)
+        self._tasks.pop(request, None)
         receive(event)
+
+    def _ended(self, receive: Receive, request: Request, task: asyncio.Task[None]) -> None:
+        """A request whose task a stranger cancelled (as the end of a loop does with all) is answered, too (rule 7)."""
+        known = self._tasks.pop(request, None) is not None  # of an eager task even when it has reported
+        if known and task.cancelled() and not self._closed:
+            stranger = ConsulUnavailable("the request was cancelled with all tasks of its event loop", sent=True)
+            receive(Answered(request, Failed(stranger, True)))
 
     async def _answer(self, request: Request) -> Answered:
         try:

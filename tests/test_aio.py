@@ -32,6 +32,7 @@ from consul_locker import (
     signals,
 )
 from consul_locker.aio import Locker, LockerFactory
+from consul_locker.core.messages import Transact, Watch
 from consul_locker.embedded import Agent
 
 ROOT = Path(__file__).parents[1]
@@ -575,9 +576,43 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
         async with LockerFactory(embedded.address) as factory, factory.create("eager") as locker:
             with signals.lock_acquired.connected_to(observer, sender=locker):
-                await locker.lock("a")
+                lease = await locker.lock("a")
                 await locker.lock("b")
                 assert heard == ["a", "b"]
+            with pytest.raises(ConfigurationError):  # refused before it is sent, so its task is over at once
+                await locker.guarded(lease, [{"KV": object()}])
+            await asyncio.sleep(0)
+            assert not [request for request in factory._exchange._tasks if not isinstance(request, Watch)]  # type: ignore[union-attr]
+
+    run(main)
+
+
+def test_a_program_whose_tasks_are_all_cancelled_ends(embedded: Agent, run: Run) -> None:
+    """As `asyncio.run` does at its end, the library's own included: leaving a hold waits for none of their requests."""
+
+    async def main() -> None:
+        kept = asyncio.all_tasks()
+        inside = asyncio.Event()
+        async with LockerFactory(embedded.address) as factory, factory.create("cancelled") as locker:
+
+            async def holding() -> None:
+                async with locker.hold("a"):
+                    inside.set()
+                    await asyncio.Event().wait()
+
+            holder = asyncio.ensure_future(holding())
+            await inside.wait()
+            with embedded.pause():
+                other = asyncio.ensure_future(locker.lock("b"))
+                while not [request for request in factory._exchange._tasks if isinstance(request, Transact)]:  # type: ignore[union-attr]
+                    await asyncio.sleep(0)
+                for task in asyncio.all_tasks() - kept:
+                    task.cancel()
+                await asyncio.wait({other})
+            await asyncio.wait({holder})
+            assert holder.cancelled()
+            assert other.cancelled()
+            assert (await locker.lock("a")).valid
 
     run(main)
 
