@@ -332,7 +332,10 @@ def _resolve(settled: list[Settle]) -> None:
         future: Future[Any] = command.call.waiter
         if not future.set_running_or_notify_cancel():
             continue
-        if command.error is not None:
-            future.set_exception(command.error)
-        else:
-            future.set_result(command.value)
+        try:
+            if command.error is not None:
+                future.set_exception(command.error)
+            else:
+                future.set_result(command.value)
+        except BaseException:  # of a callback: a SystemExit, say. The other futures are to be done all the same.
+            _LOGGER.exception("a callback of a future failed")

@@ -117,7 +117,7 @@ class Delivery:
     def _do(job: Callable[[], None]) -> None:
         try:
             job()
-        except Exception:  # a callback of a future, or of the Fsm; observers are caught one by one
+        except BaseException:  # a listener of the Fsm; observers and callbacks of futures are caught one by one
             _LOGGER.exception("a callback failed")
 
     @staticmethod
@@ -125,8 +125,9 @@ class Delivery:
         """Call the observers of a signal, each on its own."""
         for receiver in receivers(signal, sender):
             try:
-                if inspect.iscoroutinefunction(receiver):
+                result = receiver(sender, **facts)
+                if inspect.iscoroutine(result):
+                    result.close()  # it was never begun
                     raise TypeError("a coroutine function cannot observe a threaded Locker; use consul_locker.aio")
-                receiver(sender, **facts)
-            except Exception:
+            except BaseException:  # SystemExit and its like would end the thread, and with it all delivery
                 failed(signal, receiver)

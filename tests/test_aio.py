@@ -391,6 +391,80 @@ def test_an_observer_that_raises_is_logged(embedded: Agent, run: Run, caplog: py
     ]  # fmt: skip
 
 
+class Outcome(BaseException):
+    """As test frameworks have them, so that no ``except Exception`` hides a failure."""
+
+
+def test_whatever_an_observer_raises_is_logged(
+    embedded: Agent, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def plain(sender: Locker, **facts: Any) -> None:
+        raise Outcome("plain")
+
+    async def coroutine(sender: Locker, **facts: Any) -> None:
+        raise Outcome("coroutine")
+
+    def good(sender: Locker, id: str, **facts: Any) -> None:
+        heard.append(id)
+
+    def listener(data: Any) -> None:
+        raise Outcome("listener")
+
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory, factory.create("raising") as locker:
+            for observer in (plain, coroutine, good):
+                signals.lock_acquired.connect(observer, sender=locker)
+            locker.fsm.on("handled", listener)
+            await locker.lock("a")
+            await locker.lock("b")
+
+    run(main)
+    assert heard == ["a", "b"]
+    failures = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert [failures.count(one) for one in ("plain", "coroutine")] == [2, 2]
+    assert "listener" in failures
+
+
+def test_an_observer_can_end_the_program(embedded: Agent) -> None:
+    def observer(sender: Locker, **facts: Any) -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory, factory.create("ending") as locker:
+            with signals.lock_acquired.connected_to(observer, sender=locker):
+                await locker.lock("a")
+
+    with pytest.raises(SystemExit, match="3"):
+        asyncio.run(main())
+
+
+def test_a_task_that_an_observer_returns_is_not_waited_for(embedded: Agent, run: Run) -> None:
+    started: list[asyncio.Task[Any]] = []
+
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def work() -> None:
+            await go_on.wait()
+
+        def observer(sender: Locker, **facts: Any) -> asyncio.Task[Any]:
+            started.append(asyncio.ensure_future(work()))
+            return started[-1]
+
+        async with LockerFactory(embedded.address) as factory, factory.create("starting") as locker:
+            with signals.lock_acquired.connected_to(observer, sender=locker):
+                await locker.lock("a")
+                await locker.lock("b")  # which would wait a second for the signals of the first
+            assert len(started) == 2
+            assert locker._delivery._task is None
+            go_on.set()
+            await asyncio.wait(started)
+
+    run(main)
+
+
 class KnowingTask(asyncio.Task):  # type: ignore[type-arg]
     """A task of Python 3.10 that says what those of 3.11 say: that nobody asked for its cancellation."""
 
