@@ -27,7 +27,7 @@ from .config import ClientOptions, LockerOptions, RetryInterval
 from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from .errors import ConsulLockerError, LockLost
 from .exchange import Clock, Exchange, SystemClock
-from .face import PERMANENT, BaseLocker, note, seconds
+from .face import PERMANENT, BaseLocker, note, seconds, to_raise
 from .keys import check_id
 from .types import BaseLease, LockInfo, SessionInfo, Strategy
 from .view import FsmView
@@ -298,7 +298,7 @@ class Locker(BaseLocker[Lease]):
             self._received(Abandoned(call))
             raise
         if answer.error is not None:
-            raise answer.error
+            raise to_raise(answer.error)
         return answer.value
 
     def _hear(self, job: Callable[[], object]) -> None:

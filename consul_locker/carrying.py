@@ -45,6 +45,7 @@ from .core.messages import (
 from .delivery import Delivery
 from .errors import ConsulLockerError, ConsulUnavailable
 from .exchange import Clock
+from .face import to_raise
 from .io_thread import IoThread
 from .signals import ALL
 
@@ -202,7 +203,7 @@ class Carrying:
             if late is not None:
                 self._hand_to_io(late)
         if waiter.error is not None:
-            raise waiter.error
+            raise to_raise(waiter.error)
         return waiter.value
 
     def give_up(self, call: Call, deadline: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import socket
@@ -20,7 +21,7 @@ from .keys import check_id
 from .strategies import PermanentStrategy
 from .types import BaseLease
 
-__all__ = ["PERMANENT", "BaseLocker", "note", "seconds"]
+__all__ = ["PERMANENT", "BaseLocker", "note", "seconds", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
@@ -47,6 +48,18 @@ def note(error: BaseException, text: str) -> None:
     """Add a note to an exception, as ``add_note`` does from Python 3.11 on."""
     notes: list[str] = [*getattr(error, "__notes__", ()), text]
     vars(error)["__notes__"] = notes
+
+
+def to_raise(error: BaseException) -> BaseException:
+    """An answer that callers may share, for one of them to raise: each has a traceback of his own.
+
+    Raised by one after another, the very same exception would collect the frames of all of them.
+    """
+    if error.__traceback__ is None:
+        return error  # nobody has raised it yet
+    copied = copy.copy(error)
+    vars(copied).pop("__notes__", None)
+    return copied
 
 
 class BaseLocker(Generic[LeaseT]):

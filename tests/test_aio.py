@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -130,6 +131,33 @@ def test_the_calls(agent: Any, run: Run) -> None:
             assert locker.stats()["granted"] == 3
             assert repr(locker) == "<consul_locker.aio.Locker 'aio-calls' ready held=0>"
             assert agent.address in repr(factory)
+
+    run(main)
+
+
+def test_many_tasks_that_want_one_lock(embedded: Agent, run: Run) -> None:
+    """They share a request, its answer, and its refusal; each has an error of its own, with its own frames only."""
+
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory:
+            holder, locker = factory.create("shared"), factory.create("shared")
+            first, *others = await asyncio.gather(*(holder.lock("a") for _ in range(500)))
+            assert all(lease is first for lease in others)
+            assert holder.stats()["requests"] == 1
+            errors = await asyncio.gather(*(locker.lock("a") for _ in range(500)), return_exceptions=True)
+            assert {type(error) for error in errors} == {AlreadyLocked}
+            assert len(set(map(id, errors))) == 500
+            assert {len(list(traceback.walk_tb(error.__traceback__))) for error in errors} == {2}  # type: ignore[union-attr]
+            assert locker.stats()["requests"] == 1
+            await holder.release("a")
+            order: list[int] = []
+
+            async def holding(number: int) -> None:
+                async with locker.hold("a", wait=None):
+                    order.append(number)
+
+            await asyncio.gather(*map(holding, range(500)))
+            assert order == list(range(500))
 
     run(main)
 
