@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .signals import ALL
+from .types import observing
 
 __all__ = ["PATIENCE", "Delivery", "receivers"]
 
@@ -110,6 +111,7 @@ class Delivery:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        observing.here = True
         while (job := self._queue.get()) is not None:
             self._do(job)
 

@@ -154,9 +154,9 @@ class Exchange:
 
     async def close(self) -> None:
         """End everything: no timer fires, requests in flight fail, so that nobody waits for them for ever."""
-        self._closed = True
-        if self._manual is not None:
+        if self._manual is not None and not self._closed:
             self._manual.unsubscribe(self._clock_moved)
+        self._closed = True
         for timer in self._timers.values():
             if timer.handle is not None:
                 timer.handle.cancel()
@@ -169,6 +169,7 @@ class Exchange:
         await self._transport.wait_closed()
         for request, (_, receive) in pending:
             receive(Answered(request, closed()))
+        self._tasks.clear()
 
     # --------------------------------------------------------------------------------------- requests
 
@@ -179,8 +180,8 @@ class Exchange:
 
     def _ended(self, receive: Receive, request: Request, task: asyncio.Task[None]) -> None:
         """A request whose task a stranger cancelled (as the end of a loop does with all) is answered, too (rule 7)."""
-        known = self._tasks.pop(request, None) is not None  # of an eager task even when it has reported
-        if known and task.cancelled() and not self._closed:
+        # An eager task can have reported before it was known. What a close cancels it answers itself.
+        if not self._closed and self._tasks.pop(request, None) is not None and task.cancelled():
             stranger = ConsulUnavailable("the request was cancelled with all tasks of its event loop", sent=True)
             receive(Answered(request, Failed(stranger, True)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -19,29 +18,20 @@ from .errors import ConfigurationError
 from .exchange import Clock
 from .keys import check_id
 from .strategies import PermanentStrategy
-from .types import BaseLease
+from .types import BaseLease, seconds
 
-__all__ = ["PERMANENT", "BaseLocker", "note", "seconds", "to_raise"]
+__all__ = ["CLOSED", "NEED_OPEN", "PERMANENT", "BaseLocker", "note", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
 #: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
 PERMANENT = PermanentStrategy()
+#: Calls that a closed factory refuses: they ask Consul, or begin anew. The others have an answer without it.
+NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
+#: What they are told.
+CLOSED = "the factory is closed; make a new one"
 #: Ids of one `lock_many`: each is one operation of a transaction, which is never split.
 MAX_MANY = MAX_OPS
-
-
-def seconds(option: str, value: float | None) -> float | None:
-    """A time limit as an argument: None, or seconds from nought on.
-
-    Raises:
-        ConfigurationError: it is anything else.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
-        raise ConfigurationError(option, value, "seconds, 0 or more, or None")
-    return None if value == math.inf else float(value)
 
 
 def note(error: BaseException, text: str) -> None:

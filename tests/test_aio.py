@@ -17,6 +17,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from consul_locker import (
 )
 from consul_locker.aio import Locker, LockerFactory
 from consul_locker.core.messages import Transact, Watch
-from consul_locker.embedded import Agent
+from consul_locker.embedded import Agent, ManualClock
 
 ROOT = Path(__file__).parents[1]
 #: The limit on anything that is waited for, in seconds; far above what it takes.
@@ -559,11 +560,14 @@ def test_inside_an_observer(embedded: Agent, run: Run) -> None:
 
         async with LockerFactory(embedded.address) as factory:
             locker = factory.create("inside")
+            ended = await locker.lock("ended")
+            await locker.release("ended")
 
             async def observer(sender: Locker, lease: Any, **facts: Any) -> None:
                 if lease.id != "a":
                     return
                 assert await sender.lock("a") is lease
+                assert await ended.wait_lost() == "released"
                 assert sender.held["a"].valid
                 for wrong in (
                     lambda: sender.lock("b"),
@@ -785,6 +789,8 @@ def test_a_factory_belongs_to_one_loop(embedded: Agent, run: Run) -> None:
 
 
 def test_after_closing(embedded: Agent, run: Run) -> None:
+    """The rest is in the behaviour suite, for both faces."""
+
     async def main() -> None:
         unused = LockerFactory(embedded.address)
         await unused.close()
@@ -798,13 +804,138 @@ def test_after_closing(embedded: Agent, run: Run) -> None:
         for wrong in (locker.start, locker.reboot, lambda: factory.create("late")):
             with pytest.raises(RuntimeError, match="closed"):
                 wrong()
-        with pytest.raises(SessionEnded):
-            await locker.lock("a")
-        with pytest.raises(RuntimeError, match="closed"):
-            await locker.info("a")
-        await locker.stop()
 
     run(main)
+
+
+def test_nothing_is_begun_anew_while_a_factory_closes(embedded: Agent, run: Run) -> None:
+    """By whoever hears that a Locker was stopped: it would leave a session."""
+    said: list[str] = []
+
+    def observer(sender: Locker, to_state: str, **facts: Any) -> None:
+        for call in (sender.start, sender.reboot, lambda: sender._factory.create("another")):
+            try:
+                call()
+            except RuntimeError as refused:
+                said.append(str(refused))
+
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory:
+            locker, other = factory.create("closing"), factory.create("closing")
+            await locker.lock("a")
+            await other.lock("b")
+            paused = asyncio.ensure_future(locker.wait_for_state("paused"))
+            stopped = asyncio.ensure_future(locker.wait_for_state("stopped"))
+            await asyncio.sleep(0)
+            with signals.state_changed.connected_to(observer):
+                await factory.close()
+        assert said == ["the factory is closed; make a new one"] * 6
+        assert await stopped
+        with pytest.raises(RuntimeError, match="closed"):
+            await paused
+
+    run(main)
+    requests = embedded.requests
+    assert requests["PUT", "/v1/session/create"] == requests["PUT", "/v1/session/destroy/"] == 2
+
+
+def test_closing_on_a_clock_that_stands_still(run: Run) -> None:
+    """The limit on a close is one of real time, shorter than that on a request."""
+
+    async def main() -> None:
+        with Agent(clock=ManualClock()) as agent:
+            factory = LockerFactory.embedded(agent)
+            locker = factory.create("still")
+            await locker.lock("a")
+            begun = asyncio.get_running_loop().time()
+            with agent.pause():
+                await factory.close(timeout=0.05)
+            assert asyncio.get_running_loop().time() - begun < 5
+            assert locker.state == "stopped"
+
+    run(main)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_a_close_whose_own_task_is_cancelled(run: Run, rounds: int) -> None:
+    """By a stranger, before it begins or later: whoever waits for the close goes on when it is closed."""
+
+    async def main() -> None:
+        with Agent(clock=ManualClock()) as agent:
+            factory = LockerFactory.embedded(agent)
+            await factory.create("closing").lock("a")
+            close = asyncio.ensure_future(factory.close())
+            while factory._closing is None:
+                await asyncio.sleep(0)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            closing = factory._closing
+            closing.cancel()
+            await close
+            assert closing.cancelled()
+            assert factory._exchange is not None
+            assert not factory._exchange._transport._open_ones
+            await factory.close()
+
+    run(main)
+
+
+def test_a_close_that_is_cancelled_twice_is_made_up_for(run: Run) -> None:
+    """Both times by strangers, the second while it clears up."""
+
+    async def main() -> None:
+        with Agent(clock=ManualClock()) as agent:
+            factory = LockerFactory.embedded(agent)
+            locker = factory.create("closing")
+            await locker.lock("a")
+            exchange = factory._exchange
+            assert exchange is not None
+            while not [request for request in exchange._tasks if isinstance(request, Watch)]:
+                await asyncio.sleep(0)
+            close = asyncio.ensure_future(factory.close())
+            while not exchange._closed:
+                await asyncio.sleep(0)
+            first = factory._closing
+            assert first is not None
+            first.cancel()
+            await close
+            assert first.cancelled()
+            assert factory._over
+            assert not exchange._transport._open_ones
+
+    run(main)
+
+
+def test_a_close_that_fails_says_so(embedded: Agent, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        factory = LockerFactory(embedded.address)
+        factory.create("closing")
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="no"):
+            patched.setattr(factory._delivery, "close", failing)
+            await factory.close()
+        await factory.close()
+
+    async def failing() -> None:
+        raise OSError("no")
+
+    run(main)
+
+
+def test_a_lease_belongs_to_one_loop(embedded: Agent, run: Run) -> None:
+    leases: list[Any] = []
+
+    async def first() -> None:
+        async with LockerFactory(embedded.address) as factory:
+            locker = factory.create("one loop")
+            leases.append(await locker.lock("a"))
+            with ThreadPoolExecutor() as pool, pytest.raises(RuntimeError, match="event loop of its Locker"):
+                pool.submit(lambda: run(leases[0].wait_lost)).result(LIMIT)
+
+    async def later() -> None:
+        assert await leases[0].wait_lost() == "stopped"
+
+    run(first)
+    run(later)  # it is over: there is nothing to wait for, on whatever loop
 
 
 def test_a_question_under_way_is_answered_when_the_factory_closes(embedded: Agent, run: Run) -> None:
@@ -840,6 +971,38 @@ def test_an_agent_of_its_own(run: Run) -> None:
     assert threading.active_count() == before
 
 
+def in_the_child(factory: LockerFactory, locker: Locker, lease: Any) -> int:
+    """What can be used in a forked child that is not to be used there; counts the faults."""
+    wrong = bool(lease.valid) + bool(locker.held) + (lease.reason != "forked")
+    for waiting in (
+        lambda: locker.lock("a"),
+        lambda: locker.lock("b"),
+        lambda: locker.info("a"),
+        lambda: locker.stop(),
+        lambda: locker.wait_for_state("ready"),  # which it is, as far as it knows
+    ):
+        try:
+            waiting().send(None)
+        except RuntimeError as refused:
+            wrong += "fork" not in str(refused)
+        except StopIteration:
+            wrong += 1
+    for done, answer in ((lambda: lease.wait_lost(), "forked"), (lambda: factory.close(), None)):
+        try:
+            done().send(None)
+        except StopIteration as stop:
+            wrong += stop.value != answer
+    for refusing in (locker.start, locker.reboot, lambda: factory.create("another")):
+        try:
+            refusing()
+        except RuntimeError as refused:
+            wrong += "fork" not in str(refused)
+        else:
+            wrong += 1
+    factory.__del__()
+    return wrong
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_forked_child_can_use_nothing(embedded: Agent, run: Run) -> None:
     async def main() -> None:
@@ -852,17 +1015,11 @@ def test_a_forked_child_can_use_nothing(embedded: Agent, run: Run) -> None:
                 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: a fork with threads, here the agent's
                 child = os.fork()
             if child == 0:
-                wrong = 0
+                wrong = 1
                 try:
-                    wrong += lease.valid
-                    coroutine = locker.lock("a")
-                    coroutine.send(None)
-                except RuntimeError as refused:
-                    wrong += "fork" not in str(refused)
-                else:
-                    wrong += 1
-                factory.__del__()
-                os._exit(wrong)
+                    wrong = in_the_child(factory, locker, lease)
+                finally:
+                    os._exit(wrong)
             _, status = os.waitpid(child, 0)
             assert os.waitstatus_to_exitcode(status) == 0
             assert lease.valid
@@ -876,7 +1033,7 @@ LIVING = """
 import asyncio, sys
 from consul_locker import signals
 from consul_locker.aio import LockerFactory
-from consul_locker.embedded import Agent
+from consul_locker.embedded import Agent, ManualClock
 
 async def main():
     locker = LockerFactory(agent.address).create("living")

@@ -539,6 +539,21 @@ def test_every_task_of_the_loop_is_cancelled(agent: Agent, name: str, ready: boo
     assert sweep(one) > (0 if (name, ready) == ("session_info", False) else 2)
 
 
+@pytest.mark.parametrize("state", ["ready", "acquiring"])
+def test_every_task_of_the_loop_is_cancelled_during_a_close(agent: Agent, state: str) -> None:
+    """`a_factory` closes it again, and looks."""
+
+    async def one(rounds: int) -> bool:
+        async with a_factory(agent, sessions=True) as factory:
+            locker, other = factory.create("sweep"), factory.create("other")
+            if state == "ready":
+                await locker.lock("a")
+                await other.lock("a")
+            return await cancelled(factory.close, rounds, "all")
+
+    assert sweep(one) > 2
+
+
 def test_cancelled_waits_leave_no_waiter(agent: Agent) -> None:
     """Of `wait_for_state` and `wait_lost`, and of several who wait for the same."""
 

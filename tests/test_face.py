@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import traceback
-from typing import Any
 
 import pytest
 
 from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
-from consul_locker.face import MAX_MANY, BaseLocker, note, seconds, to_raise
-
-
-@pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])
-def test_seconds(given: Any, limit: float | None) -> None:
-    assert seconds("wait", given) == limit
-
-
-@pytest.mark.parametrize("given", [-1, -0.1, math.nan, True, "1", b"1", -math.inf])
-def test_no_seconds(given: Any) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        seconds("wait", given)
-    assert refused.value.option == "wait"
+from consul_locker.face import MAX_MANY, BaseLocker, note, to_raise
 
 
 def test_ids() -> None:
