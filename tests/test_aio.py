@@ -11,6 +11,7 @@ import gc
 import importlib.util
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +37,8 @@ from consul_locker import (
 from consul_locker.aio import Locker, LockerFactory
 from consul_locker.core.messages import Transact, Watch
 from consul_locker.embedded import Agent, ManualClock
+
+from .behaviour.tools import until
 
 ROOT = Path(__file__).parents[1]
 #: The limit on anything that is waited for, in seconds; far above what it takes.
@@ -669,6 +672,51 @@ def test_task_groups_and_timeouts(embedded: Agent, run: Run) -> None:
     run(main)
 
 
+async def _entered(manager: Any) -> None:
+    async with manager:
+        raise AssertionError("unreachable")
+
+
+@since_311
+def test_a_timeout_around_each_call(embedded: Agent, run: Run) -> None:
+    """While the agent is silent; once it answers again nothing is left of the calls."""
+    calls: dict[str, Callable[[Locker, Any], Awaitable[Any]]] = {
+        "lock": lambda locker, lease: locker.lock("b"),
+        "lock_many": lambda locker, lease: locker.lock_many(["c", "d"]),
+        "hold": lambda locker, lease: _entered(locker.hold("e")),
+        "hold_many": lambda locker, lease: _entered(locker.hold_many(["f", "g"])),
+        "info": lambda locker, lease: locker.info("a"),
+        "holder": lambda locker, lease: locker.holder("a"),
+        "session_info": lambda locker, lease: locker.session_info(),
+        "guarded": lambda locker, lease: locker.guarded(lease, []),
+        "wait_for_state": lambda locker, lease: locker.wait_for_state("stopped"),
+        "wait_lost": lambda locker, lease: lease.wait_lost(),
+        "release": lambda locker, lease: locker.release("a"),
+        "release_all": lambda locker, lease: locker.release_all(),
+        "stop": lambda locker, lease: locker.stop(),
+        "close": lambda locker, lease: locker._factory.close(),
+    }
+
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory:
+            locker = factory.create("limited")
+            lease = await locker.lock("a")
+            with embedded.pause():
+                for name, call in calls.items():
+                    with pytest.raises(TimeoutError) as over:
+                        async with asyncio.timeout(0.01):
+                            await call(locker, lease)
+                    assert not isinstance(over.value, LockTimeout), name
+            assert locker.state == "stopped"
+            assert not locker.held
+        assert not factory._exchange._tasks  # type: ignore[union-attr]
+
+    run(main)
+    requests = embedded.requests
+    assert requests["PUT", "/v1/session/create"] == 1
+    assert requests["PUT", "/v1/session/destroy/"] >= 1
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop], ids=["asyncio"])  # uvloop knows no eager tasks on 3.13
 def test_eager_tasks(embedded: Agent, run: Run) -> None:
@@ -1035,6 +1083,8 @@ from consul_locker import signals
 from consul_locker.aio import LockerFactory
 from consul_locker.embedded import Agent, ManualClock
 
+from .behaviour.tools import until
+
 async def main():
     locker = LockerFactory(agent.address).create("living")
     await locker.lock("a")
@@ -1073,6 +1123,39 @@ def test_a_loop_that_ends_with_a_living_locker(how: str) -> None:
     assert done.stderr.count("LockerFactory http://127.0.0.1") == 1
     assert "was not closed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+INTERRUPTED = """
+import asyncio, signal, sys
+from consul_locker.aio import LockerFactory
+
+# A shell that starts the tests in the background lets them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+async def main():
+    async with LockerFactory(sys.argv[1]) as factory:
+        async with factory.create("interrupted") as locker, factory.create("interrupted") as other:
+            async with locker.hold("a"):
+                await other.lock("a", wait=None)
+
+asyncio.run(main())
+"""
+
+
+def test_an_interrupted_program_leaves_no_session(embedded: Agent) -> None:
+    """KeyboardInterrupt while one of its tasks holds a lock and waits for another one."""
+    program = [sys.executable, "-W", "default", "-c", INTERRUPTED, embedded.address]
+    running = subprocess.Popen(program, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: embedded.requests["GET", "/v1/kv/"])  # it watches the key
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=LIMIT)
+    finally:
+        running.kill()
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert "Warning" not in said
+    requests = embedded.requests
+    assert requests["PUT", "/v1/session/create"] == requests["PUT", "/v1/session/destroy/"] == 2
 
 
 PYTEST_ASYNCIO = """
