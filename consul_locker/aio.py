@@ -80,7 +80,8 @@ class Lease(BaseLease):
 class Locker(BaseLocker[Lease]):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. For its event loop only.
 
-    See `consul_locker.Locker` for what everything means; here it is awaited.
+    See `consul_locker.Locker` for what everything means; here it is awaited. Only threads have ``submit_lock`` and
+    ``submit_release``: here a task does it, ``asyncio.create_task(locker.lock(id))``.
 
     Attributes:
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
