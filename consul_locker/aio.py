@@ -167,7 +167,11 @@ class Locker(BaseLocker[Lease]):
         try:
             yield leases
         except BaseException as error:
-            await self._leave(leases, keys, error)
+            if isinstance(error, GeneratorExit) and not self._factory._runs_here():
+                self._holds -= keys
+                self._factory._later(self._received, Call("leave", call.ids, argument=leases))
+            else:
+                await self._leave(leases, keys, error)
             raise
         else:
             await self._leave(leases, keys, None)
@@ -241,7 +245,8 @@ class Locker(BaseLocker[Lease]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        if kind is not GeneratorExit or self._factory._runs_here():
+            await self.stop()
 
     async def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
         """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first.
@@ -525,6 +530,20 @@ class LockerFactory:
         elif self._loop is not loop:
             raise RuntimeError("a factory and its Lockers belong to one event loop; make a factory for each loop")
 
+    def _runs_here(self) -> bool:
+        """Whether its loop runs this code. It does not when a coroutine is thrown away (GeneratorExit) because its
+        loop was closed under it, in a forked child, or by the garbage collector in some thread: nothing can be
+        waited for there, and an exception would reach nobody."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _later(self, step: Callable[..., object], *args: object) -> None:
+        """Have the loop do something, from whatever thread, unless it was closed or is the parent's."""
+        if self._loop is not None and not self._loop.is_closed() and not self._poisoned:
+            self._loop.call_soon_threadsafe(step, *args)
+
     def _poison(self) -> None:
         """In the child of a fork: nothing of this factory may be used (rule 10)."""
         self._poisoned = True
@@ -542,7 +561,8 @@ class LockerFactory:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if kind is not GeneratorExit or self._runs_here():
+            await self.close()
 
     def __repr__(self) -> str:
         return f"<consul_locker.aio.LockerFactory {self._client.address}>"

@@ -89,6 +89,7 @@ class AsyncDelivery:
 
     async def _run(self) -> None:
         """Work until nothing is left; the next job starts a new task."""
+        loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(0)  # an eager task begins within `put`, where no stranger may be called
             while self._jobs:
@@ -99,7 +100,8 @@ class AsyncDelivery:
             # Cancelled, with the loop or by `close`: what it was at counts as done, what is left is for the next.
             self._task = None
             self._done = self._put - len(self._jobs)
-            self._wake()
+            if not loop.is_closed():  # else whoever waits is thrown away, too
+                self._wake()
 
     def _wake(self) -> None:
         for number, waiter in self._flushing:
