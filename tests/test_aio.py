@@ -672,6 +672,37 @@ def test_task_groups_and_timeouts(embedded: Agent, run: Run) -> None:
     run(main)
 
 
+@since_311
+def test_work_is_cancelled_when_its_lock_is_lost(embedded: Agent, run: Run) -> None:
+    """`wait_lost` beside the work in a task group, as docs/asyncio.rst shows it."""
+    ends: list[str] = []
+
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory, factory.create("guarded") as locker:
+
+            async def work() -> None:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    ends.append("cancelled")
+                    raise
+
+            async def watch(lease: Any) -> None:
+                await lease.wait_lost()
+                lease.check()
+
+            with pytest.raises(Exception, match="unhandled errors in a TaskGroup") as failed:
+                async with locker.hold("a") as lease, asyncio.TaskGroup() as group:
+                    group.create_task(watch(lease))
+                    group.create_task(work())
+                    embedded.expire_session(lease.session_id)
+            (lost,) = failed.value.exceptions  # type: ignore[attr-defined, unused-ignore]
+            assert isinstance(lost, LockLost)
+            assert ends == ["cancelled"]
+
+    run(main)
+
+
 async def _entered(manager: Any) -> None:
     async with manager:
         raise AssertionError("unreachable")
