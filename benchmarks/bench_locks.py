@@ -19,18 +19,12 @@ import threading
 import time
 import timeit
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # this tree, not an installed version; and the tests' way to start a Consul
-
-from consul_locker import LockerFactory, aio  # noqa: E402
-from tests.real_consul import RealConsul, find_binary  # noqa: E402
+from common import READY, add_url, agent, plain_client, side_by_side
+from consul_locker import LockerFactory, aio
 
 #: Callers -> the ratio to aim at. A bare loop that commits in groups reaches about 2.9, 8 and 20.
 AIMS = {1: 2.5, 10: 5.0, 100: 12.0}
@@ -71,8 +65,8 @@ class Contestant(NamedTuple):
 def ours(url: str, name: str, callers: int) -> Iterator[Sequence[Lock]]:
     """One Locker for all callers: what a program has."""
     with LockerFactory(url) as factory, factory.create(name) as locker:
-        if not locker.wait_for_state("ready", 10):
-            raise SystemExit(f"no session at {url} within 10 s")
+        if not locker.wait_for_state("ready", READY):
+            raise SystemExit(f"no session at {url} within {READY:g} s")
         yield [locker.lock] * callers
 
 
@@ -85,7 +79,7 @@ def theirs(shared: bool) -> Callable[[str, str, int], contextlib.AbstractContext
 
     @contextlib.contextmanager
     def opened(url: str, name: str, callers: int) -> Iterator[Sequence[Lock]]:
-        clients = [_client(url) for _ in range(1 if shared else callers)]
+        clients = [plain_client(url) for _ in range(1 if shared else callers)]
         session = clients[0].session.create(name, lock_delay=0)
         value = '{"pid": 1}'
 
@@ -102,23 +96,14 @@ def theirs(shared: bool) -> Callable[[str, str, int], contextlib.AbstractContext
     return opened
 
 
-def _client(url: str) -> Any:
-    import consul
-
-    parts = urlsplit(url)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it warns of itself, twice for each client
-        return consul.Consul(host=parts.hostname, port=parts.port, scheme=parts.scheme)
-
-
 def measured_tasks(url: str, ids: int, callers: int) -> float:
     """Lock that many unique ids with that many tasks on one loop; return the rate, in locks a second."""
     name = f"bench-{uuid.uuid4().hex}"
 
     async def seconds_of_all() -> float:
         async with aio.LockerFactory(url) as factory, factory.create(name) as locker:
-            if not await locker.wait_for_state("ready", 10):
-                raise SystemExit(f"no session at {url} within 10 s")
+            if not await locker.wait_for_state("ready", READY):
+                raise SystemExit(f"no session at {url} within {READY:g} s")
 
             async def call(own: Sequence[str]) -> None:
                 for id in own:
@@ -134,7 +119,7 @@ def measured_tasks(url: str, ids: int, callers: int) -> float:
             return time.perf_counter() - begun
 
     seconds = asyncio.run(seconds_of_all())
-    _client(url).kv.delete(f"{name}/", recurse=True)
+    plain_client(url).kv.delete(f"{name}/", recurse=True)
     return ids / seconds
 
 
@@ -172,17 +157,13 @@ def measured(contestant: Contestant, url: str, ids: int, callers: int) -> float:
             raise failures[0]
         if any(thread.is_alive() for thread in threads):
             raise SystemExit(f"{contestant.name}: not done within {PATIENCE:g} s")
-    _client(url).kv.delete(f"{name}/", recurse=True)
+    plain_client(url).kv.delete(f"{name}/", recurse=True)
     return ids / seconds
 
 
 def compared(title: str, one: Callable[[], float], two: Callable[[], float], rounds: int, aim: float | None) -> None:
     """Measure our rate and the other's round by round, in turn, and print a line with the medians."""
-    rates: dict[Callable[[], float], list[float]] = {one: [], two: []}
-    for number in range(rounds):
-        for measure in (one, two) if number % 2 == 0 else (two, one):
-            rates[measure].append(measure())
-    mine, other = rates[one], rates[two]
+    mine, other = side_by_side(one, two, rounds)
     ratios = [ours / theirs for ours, theirs in zip(mine, other, strict=True)]
     print(
         f"{title:>12}  {statistics.median(mine):>11,.0f}/s  {statistics.median(other):>12,.0f}/s  "
@@ -240,22 +221,14 @@ def run(url: str, options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", help="an agent's address (default: a Consul binary is looked for, and started)")
+    add_url(parser)
     parser.add_argument("--ids", type=int, default=10_000, help="unique ids a measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement (%(default)s)")
     parser.add_argument("--callers", type=int, nargs="*", default=list(AIMS), help="threads (%(default)s)")
     parser.add_argument("--tasks", type=int, nargs="*", default=list(TASKS), help="asyncio callers (%(default)s)")
     parser.add_argument("--shared-client", action="store_true", help="python-consul2's callers share one client")
     options = parser.parse_args(arguments)
-    with contextlib.ExitStack() as stack:
-        url = options.url
-        if url is None:
-            binary = find_binary()
-            if binary is None:
-                print("no Consul found (CONSUL_BINARY, PATH, .ci/cache/); .ci/get-consul gets one", file=sys.stderr)
-                return 1
-            agent = stack.enter_context(RealConsul(binary))
-            url = f"http://{agent.address}"
+    with agent(options.url) as url:
         run(url, options)
     return 0
 

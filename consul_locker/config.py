@@ -477,8 +477,8 @@ class LockerOptions:
             flags: Consul's flags of a lock's key, 0 to 2**64 - 1.
             delete_on_release: whether a released lock's key is deleted.
             identify_holder: whether a denied call reads who has the lock.
-            fair: whether waiters of different processes are served in the order in which they came; only
-                False for now.
+            fair: whether waiters of different processes are served in the order in which they came
+                (docs/fairness.rst).
             default_timeout: the limit of calls that name none, in seconds; None for no limit.
 
         Raises:
@@ -505,7 +505,7 @@ class LockerOptions:
             flags=_whole("flags", flags, 0, 2**64 - 1, "a whole number, 0 to 2**64 - 1"),
             delete_on_release=_truth("delete_on_release", delete_on_release),
             identify_holder=_truth("identify_holder", identify_holder),
-            fair=_fair(fair),
+            fair=_truth("fair", fair),
             default_timeout=None
             if default_timeout is None
             else _number("default_timeout", default_timeout, 0.0, math.inf, "seconds, 0 or more, or None for no limit"),
@@ -521,13 +521,6 @@ class LockerOptions:
         if self.checks is None and self.ttl is not None:
             return ()
         return self.checks
-
-
-def _fair(fair: object) -> bool:
-    """The option is part of the API already; the queue between processes is not built yet, and never pretended."""
-    if _truth("fair", fair):
-        raise ConfigurationError("fair", fair, "only False for now: the queue between processes is not built yet")
-    return False
 
 
 def _check_ids(checks: object) -> tuple[str, ...]:

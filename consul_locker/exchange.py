@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol, cast
@@ -31,15 +30,11 @@ from .core.messages import (
     Watch,
 )
 from .errors import ConsulLockerError, ConsulUnavailable
+from .watching import Watching
 
 __all__ = ["Clock", "Exchange", "Manual", "SystemClock", "closed"]
 
 _LOGGER = logging.getLogger("consul_locker")
-
-#: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
-WATCH_SHARE = 0.5
-#: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
-WATCH_TURN = 1.0
 
 Receive = Callable[[Event], object]
 
@@ -107,7 +102,6 @@ class Exchange:
 
     def __init__(self, options: ClientOptions, encoder: Encoder, clock: Clock, connections: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._options = options
         self._encoder = encoder
         self._clock = clock
         self._transport = AsyncTransport(options, max(1, connections - 1))
@@ -115,10 +109,7 @@ class Exchange:
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # given up, but not ended yet
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
-        self._watch_places = max(1, int(connections * WATCH_SHARE))
-        self._watching = 0
-        self._watch_line: deque[asyncio.Future[None]] = deque()
-        self._crowded = asyncio.Event()  # while watches wait for a place
+        self._watching = Watching(options, encoder, self._transport, connections)
         self._closed = False
         self._manual: Manual | None = None
         if hasattr(clock, "subscribe"):
@@ -187,9 +178,9 @@ class Exchange:
 
     async def _answer(self, request: Request) -> Answered:
         try:
-            http = self._encoder.encode(request)
             if isinstance(request, Watch):
-                return Answered(request, await self._watch(request))
+                return Answered(request, await self._watching.watch(request))
+            http = self._encoder.encode(request)
             transport = self._lane if isinstance(request, RenewSession) else self._transport
             fresh = isinstance(request, RenewSession) and request.fresh
             response = await transport.send(http, request.timeout, fresh=fresh)
@@ -202,67 +193,6 @@ class Exchange:
             _LOGGER.exception("a request failed unexpectedly")
             unexpected = ConsulUnavailable(f"unexpected failure: {error!r}", cause=error, sent=True)
             return Answered(request, Failed(unexpected, True))
-
-    async def _watch(self, request: Watch) -> Any:
-        """One blocking query, when it is its turn; again with the same index when its turn was cut short."""
-        while True:
-            await self._take_place()
-            try:
-                response = await self._turn(request)
-            finally:
-                self._give_place()
-            if response is not None:
-                return response
-
-    async def _take_place(self) -> None:
-        """First come, first served."""
-        if self._watching < self._watch_places:  # then nobody is in the line
-            self._watching += 1
-            return
-        turn = self._loop.create_future()
-        self._watch_line.append(turn)
-        self._crowded.set()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._watch_line.remove(turn)
-                self._uncrowd()
-            else:
-                self._give_place()
-            raise
-
-    def _give_place(self) -> None:
-        """A place is free: it goes to the first in the line."""
-        if self._watch_line:
-            self._watch_line.popleft().set_result(None)
-            self._uncrowd()
-        else:
-            self._watching -= 1
-
-    def _uncrowd(self) -> None:
-        if not self._watch_line:
-            self._crowded.clear()
-
-    async def _turn(self, request: Watch) -> Any:
-        """The query itself; None when others waited for its place, and it had been there long enough."""
-        wait = request.wait if not self._watch_line else min(request.wait, WATCH_TURN)
-        http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
-        # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
-        limit = wait * (1 + 1 / 16) + self._options.timeout
-        asking = self._loop.create_task(self._transport.send(http, limit))
-        crowded = self._loop.create_task(self._crowded.wait())
-        try:
-            await asyncio.wait({asking}, timeout=WATCH_TURN)
-            await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
-            if asking.done() or wait < request.wait:  # a short one is about to be answered
-                return http.decode(await asking)
-            return None
-        finally:
-            if not self._loop.is_closed():  # of a closed loop no task is left to end
-                crowded.cancel()
-                asking.cancel()
-                await asyncio.wait({asking, crowded})
 
     # ----------------------------------------------------------------------------------------- timers
 

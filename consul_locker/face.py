@@ -30,8 +30,10 @@ PERMANENT = PermanentStrategy()
 NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
 #: What they are told.
 CLOSED = "the factory is closed; make a new one"
-#: Ids of one `lock_many`: each is one operation of a transaction, which is never split.
+#: Ids of one `lock_many`: each is one operation of a transaction, which is never split; two where it gives a place in a
+#: queue back besides (fair=True).
 MAX_MANY = MAX_OPS
+MAX_MANY_FAIR = MAX_OPS // 2
 
 
 def note(error: BaseException, text: str) -> None:
@@ -166,8 +168,7 @@ class BaseLocker(Generic[LeaseT]):
             raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
         return state
 
-    @staticmethod
-    def _ids(ids: Iterable[Any]) -> list[Any]:
+    def _ids(self, ids: Iterable[Any]) -> list[Any]:
         """The ids of `lock_many`, which must be a collection and not one id.
 
         Raises:
@@ -176,6 +177,7 @@ class BaseLocker(Generic[LeaseT]):
         if isinstance(ids, (str, bytes)):
             raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
         found = list(ids)
-        if len(dict.fromkeys(check_id(id) for id in found)) > MAX_MANY:
-            raise ConfigurationError("ids", f"({len(found)} ids)", f"at most {MAX_MANY} at once")
+        most = MAX_MANY_FAIR if self._options.fair else MAX_MANY
+        if len(dict.fromkeys(check_id(id) for id in found)) > most:
+            raise ConfigurationError("ids", f"({len(found)} ids)", f"at most {most} at once")
         return found

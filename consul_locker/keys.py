@@ -8,11 +8,12 @@ are refused before any request.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from .errors import ConfigurationError, InvalidLockId
 
-__all__ = ["check_name", "check_id", "lock_key"]
+__all__ = ["check_id", "check_name", "is_place", "lock_key", "lock_key_of", "place_key", "place_number"]
 
 #: The longest name, and the longest id, in bytes of UTF-8. Consul itself accepts longer keys; 512 keeps
 #: a full transaction of 64 operations far below Consul's limit of about 512 KB (measured).
@@ -84,3 +85,29 @@ def check_id(id: object) -> str:
 def lock_key(name: str, id: str) -> str:
     """The key of a lock, as the original makes it: ``<name>/<id>/lock``."""
     return f"{name}/{id}/lock"
+
+
+# A place in the queue of a fair Locker: <name>/<id>/lock-queue/<session>.<number>. It begins like the lock's key,
+# so one read by prefix shows lock and queue; and it ends like no lock's key, so no id can name it.
+_PLACE = re.compile(r"(?P<lock>.*/lock)-queue/[^/]+\.(?P<number>[0-9]+)", re.DOTALL)
+
+
+def place_key(lock: str, session_id: str, number: int) -> str:
+    """The key of a place in the queue of a lock (docs/fairness.rst). ``number``: unique within the session."""
+    return f"{lock}-queue/{session_id}.{number}"
+
+
+def lock_key_of(place: str) -> str:
+    """The key of the lock in whose queue a place is; empty when the key is no place."""
+    match = _PLACE.fullmatch(place)
+    return match["lock"] if match is not None else ""
+
+
+def is_place(key: str, lock: str) -> bool:
+    """Whether a key is a place in the queue of a lock."""
+    return lock_key_of(key) == lock
+
+
+def place_number(place: str) -> int:
+    """The number of a place within its session."""
+    return int(place.rpartition(".")[2])

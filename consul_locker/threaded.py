@@ -131,7 +131,7 @@ class Locker(BaseLocker[Lease]):
         """Get several locks, all or none, in one transaction of Consul.
 
         Args:
-            ids: at most 64; one that is given twice is one.
+            ids: at most 64, with ``fair=True`` 32; one that is given twice is one.
             wait, timeout: as for `lock`.
 
         Returns:
@@ -439,8 +439,8 @@ class LockerFactory:
             flags: Consul's flags of a lock's key.
             delete_on_release: whether a released lock's key is deleted.
             identify_holder: whether a denied call reads who has the lock.
-            fair: whether waiters of different processes are served in the order in which they came; only
-                False for now.
+            fair: whether waiters of different processes are served in the order in which they came; a lock that is not
+                cached costs a read more (docs/fairness.rst).
             default_timeout: the limit of calls that name none, in seconds; None for no limit.
 
         Raises:

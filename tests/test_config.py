@@ -355,7 +355,6 @@ ENDLESS["self"] = ENDLESS
     + [("value", value) for value in ([], "x", {5: 1}, {"a": object()}, {"a": NAN}, ENDLESS, {"a": "x" * 300_000})]
     + [("flags", value) for value in (-1, 2**64, True, 1.0, None)]
     + [(option, value) for option in ("delete_on_release", "identify_holder", "fair") for value in (None, 1, "no")]
-    + [("fair", True)]
     + [("default_timeout", value) for value in (-1, True, "1", NAN, INFINITE)],
 )
 def test_what_a_locker_cannot_be_given(option: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""exchange: timers, requests and watches of a factory on an event loop."""
+"""exchange: timers, requests and watches of a factory on an event loop; test_watching.py has more of the latter."""
 
 from __future__ import annotations
 
@@ -195,16 +195,17 @@ def test_a_timer_replaced_by_the_one_that_fires_before_it() -> None:
 
 def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one place for three: the first one's turn is cut short, and it goes on waiting where it was."""
-    monkeypatch.setattr("consul_locker.exchange.WATCH_TURN", 0.01)
+    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", 0.01)
 
     async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
         await asyncio.to_thread(Consul(agent.address).put, "k", "at first")
         exchange.carry_out(receiver.receive, [ReadKey(1, "k", "info")])
         outcome = (await receiver.next()).outcome
         assert isinstance(outcome, KeysRead)
-        first, *others = (Watch(1, "key", "k", outcome.entries[0].modify_index, 300.0) for _ in range(3))
+        index = outcome.entries[0].modify_index
+        first, *others = (Watch(1, "key", "k", index + later, 300.0) for later in (0, 1_000, 2_000))
         exchange.carry_out(receiver.receive, [first])
-        while not exchange._watching:
+        while not exchange._watching._taken:
             await asyncio.sleep(0)
         exchange.carry_out(receiver.receive, others)
         answered = [await receiver.next() for _ in others]
@@ -217,49 +218,22 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     run(test, connections=2)
 
 
-def test_a_watch_that_is_given_up_frees_its_place() -> None:
+def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
     async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
-        first, second, third = (Watch(1, "key", "k", 1_000_000, 300.0) for _ in range(3))
-        exchange.carry_out(receiver.receive, [first, second, third])
-        exchange.carry_out(receiver.receive, [CancelRequest(second), CancelRequest(first)])
-        exchange.carry_out(receiver.receive, [CancelRequest(first)])  # again: it is not known any more
-        look = Watch(1, "key", "k", 0, 300.0)
-        exchange.carry_out(receiver.receive, [CancelRequest(third), look])
-        assert (await receiver.next()).request is look
-
-    run(test, connections=2)
-
-
-def test_a_place_given_to_one_who_is_just_given_up() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
-        first, second = (Watch(1, "key", "k", 1_000_000, 300.0) for _ in range(2))
-        exchange.carry_out(receiver.receive, [first])
-        while not exchange._watching:
+        other = Receiver()
+        mine, his, given_up = (Watch(generation, "key", "k", 1_000_000, 300.0) for generation in (1, 2, 3))
+        exchange.carry_out(receiver.receive, [mine, given_up])
+        exchange.carry_out(other.receive, [his])
+        while not exchange._watching._taken:
             await asyncio.sleep(0)
-        exchange.carry_out(receiver.receive, [second])
-        while not exchange._watch_line:
-            await asyncio.sleep(0)
-        exchange._give_place()  # as when the first is answered at this very moment
-        exchange.carry_out(receiver.receive, [CancelRequest(second)])
-        look = Watch(1, "key", "k", 0, 300.0)
-        exchange.carry_out(receiver.receive, [look])
-        assert (await receiver.next()).request is look
+        exchange.carry_out(receiver.receive, [CancelRequest(given_up), CancelRequest(given_up)])  # again: not known
+        await asyncio.to_thread(agent.stop_listening)
+        answers = [await receiver.next(), await other.next()]
+        assert [answer.request for answer in answers] == [mine, his]
+        assert all(isinstance(answer.outcome, Failed) for answer in answers)
+        assert receiver.events.empty()
 
-    run(test, connections=2)
-
-
-def test_a_watch_that_is_given_up_leaves_the_line() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
-        first, second = (Watch(1, "key", "k", 1_000_000, 300.0) for _ in range(2))
-        exchange.carry_out(receiver.receive, [first, second])
-        while not exchange._watch_line:
-            await asyncio.sleep(0)
-        exchange.carry_out(receiver.receive, [CancelRequest(second), CancelRequest(second)])
-        while exchange._watch_line:
-            await asyncio.sleep(0)
-        assert not exchange._crowded.is_set()
-
-    run(test, connections=2)
+    run(test)
 
 
 def test_closed() -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import traceback
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from consul_locker.config import LockerOptions
 from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
-from consul_locker.face import MAX_MANY, BaseLocker, note, to_raise
+from consul_locker.face import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, to_raise
 
 
-def test_ids() -> None:
-    assert BaseLocker._ids(iter([1, "1", "a"])) == [1, "1", "a"]
-    assert len(BaseLocker._ids([str(n % MAX_MANY) for n in range(1000)])) == 1000
-    for ids in ("text", b"bytes", range(MAX_MANY + 1)):
+@pytest.mark.parametrize(("fair", "most"), [(False, MAX_MANY), (True, MAX_MANY_FAIR)])
+def test_ids(fair: bool, most: int) -> None:
+    def ids(given: Any) -> list[Any]:
+        locker: Any = SimpleNamespace(_options=LockerOptions.build("svc", fair=fair))
+        return BaseLocker._ids(locker, given)
+
+    assert ids(iter([1, "1", "a"])) == [1, "1", "a"]
+    assert len(ids([str(n % most) for n in range(1000)])) == 1000
+    for given in ("text", b"bytes", range(most + 1)):
         with pytest.raises(ConfigurationError):
-            BaseLocker._ids(ids)
+            ids(given)
     with pytest.raises(InvalidLockId):
-        BaseLocker._ids([".."])
+        ids([".."])
 
 
 def test_states() -> None:

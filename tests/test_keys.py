@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consul_locker.errors import ConfigurationError, InvalidLockId
-from consul_locker.keys import MAX_BYTES, check_id, check_name, lock_key
+from consul_locker.keys import MAX_BYTES, check_id, check_name, is_place, lock_key, lock_key_of, place_key, place_number
 
 BAD = [
     ("", "empty"), ("\ud800", "surrogate"), ("x" * 513, "513 bytes"), ("é" * 257, "514 bytes"), ("a\0", "control"),
@@ -72,3 +72,20 @@ def test_what_is_not_refused_stays_in_its_place(text: str) -> None:
     assert id == text
     assert 0 < len(id.encode()) <= MAX_BYTES
     assert all(segment not in ("", ".", "..") for segment in lock_key("n", id).split("/"))
+
+
+def test_a_place_in_a_queue_stands_beside_its_lock_and_is_no_lock() -> None:
+    lock = lock_key("svc", "a/b")
+    place = place_key(lock, "5f1c", 12)
+    assert place.startswith(lock) and place.startswith("svc/a/b/")
+    assert not place.endswith("/lock")
+    assert (lock_key_of(place), place_number(place)) == (lock, 12)
+    assert is_place(place, lock)
+
+
+@pytest.mark.parametrize("id", ["a/b/lock-queue", "a/b/lock-queue/5f1c.12", "a/b/lock-queue/x"])
+def test_no_id_names_a_place(id: str) -> None:
+    key = lock_key("svc", check_id(id))
+    assert lock_key_of(key) == ""
+    assert not is_place(key, lock_key("svc", "a/b"))
+    assert lock_key_of(place_key(key, "s", 1)) == key

@@ -7,15 +7,19 @@ confirmed it (DESIGN.md section 3, rule 2): an audit may cross a release, or ask
 yet applied its log.
 
 Keys in doubt (an acquire or a release with an unknown outcome) are read until it is clear what became
-of them; one that shows our session without a lease is given back (rule 5).
+of them; one that shows our session without a lease is given back (rule 5). Keys that were asked for, and refused
+or given back, are looked at for a while longer, since something on the way may deliver the acquire once
+more.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from .batch import MAX_OPS
 from .ledger import Ledger, Slot
 from .messages import (
+    Committed,
     Entry,
     KeysRead,
     Operation,
@@ -23,6 +27,7 @@ from .messages import (
     ReadKey,
     ReadPrefix,
     ReadSession,
+    Refusal,
     RolledBack,
     SessionRead,
     Transact,
@@ -31,7 +36,7 @@ from .messages import (
 from .outbox import Outbox
 from .session import READ_EVERY, RENEW_AFTER, Session
 from ..config import LockerOptions
-from ..types import BaseLease
+from ..types import SessionLife
 
 __all__ = ["Audit", "Keeper"]
 
@@ -40,6 +45,14 @@ KEYS_PER_AUDIT = 32
 #: A doubt is looked into this long after it arose, in seconds, and from then on with each audit. A request
 #: that timed out mostly commits within a second, or when a leader is back (2 to 4 s measured).
 LOOK_SOON = 1.0
+#: A key that this session asked for is looked at for so long after it was refused or given back, in seconds: four times
+#: the longest delay that an acquire was seen to commit after (over 30 s, a paused leader; measured).
+FORMER_FOR = 120.0
+#: So many of these keys at most, the latest: 16 transactions of reads in a period. Older ones are given up, and what
+#: comes of them then lasts until the session ends.
+MAX_FORMER = 1024
+#: What a check of our session fails with on a key that is not ours.
+NOT_OURS = (Refusal.SESSION, Refusal.MISSING)
 
 
 class Keeper(Protocol):
@@ -66,23 +79,21 @@ class Audit:
         self._timeout = timeout
         self._highest = 0  # the highest index seen
         self._unswept = False  # a sweep was asked for, and not answered yet
+        self._former: dict[str, tuple[Slot, float]] = {}  # id -> until when it is looked at; the latest stands last
+        self.former_for = FORMER_FOR
         self.keeper: Keeper | None = None  # set once, by LockerCore
 
     def begin(self) -> None:
         """A session is in use: audit from now on."""
         self._highest = 0
         self._unswept = False
+        self._former.clear()
         self._out.timer(("audit",), self._out.now + self._period)
 
     def end_generation(self) -> None:
         """The session is over."""
         self._out.cancel(("audit",))
         self._out.cancel(("look",))
-
-    def announce_lost(self, lease: BaseLease, reason: str) -> None:
-        """Tell the observers that a lease ended otherwise than by a release."""
-        self._out.count("lost")
-        self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=reason)
 
     def saw_index(self, index: int) -> None:
         """An index that falls means a restored snapshot: our session may hold keys that we do not know."""
@@ -118,10 +129,31 @@ class Audit:
             self._out.send(
                 Transact(life.generation, tuple(operations), "audit", context=context, timeout=self._timeout)
             )
+        self._look_at_former(life)
         self.look()
         if self._unswept:
             self.sweep()
         self._out.timer(("audit",), self._out.now + self._period)
+
+    def asked(self, slot: Slot) -> None:
+        """The session asked for this key, and does not have it now: refused, given back, or lost."""
+        self._former.pop(slot.id, None)
+        self._former[slot.id] = slot, self._out.now + self.former_for
+        if len(self._former) > MAX_FORMER:
+            del self._former[next(iter(self._former))]
+
+    def _look_at_former(self, life: SessionLife) -> None:
+        """Check our session on keys that it does not have: each check must fail."""
+        for id, (_, until) in list(self._former.items()):
+            if until > self._out.now:
+                break
+            del self._former[id]
+        # What is held, in use or in doubt is looked at as that.
+        slots = [slot for id, (slot, _) in self._former.items() if self._ledger.slots.get(id, slot).state == "free"]
+        for start in range(0, len(slots), MAX_OPS):
+            part = slots[start : start + MAX_OPS]
+            operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
+            self._out.send(Transact(life.generation, operations, "former", context=part, timeout=self._timeout))
 
     def look_soon(self) -> None:
         """A doubt arose."""
@@ -134,8 +166,12 @@ class Audit:
         if life is None:
             return
         for slot in self._ledger.slots.values():
-            if (slot.doubts or slot.leftover) and not slot.queue and slot.lease is None:
-                self._out.send(ReadKey(life.generation, slot.key, "doubt", context=slot, timeout=self._timeout))
+            if slot.doubts or slot.leftover:
+                self._look_at(slot, life)
+
+    def _look_at(self, slot: Slot, life: SessionLife) -> None:
+        if not slot.queue and slot.lease is None:
+            self._out.send(ReadKey(life.generation, slot.key, "doubt", context=slot, timeout=self._timeout))
 
     def suspect(self, slot: Slot) -> None:
         """Something spoke against the lease of a key: read it."""
@@ -155,6 +191,23 @@ class Audit:
             slot, lease = request.context[place]
             if slot.lease is lease:
                 self.suspect(slot)
+
+    def former(self, request: Transact, outcome: Outcome) -> None:
+        """Keys that are none of ours were checked: one for which the check did not fail is ours again."""
+        life = self._session.life
+        assert life is not None
+        failed: set[int] = set()
+        if isinstance(outcome, RolledBack):
+            if any(refused.refusal not in NOT_OURS for refused in outcome.refused):
+                return  # it says nothing of the keys
+            failed = {refused.position for refused in outcome.refused}
+        elif not isinstance(outcome, Committed):
+            return  # the next audit asks again
+        for place, known in enumerate(request.context):
+            if place not in failed:
+                slot = self._ledger.slots.setdefault(known.id, known)
+                slot.leftover = True
+                self._look_at(slot, life)
 
     def read(self, request: ReadKey, outcome: Outcome) -> None:
         """A key was read, for a verdict or out of doubt."""
@@ -205,10 +258,8 @@ class Audit:
             return
         self._unswept = False
         for entry in outcome.entries:
-            if entry.session != life.session_id or not entry.key.endswith("/lock"):
-                continue
-            slot = self._ledger.slot(entry.key[len(self._prefix) : -len("/lock")])
-            if slot.lease is None:
+            slot = self._ledger.slot_of(entry.key) if entry.session == life.session_id else None
+            if slot is not None and slot.lease is None:
                 slot.leftover = True  # with an operation under way: it is looked into afterwards
                 if not slot.queue:
                     self.keeper_release(slot, entry.modify_index)

@@ -16,6 +16,7 @@ from collections import deque
 
 from .ledger import Kind, Work
 from .messages import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
+from ..keys import lock_key_of
 
 __all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Outcomes"]
 
@@ -34,7 +35,7 @@ class Outcomes:
     """What an answer means for each work of a transaction.
 
     Attributes:
-        granted: works that were done, with the entry of each of their keys.
+        granted: works that were done, with the entries of the answer by key.
         refused: works that Consul refused, with the operations concerned.
     """
 
@@ -125,9 +126,7 @@ class Batch:
         """
         by_key = {entry.key: entry for entry in answer.entries}
         outcomes = Outcomes()
-        for work, _ in items:
-            entries = {slot.key: by_key[slot.key] for slot in work.slots if slot.key in by_key}
-            outcomes.granted.append((work, entries))
+        outcomes.granted = [(work, by_key) for work, _ in items]
         return outcomes
 
     def rolled_back(self, items: list[tuple[Work, list[Operation]]], answer: RolledBack) -> Outcomes:
@@ -177,9 +176,13 @@ class Batch:
                     operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
                 else:
                     operations.append(Operation(Verb.LOCK, slot.key, value, flags, session_id))
+            # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
+            operations += [Operation(Verb.DELETE, place.key) for place in work.places]
+            # Who takes places sees in the same answer how the queues stand.
+            operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots if slot.place_for]
             return operations
         key = work.slots[0].key
-        if delete:
+        if delete or work.slots[0].place_for:
             return [
                 Operation(Verb.CHECK_SESSION, key, session=session_id),
                 Operation(Verb.DELETE_CAS, key, index=work.index),

@@ -21,18 +21,14 @@ from .messages import (
     TooLarge,
     Transact,
 )
-from .releases import Releases
-from .questions import lock_info
-from ..errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
-from ..types import BaseLease, LockInfo, SessionLife
+from .denials import Denials
+from ..errors import ConsulLockerError, ConsulUnavailable
+from ..types import BaseLease, SessionLife
 
 __all__ = ["Grants"]
 
-#: A denied call reads who has the lock unless less than this part of a request's timeout is left to it.
-NAMING_SHARE = 0.1
 
-
-class Grants(Releases):
+class Grants(Denials):
     """Locks and releases of one Locker, while it is ready."""
 
     # ------------------------------------------------------------------------------------ asking
@@ -63,7 +59,9 @@ class Grants(Releases):
             self._out.count("cached", len(slots))
             self._give(call, [slot.lease for slot in slots if slot.lease is not None])
             return
-        self._want(Kind.LOCK, slots, [call], exclusive=call.verb in ("hold", "hold_many"))
+        if self._waiting.admits(call):
+            exclusive = call.verb in ("hold", "hold_many")
+            self._want(Kind.LOCK, slots, [call], exclusive, self._waiting.places(call))
 
     def _served(self, slot: Slot) -> bool:
         return (
@@ -73,10 +71,10 @@ class Grants(Releases):
             and self._strategy.serves(slot.lease, self._out.now)
         )
 
-    @staticmethod
-    def _blocked_locally(call: Call, slots: Iterable[Slot]) -> Slot | None:
+    def _blocked_locally(self, call: Call, slots: Iterable[Slot]) -> Slot | None:
         """The first slot that is in use on the other side of rule 9: shared against exclusive."""
         exclusive = call.verb in ("hold", "hold_many")
+        in_line = exclusive and not self._waiting.admitted(call)
         for slot in slots:
             if slot.queue:
                 # What the last one in line leaves behind decides: a release leaves nothing.
@@ -85,7 +83,7 @@ class Grants(Releases):
                     return slot
             elif slot.lease is not None and (exclusive or slot.lease.exclusive):
                 return slot
-            if exclusive and any(other.order < call.order for other in slot.waiters if other.verb != "lock"):
+            if in_line and any(other.order < call.order for other in slot.waiters if other.verb != "lock"):
                 return slot  # first come, first served among holds
         return None
 
@@ -131,12 +129,17 @@ class Grants(Releases):
             return
         for slot in taken:
             self._audit.saw_index(entries[slot.key].modify_index)
+        self._waiting.granted(work)
         calls = work.live()
         if not calls:
             self._give_back(work, [(slot, entries[slot.key].modify_index) for slot in taken])
             return
         for slot in taken:
             self._grant(work, slot, entries[slot.key].modify_index, life)
+        if work.slots[0].place_for:
+            self._waiting.placed(work, entries.values())
+            self._finish(work)
+            return
         leases = [slot.lease for slot in work.slots if slot.lease is not None]
         for call in calls:
             self._give(call, leases)
@@ -166,8 +169,7 @@ class Grants(Releases):
         lease = self._lease_type(slot.id, slot.key, life, fence, self._out.now, self._clock, work.exclusive)
         self._ledger.grant(slot, lease)
         slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
-        self._out.count("granted")
-        self._out.emit("lock_acquired", id=slot.id, key=slot.key, lease=lease)
+        self._tell("lock_acquired", slot, "granted", lease=lease)
 
     def _refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
         if work.kind is Kind.RELEASE:
@@ -185,7 +187,7 @@ class Grants(Releases):
             for operation, _ in found:
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
-        if first.refusal not in known and not any(refused.refusal in known for _, refused in found):
+        if work.slots[0].place_for or not any(refused.refusal in known for _, refused in found):
             self._failed(
                 work, ConsulUnavailable(f"Consul refused the lock: {first.what}", operation="lock", status=409), False
             )
@@ -198,6 +200,7 @@ class Grants(Releases):
             if self._waiting.may_wait(call):
                 self._waiting.add(call, slots[0], reason)
             else:
+                self._waiting.remove(call)
                 final.append(call)
         self._finish(work)
         self.deny(slots, final, reason)
@@ -208,47 +211,6 @@ class Grants(Releases):
     def _slot_of(work: Work, key: str) -> Slot:
         return next(slot for slot in work.slots if slot.key == key)
 
-    def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
-        """Refuse calls; where it is asked for and there is time, after reading who has the lock.
-
-        Without calls (all of them go on waiting) the observers hear of it all the same.
-        """
-        self._out.count("denied", len(slots))
-        if not calls:
-            for slot in slots:
-                error = AlreadyLocked(slot.id, slot.key, reason)
-                self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
-            return
-        for call in calls:
-            if len(call.ids) > 1:
-                call.argument = tuple(slot.id for slot in slots)
-        slot = slots[0]
-        urgent = any(
-            call.deadline is not None and call.deadline - self._out.now < self._timeout * NAMING_SHARE for call in calls
-        )
-        if self._options.identify_holder and reason == "held" and not urgent:
-            self._unnamed.append((slot, calls))
-        else:
-            self._deny_now(slot, calls, reason, None)
-
-    def _deny_now(self, slot: Slot, calls: list[Call], reason: str, holder: LockInfo | None) -> None:
-        live = [call for call in calls if not call.settled]
-        refused = live[0].argument if live and isinstance(live[0].argument, tuple) else ()
-        error = AlreadyLocked(slot.id, slot.key, reason, holder, refused)
-        self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
-        for call in live:
-            self._out.settle(call, error=error)
-
-    def named(self, request: Transact, outcome: Outcome) -> None:
-        """A read of holders was answered, or not: the denied are refused, with what it says."""
-        entries: dict[str, Entry] = {}
-        if isinstance(outcome, Committed):
-            entries = {entry.key: entry for entry in outcome.entries}
-        for slot, calls in self._naming.pop(id(request), ()):
-            entry = entries.get(slot.key)
-            holder = lock_info(slot.id, entry) if entry is not None and entry.session is not None else None
-            self._deny_now(slot, calls, "held", holder)
-
     def _failed(self, work: Work, error: ConsulLockerError, sent: bool) -> None:
         """No usable answer, or a refusal that is no denial."""
         if work.kind is Kind.RELEASE:
@@ -256,15 +218,44 @@ class Grants(Releases):
             return
         if sent:
             self._doubt(work)
-        self._out.count("failed")
-        for slot in work.slots:
-            self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
-        for call in work.live():
+        calls = work.live()
+        if work.slots[0].place_for:
+            if calls:
+                self._waiting.not_placed(work, error)
+            self._finish(work)
+            return
+        self._tell_failed(work.slots, error)
+        for call in calls:
             if call.wait_until is not None and self._waiting.may_wait(call):
                 self._waiting.add(call, work.slots[0], "failed", error)
             else:
+                self._waiting.remove(call)
                 self._out.settle(call, error=error)
         self._finish(work)
+
+    # ------------------------------------------------------------------- what the queue of a fair Locker needs
+
+    def take_places(self, places: tuple[Slot, ...], errand: Call) -> Work:
+        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled."""
+        return self._want(Kind.LOCK, places, [errand])
+
+    def leave_place(self, place: Slot) -> None:
+        """Give a place back."""
+        self._want(Kind.RELEASE, (place,), [])
+
+    def given_back(self, place: Slot) -> None:
+        """A place was given back by the transaction that granted its lock."""
+        self._end_lease(place)
+        self._ledger.drop(place)
+        self._audit.asked(place)
+
+    def suspect(self, slot: Slot) -> None:
+        """Something spoke against the lease of a key: have it read."""
+        self._audit.suspect(slot)
+
+    def looked(self, request: Transact, outcome: Outcome) -> None:
+        """A look at queues was answered."""
+        self._waiting.looked(request, outcome, self._failure(outcome)[0])
 
     # ------------------------------------------------------------------------------------- the end
 
@@ -277,9 +268,13 @@ class Grants(Releases):
                 continue
             for work in list(slot.queue):
                 if call in work.calls and work.kind is Kind.LOCK and not work.live():
-                    if not work.sent and (not work.started or self._batch.unwant(work)):
-                        self._finish(work)
+                    self.withdraw(work)
             self._ledger.tidy(slot)
+
+    def withdraw(self, work: Work) -> None:
+        """Take an operation back if it was not sent yet; one that was sent is given back when it is answered."""
+        if not work.sent and (not work.started or self._batch.unwant(work)):
+            self._finish(work)
 
     def refuse_waiting(self) -> list[Call]:
         """A stop begins: take out every call that wants a lock, and every operation not sent yet.
@@ -292,7 +287,8 @@ class Grants(Releases):
         calls: list[Call] = []
         for work in list(self._ledger.works()):
             if work.kind is Kind.LOCK:
-                calls.extend(work.live())
+                if not work.slots[0].place_for:
+                    calls.extend(work.live())
                 work.calls = []
                 if not work.sent:
                     self._batch.unwant(work)
@@ -332,13 +328,15 @@ class Grants(Releases):
         """
         ledger = self._ledger
         calls: list[Call] = []
-        gone: list[BaseLease] = []
+        gone: list[tuple[Slot, BaseLease]] = []
         for work in ledger.works():
+            if work.slots[0].place_for:
+                continue  # its call is in the line, or gone
             if work.kind is Kind.LOCK:
                 calls.extend(work.live())
             else:
                 if work.lease is not None:
-                    gone.append(work.lease)
+                    gone.append((work.slots[0], work.lease))
                 for call in work.live():
                     self._out.settle(call, False if call.verb == "release" else call.argument[1])
         for slot in list(ledger.slots.values()):
@@ -346,7 +344,7 @@ class Grants(Releases):
             lease = ledger.drop(slot)
             if lease is not None:
                 self._out.end(lease, reason)
-                gone.append(lease)
+                gone.append((slot, lease))
         ledger.slots.clear()
         self._batch.forget()
         self._waiting.end_generation()
@@ -356,11 +354,10 @@ class Grants(Releases):
                 self._deny_now(slot, denied, "held", None)
         self._naming.clear()
         self._unnamed = []
-        for lease in gone:
+        for slot, lease in gone:
             if released:
-                self._out.count("released")
-                self._out.emit("released", id=lease.id, key=lease.key, lease=lease)
+                self._tell("released", slot, "released", lease=lease)
             else:
-                self._audit.announce_lost(lease, reason)
+                self._tell_lost(slot, lease, reason)
         unique = {id(call): call for call in calls}
         return sorted(unique.values(), key=lambda call: call.order)

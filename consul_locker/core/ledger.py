@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 from .messages import Call, Entry
-from ..keys import lock_key
+from ..keys import lock_key, lock_key_of, place_key
 from ..types import BaseLease
 
 __all__ = ["Kind", "Ledger", "Slot", "Work"]
@@ -42,6 +42,7 @@ class Work:
         calls: whose outcome it decides; callers who share it are added while it is wanted or in flight.
         exclusive: whether the grant is a hold.
         many: whether it is a set that is never split: a transaction of its own.
+        places: places in the queues of a fair Locker that it gives back when it is granted.
         tenure: the number of the tenure that a lock writes into the key (rule 4).
         lease: the lease that a release ends, or None when it ends what was found in Consul.
         index: the ModifyIndex that a release is guarded by; None until it is known.
@@ -59,6 +60,7 @@ class Work:
         "lease",
         "limit",
         "many",
+        "places",
         "reading",
         "rounds",
         "sent",
@@ -68,10 +70,17 @@ class Work:
     )
 
     def __init__(
-        self, kind: Kind, slots: tuple[Slot, ...], calls: list[Call], limit: int, exclusive: bool = False
+        self,
+        kind: Kind,
+        slots: tuple[Slot, ...],
+        calls: list[Call],
+        limit: int,
+        exclusive: bool = False,
+        places: tuple[Slot, ...] = (),
     ) -> None:
         self.kind = kind
         self.slots = slots
+        self.places = places
         self.calls = calls
         self.exclusive = exclusive
         self.many = len(slots) > 1
@@ -84,6 +93,11 @@ class Work:
         self.limit = limit
         self.reading = False
 
+    @property
+    def keys(self) -> tuple[Slot, ...]:
+        """All that it changes, and that nothing else may change meanwhile (rule 6)."""
+        return self.slots + self.places
+
     def live(self) -> list[Call]:
         """The calls that still want an answer."""
         return [call for call in self.calls if not call.settled]
@@ -92,11 +106,12 @@ class Work:
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "queue", "waiters")
+    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "queue", "waiters")
 
-    def __init__(self, id: str, key: str) -> None:
+    def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
         self.key = key
+        self.place_for = place_for  # the id of the lock in whose queue it is a place; empty for a lock
         self.lease: BaseLease | None = None
         self.queue: deque[Work] = deque()
         self.waiters: list[Call] = []  # in the order in which they came
@@ -137,6 +152,21 @@ class Ledger:
             slot = self.slots[id] = Slot(id, lock_key(self._name, id))
         return slot
 
+    def place(self, lock: Slot, session_id: str) -> Slot:
+        """A new place in the queue of a lock, for a fair Locker."""
+        return self._place(place_key(lock.key, session_id, self.next_tenure()), lock.id)
+
+    def _place(self, key: str, lock_id: str) -> Slot:
+        # No id of a user's has a NUL in it.
+        return self.slots.setdefault(f"\0{key}", Slot(f"\0{key}", key, lock_id))
+
+    def slot_of(self, key: str) -> Slot | None:
+        """The slot of a key of this Locker's name, a lock's or a place's; made when there is none. None: neither."""
+        prefix, lock = f"{self._name}/", lock_key_of(key)
+        if lock:
+            return self._place(key, lock[len(prefix) : -len("/lock")])
+        return self.slot(key[len(prefix) : -len("/lock")]) if key.endswith("/lock") else None
+
     def tidy(self, slot: Slot) -> None:
         """Forget a slot that says nothing.
 
@@ -152,16 +182,23 @@ class Ledger:
         self._tenure += 1
         return self._tenure
 
-    def want(self, kind: Kind, slots: tuple[Slot, ...], calls: list[Call], exclusive: bool = False) -> Work:
+    def want(
+        self,
+        kind: Kind,
+        slots: tuple[Slot, ...],
+        calls: list[Call],
+        exclusive: bool = False,
+        places: tuple[Slot, ...] = (),
+    ) -> Work:
         """Put an operation at the end of the line of each of its keys, in one go: sets cannot cross."""
-        work = Work(kind, slots, calls, self._max_ops, exclusive)
-        for slot in slots:
+        work = Work(kind, slots, calls, self._max_ops, exclusive, places)
+        for slot in work.keys:
             slot.queue.append(work)
         return work
 
     def startable(self, work: Work) -> bool:
         """Whether it is first in line on all its keys, and not yet under way."""
-        return not work.started and all(slot.queue and slot.queue[0] is work for slot in work.slots)
+        return not work.started and all(slot.queue and slot.queue[0] is work for slot in work.keys)
 
     def finish(self, work: Work) -> list[Work]:
         """Take an operation off its lines.
@@ -170,7 +207,7 @@ class Ledger:
             The operations that are first in line now.
         """
         following: list[Work] = []
-        for slot in work.slots:
+        for slot in work.keys:
             if work in slot.queue:
                 slot.queue.remove(work)
             if slot.queue and slot.queue[0] not in following:
@@ -182,7 +219,8 @@ class Ledger:
         """The slot is held from now on."""
         slot.lease = lease
         slot.entry = None
-        self.leases[slot.id] = lease
+        if not slot.place_for:
+            self.leases[slot.id] = lease
 
     def drop(self, slot: Slot) -> BaseLease | None:
         """The slot is held no longer; its lease is no longer given to anybody."""

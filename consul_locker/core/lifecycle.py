@@ -25,6 +25,7 @@ from .messages import (
 )
 from .outbox import Outbox
 from .questions import Questions
+from .queue import Queue
 from .session import Session
 from .waiting import Waiting
 
@@ -59,7 +60,7 @@ class Lifecycle:
         self.session = Session(options, out, timeout)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
-        self._waiting = Waiting(out, self.session, self.ledger)
+        self._waiting = (Queue if options.fair else Waiting)(out, self.session, self.ledger)
         self._audit = Audit(options, out, self.session, self.ledger, timeout)
         self._grants = Grants(
             options,
@@ -208,11 +209,14 @@ class Lifecycle:
         life = self.session.life
         assert life is not None  # in ready there is one
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
+        first = self._waiting.disband()
         self._refuse_all(self._grants.refuse_waiting())
-        held = [slot.lease for slot in self.ledger.slots.values() if slot.lease is not None and slot.lease.live]
-        if (self.options.lock_delay > 0 or self.options.delete_on_release) and held:
+        if self.options.lock_delay > 0 or self.options.delete_on_release:
             # A destroy would leave the keys in their lock-delay, and in Consul; a release does not (measured).
-            self._releasing_first = Call("leave", argument=held)
+            first += [slot for slot in self.ledger.slots.values() if not slot.place_for]
+        leases = [slot.lease for slot in first if slot.lease is not None and slot.lease.live]
+        if leases:
+            self._releasing_first = Call("leave", argument=leases)
             self._grants.leave(self._releasing_first)
         else:
             self._destroy_now()

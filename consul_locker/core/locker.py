@@ -190,7 +190,11 @@ class LockerCore(Lifecycle):
                 return self._grants.answered(request, outcome)
             if request.purpose == "holder":
                 self._grants.named(request, outcome)
-            else:
+            elif request.purpose == "look":
+                self._grants.looked(request, outcome)
+            elif request.purpose == "former":
+                self._audit.former(request, outcome)
+            elif request.purpose == "audit":
                 self._audit.audited(request, outcome)
         elif isinstance(request, RenewSession):
             return self.session.renewed(request, outcome)

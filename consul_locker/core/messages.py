@@ -110,6 +110,7 @@ class Verb(str, Enum):
     LOCK = "lock"
     UNLOCK = "unlock"
     GET = "get"
+    GET_TREE = "get-tree"
     SET = "set"
     DELETE = "delete"
     DELETE_CAS = "delete-cas"
@@ -205,7 +206,8 @@ class Transact(Request):
 
     Attributes:
         operations: at most 64.
-        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"`` or ``"holder"``.
+        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"former"``, ``"holder"``,
+            ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
         calls: whose outcome depends on it; a blocked one of these may carry it (DESIGN.md section 5).
         context: the core's own.
     """

@@ -69,10 +69,28 @@ class Operations:
         self._naming: dict[int, list[tuple[Slot, list[Call]]]] = {}  # reads of holders under way
         self._unnamed: list[tuple[Slot, list[Call]]] = []  # denied calls whose holder is to be read
 
-    def _want(self, kind: Kind, slots: tuple[Slot, ...], calls: list[Call], exclusive: bool = False) -> None:
-        work = self._ledger.want(kind, slots, calls, exclusive)
+    def _want(
+        self,
+        kind: Kind,
+        slots: tuple[Slot, ...],
+        calls: list[Call],
+        exclusive: bool = False,
+        places: tuple[Slot, ...] = (),
+    ) -> Work:
+        work = self._ledger.want(kind, slots, calls, exclusive, places)
         if self._ledger.startable(work):
             self._start(work)
+        return work
+
+    def _tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
+        """Observers and counters hear of locks, not of places in a queue."""
+        if not slot.place_for:
+            if counter is not None:
+                self._out.count(counter)
+            self._out.emit(signal, id=slot.id, key=slot.key, **facts)
+
+    def _tell_lost(self, slot: Slot, lease: BaseLease, reason: str) -> None:
+        self._tell("lock_lost", slot, "lost", lease=lease, reason=reason)
 
     def _start(self, work: Work) -> None:
         """The work is first in line on all its keys: it may go to Consul."""
@@ -84,9 +102,8 @@ class Operations:
             if work.calls and not work.live():
                 self._finish(work)  # everybody who wanted it is gone
                 return
-            self._out.count("requests")
             for one in work.slots:
-                self._out.emit("lock_requested", id=one.id, key=one.key)
+                self._tell("lock_requested", one, "requests" if one is slot else None)
             self._send(work, life)
             return
         if slot.lease is not None:
@@ -119,6 +136,8 @@ class Operations:
                 break
             self._out.count("transactions")
             self._out.send(request)
+        for look in self._waiting.looks(life.generation, self._timeout):
+            self._out.send(look)
         while self._unnamed:
             # 64 reads fit into a transaction, and one of reads only costs no Raft write (measured).
             named, self._unnamed = self._unnamed[:64], self._unnamed[64:]
@@ -144,16 +163,23 @@ class Operations:
         lease = self._ledger.drop(slot)
         if lease is not None:
             self._out.end(lease, reason)
-            self._audit.announce_lost(lease, reason)
+            self._audit.asked(slot)
+            self._tell_lost(slot, lease, reason)
 
     def lose(self, slot: Slot, reason: str) -> None:
         """The lease of a key is lost, the session goes on."""
         self._lost(slot, reason)
+        if slot.place_for:
+            self._waiting.lost(slot)
         self._waiting.serve(slot)
+        self._ledger.tidy(slot)
 
     def _finish(self, work: Work) -> None:
         """The work is over: what stands behind it begins, and whoever waits is looked at."""
         self._batch.unwant(work)
+        for slot in work.slots:
+            if slot.lease is None:
+                self._audit.asked(slot)
         for following in self._ledger.finish(work):
             self._start(following)
         for slot in work.slots:

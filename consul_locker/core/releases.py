@@ -44,6 +44,8 @@ class Releases(Operations):
     @staticmethod
     def _shared(slot: Slot) -> bool:
         """Whether the last in line at a key leaves a lock behind that callers share."""
+        if slot.place_for:
+            return False
         if slot.queue:
             return slot.queue[-1].kind is Kind.LOCK and not slot.queue[-1].exclusive
         return slot.lease is not None and not slot.lease.exclusive
@@ -89,16 +91,16 @@ class Releases(Operations):
 
     def _released(self, work: Work, held: bool) -> None:
         slot = work.slots[0]
-        slot.leftover = False
+        if held:  # else a sweep may have seen more than the read that this answer stands on: the next look clears it
+            slot.leftover = False
         if work.lease is not None:
             if held:
-                self._out.count("released")
-                self._out.emit("released", id=slot.id, key=slot.key, lease=work.lease)
+                self._tell("released", slot, "released", lease=work.lease)
             else:
-                self._audit.announce_lost(work.lease, "not held any more")
+                self._tell_lost(slot, work.lease, "not held any more")
         elif held and work.calls:
             # A user's release of a lock that no lease was known of: told all the same, as the original does.
-            self._out.emit("released", id=slot.id, key=slot.key, lease=None)
+            self._tell("released", slot, lease=None)
         for call in work.live():
             self._answer_release(call, held, None)
         self._finish(work)
@@ -108,7 +110,7 @@ class Releases(Operations):
         slot.leftover = True
         self._audit.look_soon()
         if work.lease is not None:
-            self._audit.announce_lost(work.lease, "release failed")
+            self._tell_lost(slot, work.lease, "release failed")
         for call in work.live():
             self._answer_release(call, False, error)
         self._finish(work)

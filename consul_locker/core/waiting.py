@@ -9,10 +9,11 @@ is tried again after pauses.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from .ledger import Ledger, Slot
-from .messages import Call, CancelRequest, KeysRead, Outcome, Watch
+from .ledger import Ledger, Slot, Work
+from .messages import Call, CancelRequest, Entry, KeysRead, Outcome, Transact, Watch
 from .outbox import Outbox
 from .session import Session
 from ..errors import AlreadyLocked, ConsulLockerError
@@ -25,6 +26,11 @@ WATCH_WAIT = 300.0
 #: the longest, with jitter. The default lock-delay of others is 15 s (doc), 60 s the longest.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
+
+
+def pause_length(count: int, random: float) -> float:
+    """The length of the ``count``-th pause in a row, in seconds, with jitter; ``random`` is in [0, 1)."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count, 10)) * (0.5 + random / 2)
 
 
 class Asker(Protocol):
@@ -49,6 +55,43 @@ class Waiting:
         self._failures: dict[str, int] = {}  # id -> how often the watch failed in a row
         self.asker: Asker | None = None  # set once, by LockerCore
 
+    # ------------------------------------------------------------- what only a fair Locker has: see queue.py
+
+    def admits(self, call: Call) -> bool:
+        """Whether the call may ask for its locks now."""
+        return True
+
+    def admitted(self, call: Call) -> bool:
+        """Whether it was said to be the call's turn."""
+        return False
+
+    def places(self, call: Call) -> tuple[Slot, ...]:
+        """What is to be given back by the transaction that grants the call its locks."""
+        return ()
+
+    def granted(self, work: Work) -> None:
+        """Locks were granted."""
+
+    def placed(self, work: Work, entries: Iterable[Entry]) -> None:
+        """Places were taken; ``entries`` show the queues."""
+
+    def not_placed(self, work: Work, error: ConsulLockerError) -> None:
+        """Places could not be taken."""
+
+    def lost(self, place: Slot) -> None:
+        """A place is gone."""
+
+    def looks(self, generation: int, timeout: float) -> list[Transact]:
+        """What is to be asked at the end of a step."""
+        return []
+
+    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError) -> None:
+        """What was asked is answered; ``failure`` says what an answer means that shows nothing."""
+
+    def disband(self) -> list[Slot]:
+        """A stop begins. Returns what is to be given back first."""
+        return []
+
     # --------------------------------------------------------------------------------------- the line
 
     def may_wait(self, call: Call) -> bool:
@@ -69,11 +112,22 @@ class Waiting:
         if self.may_wait(call):
             self.add(call, slot, reason)
         else:
+            self.remove(call)
             self._out.count("denied")
             self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason))
 
     def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
         """Put a call into the line of a key, at the place that its arrival gives it."""
+        self._begin(call, reason, error)
+        self._line_up(call, slot)
+        if reason == "held":
+            if slot.id not in self._watches:
+                self._watch(slot, 0)
+        elif reason != "local":
+            self._pause(slot)
+
+    def _begin(self, call: Call, reason: str, error: ConsulLockerError | None) -> None:
+        """The time to wait counts from the first time that a call has to."""
         call.reason = reason
         call.error = error
         if call.wait_until is None:
@@ -82,13 +136,10 @@ class Waiting:
             else:
                 call.wait_until = self._out.now + call.wait
                 self._out.timer(("wait", call), call.wait_until)
-        place = sum(1 for other in slot.waiters if other.order < call.order)
-        slot.waiters.insert(place, call)
-        if reason == "held":
-            if slot.id not in self._watches:
-                self._watch(slot, 0)
-        elif reason != "local":
-            self._pause(slot)
+
+    @staticmethod
+    def _line_up(call: Call, slot: Slot) -> None:
+        slot.waiters.insert(sum(1 for other in slot.waiters if other.order < call.order), call)
 
     def remove(self, call: Call) -> None:
         """Take a call out of its line; the last one out stops the watch."""
@@ -187,11 +238,10 @@ class Waiting:
         if slot.id in self._pauses and count is None:
             return
         made = count if count is not None else 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(made, 10))
         self._pauses[slot.id] = made
-        self._out.timer(("pause", slot.id), self._out.now + pause * (0.5 + self._out.random() / 2))
+        self._out.timer(("pause", slot.id), self._out.now + pause_length(made, self._out.random()))
 
-    def pause_over(self, id: str) -> None:
+    def pause_over(self, id: Any) -> None:
         """A pause before the next attempt at a key is over."""
         if self._pauses.pop(id, None) is None:
             return

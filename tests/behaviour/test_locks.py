@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import socket
+from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 
 import pytest
@@ -278,6 +279,34 @@ def test_waiting_for_a_lock(locker: Any, rival: Any) -> None:
     assert not waiting.done()
     assert locker.release("a")
     assert waiting.result(WAIT).fence > lease.fence
+
+
+def test_lockers_of_one_factory_wait_by_one_query(face: Any, gate: Gate, locker: Any, name: str) -> None:
+    locker.lock("a")
+    query = f"GET /v1/kv/{name}/a/lock"
+    with face.factory(gate.address) as factory:
+        lockers = [factory.create(name) for _ in range(5)]
+        assert all(one.wait_for_state("ready", WAIT) for one in lockers)
+        look = gate.hold(query, 1)
+        left = {one.submit_lock("a", wait=WAIT): one for one in lockers}
+        until(lambda: all(one.stats()["denied"] == 1 for one in lockers))
+        for one in lockers:
+            one.info("b")  # after whatever its Locker sent before
+        assert gate.count(query) == 1  # the look of one, which all wait for
+        look.let_go()
+        until(lambda: gate.count(query) == 2)
+        for one in lockers:
+            one.info("b")
+        assert gate.count(query) == 2
+        locker.release("a")
+        fences = []
+        while left:
+            done, _ = wait(left, WAIT, FIRST_COMPLETED)
+            (first,) = done  # one after another: nobody else has it until this one gives it back
+            fences.append(first.result().fence)
+            assert left.pop(first).release("a")
+        assert fences == sorted(set(fences))
+    assert {most for path, most in gate.most_alike.items() if path.startswith(query)} == {1}
 
 
 def test_lock_many(locker: Any, rival: Any, consul: Consul, name: str) -> None:

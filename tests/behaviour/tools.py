@@ -8,7 +8,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -162,8 +164,10 @@ class Gate:
         self._held: list[Held] = []
         self._listener: socket.socket | None = None
         self._port = 0
+        self._under_way: Counter[str] = Counter()
         self.seen: list[Seen] = []
         self.most_connections = 0
+        self.most_alike: Counter[str] = Counter()  #: "GET /path?query" -> how many of these were under way at once
 
     @property
     def address(self) -> str:
@@ -187,7 +191,7 @@ class Gate:
         listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
         self._port = listener.getsockname()[1]
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        threading.Thread(target=self._accept, args=(listener,), name="gate", daemon=True).start()
 
     def shut(self) -> None:
         """Refuse connections, and break those that are there: the agent is gone."""
@@ -223,7 +227,7 @@ class Gate:
             with self._guard:
                 self._sockets.add(client)
                 self.most_connections = max(self.most_connections, len(self._sockets))
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), name="gate", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         upstream = http.client.HTTPConnection(*self._target)
@@ -233,10 +237,11 @@ class Gate:
             with client.makefile("rb") as stream:
                 while (seen := _read(stream)) is not None:
                     self.seen.append(seen)
-                    held = self._which(seen)
-                    if held is not None and not held.answers:
-                        held.keep()
-                    answer = _pass_on(upstream, seen)
+                    with self._under(f"{seen.method} {seen.path}"):
+                        held = self._which(seen)
+                        if held is not None and not held.answers:
+                            held.keep()
+                        answer = _pass_on(upstream, seen)
                     if held is not None:
                         held.passed.release()
                         if held.answers:
@@ -250,6 +255,18 @@ class Gate:
                 self._upstream.discard(upstream)
             client.close()
             upstream.close()
+
+    @contextmanager
+    def _under(self, request: str) -> Iterator[None]:
+        """While a request is under way; over before its answer is out, which may bring another such request."""
+        with self._guard:
+            self._under_way[request] += 1
+            self.most_alike[request] = max(self.most_alike[request], self._under_way[request])
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._under_way[request] -= 1
 
     def _which(self, seen: Seen) -> Held | None:
         with self._guard:

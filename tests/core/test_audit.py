@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from consul_locker.core import audit as audit_module
+from consul_locker.core.audit import FORMER_FOR
 from consul_locker.core.messages import (
     Committed,
     KeysRead,
@@ -14,12 +16,13 @@ from consul_locker.core.messages import (
     Refused,
     RolledBack,
     SessionRead,
+    TimerFired,
     Transact,
     Verb,
     Watch,
 )
 
-from .helpers import STRANGER, Driver, entry, failure, session_info
+from .helpers import STRANGER, Driver, entry, failure, held, session_info
 
 BAD = RolledBack((Refused(0, Refusal.SESSION, "failed session check"), Refused(1, Refusal.INDEX, "failed index check")))
 ALIVE = SessionRead(session_info("S1"), 1)
@@ -316,3 +319,94 @@ def test_without_a_session_nothing_is_asked() -> None:
 def test_a_locker_without_a_ttl_audits_as_often_as_it_reads_its_session() -> None:
     driver = Driver(ttl=None).ready()
     assert driver.timers["audit",] == driver.now + 5.0
+
+
+# ------------------------------------------------------------------- keys that were refused or given back
+
+
+def former(driver: Driver) -> Transact:
+    """The look at former keys that is due is sent."""
+    driver.fire("audit")
+    (request,) = (each for each in driver.all(Transact) if each.purpose == "former")
+    return request
+
+
+def given_back(*ids: str, former_for: float = FORMER_FOR) -> Driver:
+    """A Locker that had these locks and gave them back."""
+    driver = Driver().ready()
+    driver.core._audit.former_for = former_for
+    for id in ids:
+        driver.locked(id)
+        driver.call("release", id)
+        driver.grant()
+    return driver
+
+
+def not_ours(*positions: int) -> RolledBack:
+    return RolledBack(tuple(Refused(position, Refusal.SESSION, "failed session check") for position in positions))
+
+
+def test_a_lock_whose_acquire_is_delivered_again_is_given_back() -> None:
+    driver = given_back("a", "b")
+    request = former(driver)
+    assert [(op.verb, op.key, op.session) for op in request.operations] == [
+        (Verb.CHECK_SESSION, "svc/a/lock", "S1"),
+        (Verb.CHECK_SESSION, "svc/b/lock", "S1"),
+    ]
+    driver.answer(request, not_ours(0))
+    driver.found(driver.one(ReadKey), "S1", 700)
+    assert [(op.verb, op.key, op.index) for op in driver.commit().operations] == [
+        (Verb.CHECK_INDEX, "svc/b/lock", 700),
+        (Verb.UNLOCK, "svc/b/lock", None),
+    ]
+    driver.grant()
+    assert driver.emitted("released") == [("released", "a"), ("released", "b")]  # nobody had this one
+
+
+def test_all_former_keys_may_be_ours_again() -> None:
+    driver = given_back("a")
+    driver.answer(former(driver), Committed(()))
+    driver.found(driver.one(ReadKey), None)
+    assert driver.core.ledger.slots == {}
+
+
+def test_former_keys_that_are_not_ours_cost_nothing_more() -> None:
+    driver = given_back("a")
+    assert driver.answer(former(driver), not_ours(0)) == []
+    assert driver.core.ledger.slots == {}
+
+
+@pytest.mark.parametrize("outcome", [failure(), RolledBack((Refused(0, Refusal.OTHER, "denied"),))])
+def test_a_look_at_former_keys_that_fails_says_nothing(outcome: object) -> None:
+    driver = given_back("a")
+    assert driver.answer(former(driver), outcome) == []  # type: ignore[arg-type]
+    assert former(driver).operations[0].key == "svc/a/lock"
+
+
+def test_a_refused_lock_is_looked_at_too() -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a")
+    driver.answer(driver.commit(), held())
+    assert former(driver).operations[0].key == "svc/a/lock"
+
+
+def test_former_keys_that_are_in_use_again_are_left_to_the_audit() -> None:
+    driver = given_back("a")
+    driver.locked("a")
+    driver.fire("audit")
+    assert [each.purpose for each in driver.all(Transact)] == ["audit"]
+
+
+def test_former_keys_are_forgotten_in_time() -> None:
+    driver = given_back("a", former_for=5.0)  # a renewal period: the audit is due then
+    driver.step(TimerFired(("nothing",)), driver.now + 1.0)
+    driver.locked("b")
+    driver.call("release", "b")
+    driver.grant()
+    assert [op.key for op in former(driver).operations] == ["svc/b/lock"]
+
+
+def test_the_oldest_former_keys_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_module, "MAX_FORMER", 2)
+    driver = given_back("a", "b", "a", "c")
+    assert [op.key for op in former(driver).operations] == ["svc/a/lock", "svc/c/lock"]

@@ -38,6 +38,7 @@ from consul_locker.core.messages import (
     Verb,
     Watch,
 )
+from consul_locker.keys import is_place, lock_key_of, place_number
 from consul_locker.types import SessionInfo
 
 #: Consul ends a session only after this many TTLs (measured).
@@ -65,6 +66,9 @@ class SimConsul:
         ended: the ids of those that ended, for whatever reason.
         broken: (key, index) of tenures that ended otherwise than by a release of their own session.
         outside: key -> index of the last change by somebody who is no Locker.
+        grants: (key, index) of a lock that was free -> the places in its queue before, and those given back with it.
+        created: the order of places, also of those that are gone.
+        restored: whether a snapshot ever was: then the order of places may be another one than before.
     """
 
     def __init__(self) -> None:
@@ -74,6 +78,9 @@ class SimConsul:
         self.ended: set[str] = set()
         self.broken: set[tuple[str, int]] = set()
         self.outside: dict[str, int] = {}
+        self.grants: dict[tuple[str, int], tuple[list[Entry], set[str]]] = {}
+        self.created: dict[str, tuple[int, int]] = {}
+        self.restored = False
         self.history: deque[dict[str, Entry]] = deque(maxlen=HISTORY)
         self.expiry: dict[str, float] = {}
         self._kv_index = 0
@@ -170,6 +177,11 @@ class SimConsul:
             if end <= now:
                 self.end_session(id, end)
 
+    def queue(self, key: str) -> list[Entry]:
+        """The places of living sessions in the queue of a lock, in order."""
+        places = [entry for place, entry in self.keys.items() if is_place(place, key) and entry.session is not None]
+        return sorted(places, key=lambda entry: (entry.create_index, place_number(entry.key)))
+
     def delayed(self, key: str, now: float) -> bool:
         """Whether a lock-delay keeps the key closed."""
         return self._delays.get(key, now) > now
@@ -178,6 +190,8 @@ class SimConsul:
         """Write one key as of the present index."""
         self.history.append(dict(self.keys))
         before = self.keys.get(key)
+        if lock_key_of(key) and key not in self.created:
+            self.created[key] = self.index, place_number(key)
         if before is not None and before.session is not None and not released:
             self.broken.add((key, before.modify_index))
         if entry is None:
@@ -202,12 +216,21 @@ class SimConsul:
         if refused:
             self.index += 1
             return RolledBack(tuple(refused))
-        if any(op.verb in WRITES for op in operations):
+        writes = any(op.verb in WRITES for op in operations)
+        if writes:
             self.index += 1
+        deleted = {op.key for op in operations if op.verb is Verb.DELETE}
         results = []
         for op in operations:
+            before = self.keys.get(op.key)
+            if op.verb is Verb.LOCK and not lock_key_of(op.key) and (before is None or before.session != op.session):
+                self.grants[op.key, self.index] = self.queue(op.key), {key for key in deleted if is_place(key, op.key)}
             if op.verb in WRITES:
                 self._write(op)
+            if op.verb is Verb.GET_TREE:
+                seen = self.keys if writes else keys
+                results += [entry for key, entry in sorted(seen.items()) if key.startswith(op.key)]
+                continue
             entry = (self.keys if op.verb in WRITES else keys).get(op.key)
             if entry is not None and op.verb is not Verb.DELETE_CAS:
                 results.append(entry)
@@ -233,7 +256,7 @@ class SimConsul:
 
     def _write(self, op: Operation) -> None:
         before = self.keys.get(op.key)
-        if op.verb is Verb.DELETE_CAS:
+        if op.verb in (Verb.DELETE_CAS, Verb.DELETE):
             if before is not None:
                 self._store(op.key, None, released=True)
             return
@@ -283,6 +306,7 @@ class SimConsul:
 
     def restore(self, snapshot: Snapshot, now: float) -> None:
         """Put everything back as it was; TTLs begin again. Later writes go on with higher indexes (measured)."""
+        self.restored = True
         self.index += 1
         for key in {**self.keys, **snapshot.keys}:
             before = self.keys.get(key)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from consul_locker.core import audit, batch, grants, ledger, lifecycle, locker, machine, outbox, session, waiting
+from consul_locker.core import audit, batch, grants, ledger, lifecycle, locker, machine, outbox, queue, session, waiting
 from consul_locker.core.ledger import Kind
 from consul_locker.core.messages import Answered, Call, Failed, KeysRead, Operation, Verb
 from consul_locker.fsm import Queued, Table
@@ -316,6 +317,11 @@ def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(audit.Audit, "asked", lambda self, slot: None)
+
+
+@plant
 def restored_snapshot_not_swept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(audit.Audit, "sweep", lambda self: None)
 
@@ -366,14 +372,14 @@ def released_and_lost_both_told(patch: pytest.MonkeyPatch) -> None:
     def both(self: Any, work: Any, held: bool) -> None:
         released(self, work, held)
         if held and work.lease is not None:
-            self._audit.announce_lost(work.lease, "released")
+            self._tell_lost(work.slots[0], work.lease, "released")
 
     patch.setattr(grants.Grants, "_released", both)
 
 
 @plant
 def loss_not_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(audit.Audit, "announce_lost", lambda self, lease, reason: None)
+    patch.setattr(grants.Grants, "_tell_lost", lambda self, slot, lease, reason: None)
 
 
 @plant
@@ -405,7 +411,7 @@ def waiters_of_a_lost_session_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def holds_shared(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_blocked_locally", staticmethod(lambda call, slots: None))
+    patch.setattr(grants.Grants, "_blocked_locally", lambda self, call, slots: None)
 
 
 @plant
@@ -451,6 +457,97 @@ def waiter_behind_one_that_left_forgotten(patch: pytest.MonkeyPatch) -> None:
         self.serve = serve
 
     patch.setattr(waiting.Waiting, "_settle_down", forget)
+
+
+# ------------------------------------------------------------------------------------ the queue of a fair Locker
+
+
+@plant
+def newcomer_does_not_look(patch: pytest.MonkeyPatch) -> None:
+    admits = queue.Queue.admits
+
+    def at_once(self: Any, call: Call) -> bool:
+        if call not in self._standings:
+            self._stand(call)
+            self._line_out(self._standings[call])
+            self._standings[call].asking = True
+        return admits(self, call)
+
+    patch.setattr(queue.Queue, "admits", at_once)
+
+
+@plant
+def lock_of_a_fair_locker_tried_whoever_waits(patch: pytest.MonkeyPatch) -> None:
+    """Each waiter looks only whether the lock is free."""
+    judge = queue.Queue._judge
+
+    def blind(self: Any, standing: Any, entries: Any) -> None:
+        own = {place.key for place in standing.places.values()}
+        judge(self, standing, [entry for entry in entries if entry.key in own or entry.key.endswith("/lock")])
+
+    patch.setattr(queue.Queue, "_judge", blind)
+
+
+@plant
+def places_in_the_order_of_their_names(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queue, "_order", lambda entry: entry.key)
+
+
+@plant
+def place_of_a_dead_waiter_counts(patch: pytest.MonkeyPatch) -> None:
+    """A place without a session is waited for as if somebody stood in it."""
+    judge = queue.Queue._judge
+
+    def haunted(self: Any, standing: Any, entries: Any) -> None:
+        judge(self, standing, [replace(one, session="?") if is_ghost(one) else one for one in entries])
+
+    def is_ghost(entry: Any) -> bool:
+        return entry.session is None and not entry.key.endswith("/lock")
+
+    patch.setattr(queue.Queue, "_judge", haunted)
+
+
+@plant
+def place_kept_by_who_gave_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(grants.Grants, "leave_place", lambda self, place: None)
+
+
+@plant
+def place_kept_by_who_was_served(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queue.Queue, "places", lambda self, call: ())
+    patch.setattr(queue.Queue, "_vacate", lambda self, standing: None)
+
+
+@plant
+def lost_place_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queue.Queue, "lost", lambda self, place: None)
+
+
+@plant
+def place_that_may_come_late_forgotten(patch: pytest.MonkeyPatch) -> None:
+    doubt = grants.Grants._doubt
+
+    def forget(self: Any, work: Any) -> None:
+        if not work.slots[0].place_for:
+            doubt(self, work)
+
+    patch.setattr(grants.Grants, "_doubt", forget)
+    patch.setattr(queue.Queue, "_tidy_up", lambda self, found, session_id: None)
+
+
+@plant
+def watch_on_the_place_before_not_renewed(patch: pytest.MonkeyPatch) -> None:
+    def deaf(self: Any, request: Any, outcome: Any) -> None:
+        standing = self._watched.pop(request, None)
+        if standing is not None:
+            standing.watch = None
+
+    patch.setattr(queue.Queue, "watched", deaf)
+
+
+@plant
+def next_caller_of_the_same_locker_not_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(queue.Queue, "serve", lambda self, slot: None)
 
 
 @plant

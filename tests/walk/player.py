@@ -13,6 +13,7 @@ from consul_locker.core.messages import (
     Call,
     CancelRequest,
     CancelTimer,
+    Committed,
     CreateSession,
     DestroySession,
     Emit,
@@ -31,7 +32,7 @@ from consul_locker.core.messages import (
     Verb,
 )
 from consul_locker.core.session import TRUST_AFTER_READ
-from consul_locker.keys import lock_key
+from consul_locker.keys import lock_key, lock_key_of, place_number
 from consul_locker.types import BaseLease
 
 from .consul import SimConsul
@@ -77,6 +78,7 @@ class Player:
         holds: the leases of each hold that a caller has.
         answered: the call that was given leases last.
         timers: name -> when it is due.
+        seen: the places that a call saw when it looked last.
         doubtful: keys of requests that failed, or were carried out twice: a release of them may seem refused.
     """
 
@@ -98,6 +100,7 @@ class Player:
         self.session: str | None = None
         self.doubtful: set[str] = set()
         self.answered: Call | None = None
+        self.seen: dict[Call, set[str]] = {}
         self._asked: list[Call] = []
         self._ending: set[BaseLease] = set()
         self.core = LockerCore(
@@ -164,6 +167,12 @@ class Player:
             for op in request.operations:
                 if self.in_flight.get(op.key) is request:
                     del self.in_flight[op.key]
+        if isinstance(request, Transact) and request.purpose == "look" and isinstance(outcome, Committed):
+            for call in request.calls:
+                keys = {lock_key(self.options.name, id) for id in call.ids}
+                self.seen[call] = {
+                    entry.key for entry in outcome.entries if entry.session and lock_key_of(entry.key) in keys
+                }
         since = self.sent_at.get(request, 0.0)
         if isinstance(request, CreateSession) and isinstance(outcome, SessionCreated):
             self.trust.setdefault(outcome.session_id, since + (request.ttl or TRUST_AFTER_READ))
@@ -245,22 +254,25 @@ class Player:
             elif isinstance(command, LeaseEnded):
                 if command.lease.live or command.lease in self.ended_leases:
                     raise Violation("the end of a lease is told once", f"{command.lease}")
-                self.ended_leases.add(command.lease)
+                if not lock_key_of(command.lease.key):
+                    self.ended_leases.add(command.lease)
             elif isinstance(command, Emit):
                 self._heard(command.signal, command.facts)
 
     def _ask(self, request: Request) -> None:
         self.sent_at[request] = self.around.now
         if isinstance(request, Transact) and request.purpose == "commit":
-            for key in {op.key for op in request.operations if op.verb is not Verb.CHECK_INDEX}:
+            for key in {op.key for op in request.operations if op.verb not in (Verb.CHECK_INDEX, Verb.GET_TREE)}:
                 other = self.in_flight.get(key)
                 if other is not None and other.generation == request.generation:
                     raise Violation("one operation of a key in flight", f"{key}: {request!r:.200} and {other!r:.200}")
-            writes = [op.key for op in request.operations if op.verb in (Verb.LOCK, Verb.UNLOCK, Verb.DELETE_CAS)]
+            verbs = (Verb.LOCK, Verb.UNLOCK, Verb.DELETE_CAS, Verb.DELETE)
+            writes = [op.key for op in request.operations if op.verb in verbs]
             if len(writes) != len(set(writes)):
                 raise Violation("one operation of a key in flight", f"{writes} in one transaction")
             for op in request.operations:
-                self.in_flight[op.key] = request
+                if op.verb is not Verb.GET_TREE:
+                    self.in_flight[op.key] = request
         self.around.ask(self, request)
 
     def _settled(self, command: Settle) -> None:
@@ -285,6 +297,7 @@ class Player:
             for hold, others in self.holds.items():
                 if any(other is lease or (other.id == lease.id and other.valid) for other in others):
                     raise Violation("a hold is exclusive", f"{call} beside {hold}: {lease}")
+            self._check_order(call, lease)
         self.answered = call
         if call.verb in ("hold", "hold_many"):
             self.holds[call] = leases
@@ -318,6 +331,18 @@ class Player:
             if facts["reason"] == "deadline passed" and self.around.now < self.trust[facts["session_id"]]:
                 raise Violation("no false loss", f"{facts} before {self.trust[facts['session_id']]}")
             self.session = None
+
+    def _check_order(self, call: Call, lease: BaseLease) -> None:
+        """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder."""
+        queue, given = self.around.sim.grants.pop((lease.key, lease.fence), ([], set()))
+        seen = self.seen.pop(call, set())
+        if not self.options.fair or self.around.sim.restored:
+            return
+        created = self.around.sim.created
+        own = min((created[key] for key in given), default=None)
+        for place in queue:
+            if place.key in seen if own is None else (place.create_index, place_number(place.key)) < own:
+                raise Violation("nobody is overtaken", f"{call}: {lease} before {place}, with {given or 'no place'}")
 
     def _granted(self, lease: BaseLease) -> None:
         fences = self.around.fences

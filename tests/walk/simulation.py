@@ -17,6 +17,7 @@ from random import Random
 
 from consul_locker.config import LockerOptions
 from consul_locker.core.machine import READY, STOPPED
+from consul_locker.core.queue import Queue
 from consul_locker.core.messages import (
     Call,
     Failed,
@@ -42,8 +43,15 @@ __all__ = ["Register", "Violation", "World", "play"]
 TIMEOUT = 4.0
 #: So much later than its time-out a request may still commit, in seconds.
 LATEST = 8.0
-#: How long the calm is, in seconds: the latest request, a renewal period (5 s) to audit in, and the pauses of a retry.
-CALM = 25.0
+#: How long the calm is, in seconds: the latest request, some periods to audit in, and the pauses of a retry.
+CALM = 40.0
+#: A renewal period, in seconds: the audits are so far apart.
+PERIOD = 5.0
+#: So long keys that were refused or given back are looked at, in seconds: no second copy of a request comes later, and
+#: one look may fail.
+FORMER_FOR = TIMEOUT + LATEST + 2 * PERIOD
+#: A snapshot of that age, in seconds, has locks that are looked at no longer.
+OLD = FORMER_FOR + PERIOD
 #: A round of the last act, in seconds: longer than the longest pause of a waiter (1 s) and some requests.
 ROUND = 3.0
 #: After so long all orphaned sessions have expired: 2 x TTL.
@@ -80,6 +88,9 @@ class World:
         self.players: list[Player] = []
         self.ids = ["a", "b", "c"][: self.rng.randint(1, 3)]
         self.trouble = self.rng.choice([0.0, 0.05, 0.2, 0.4])  # how often a request meets with a fault
+        # Whether an acquire may come again after its answer. Where none does, refused and released keys are not looked
+        # at: that would cover up for what is found otherwise.
+        self.repeats = self.chance(0.5)
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._count = itertools.count()
         self._watches: dict[Request, Player] = {}
@@ -99,6 +110,7 @@ class World:
         """One to three Lockers that have the same name and, the first two of them, the same habits."""
         rng = self.rng
         delay = rng.choice([0.0, 0.0, 0.0, 2.0])
+        fair = self.chance(0.5)  # all of them, or nearly: one that does not queue excludes and is excluded
         for number in range(rng.randint(1, 3)):
             options = LockerOptions.build(
                 "n",
@@ -110,9 +122,12 @@ class World:
                 identify_holder=self.chance(0.5),
                 max_retries=rng.choice([None, 10, 1]),
                 retry_interval=2.0,
+                fair=fair and self.chance(0.9),
             )
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
-            self.players.append(Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight))
+            player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
+            player.core._audit.former_for = FORMER_FOR if self.repeats else 0.0
+            self.players.append(player)
 
     # ------------------------------------------------------------------------------------------ time
 
@@ -188,7 +203,7 @@ class World:
             self._commit_and_answer(player, request, there, there + rng.random() * (self.now + limit - there))
         elif fate == "twice":
             self._doubt(player, request)
-            if _acquires(request):
+            if _acquires(request) and not self.repeats:
                 # An agent's own retry: it comes before the answer, and its outcome is the answer.
                 self.at(there, lambda: self._commit(request))
                 self._commit_and_answer(player, request, (there + back) / 2, back)
@@ -199,7 +214,9 @@ class World:
             self._commit_and_answer(player, request, there, back, twice=True)
         else:
             if fate == "late":
-                self.at(fails + rng.random() * LATEST, lambda: self._commit(request))
+                # Only what failed and was not repeated can come when refused and released keys are forgotten again.
+                latest = FORMER_FOR + PERIOD if self.chance(0.1) else LATEST
+                self.at(fails + rng.random() * latest, lambda: self._commit(request))
             elif fate == "answer lost":
                 self.at(there, lambda: self._commit(request))
             self._fails(player, request, max(fails, back), sent=fate != "refused")
@@ -329,14 +346,15 @@ class World:
         """Something goes wrong that is no fault of a single request."""
         rng, sim = self.rng, self.sim
         key = f"n/{rng.choice(self.ids)}/lock"
+        place = next((entry.key for entry in sim.queue(key)), None)
         what = rng.choice(["destroy", "delete", "overwrite", "take", "give", "snapshot", "restore", "pause", "jump"])
         self.log.append(f"{self.now:.3f} {what} {key}")
         if what == "destroy" and sim.sessions:
             sim.end_session(rng.choice(sorted(sim.sessions)), self.now, outside=True)
         elif what == "delete":
-            sim.delete(key)
+            sim.delete(place if place and self.chance(0.5) else key)
         elif what == "overwrite":
-            sim.overwrite(key)
+            sim.overwrite(place if place and self.chance(0.5) else key)
         elif what == "take":
             sim.take_over(key, self.now)
         elif what == "give":
@@ -383,6 +401,10 @@ class World:
                 self.user(player)
             self._wake_watches()
         self.faults = False
+        if self._snapshot is not None and self.chance(0.3):
+            # What comes back then is so old that only a sweep finds it.
+            self.run(max([self.now, *self._paused.values()]) + OLD)
+            self.restore(self._snapshot)
         self.strangers_leave()
         self.run(max([self.now, *self._paused.values()]) + LATEST + TIMEOUT + CALM)
         self.check_calm()
@@ -403,7 +425,21 @@ class World:
                     raise Violation("no lock is left that nobody knows of", f"{entry} of {player.number}, {lease}")
                 if lease is not None and not ours:
                     raise Violation("losses are noticed", f"{lease} of {player.number}, {entry}")
+                self.check_places(player, id, life.session_id)
         self.check_waiters()
+
+    def check_places(self, player: Player, id: str, session_id: str) -> None:
+        """Each place of a Locker is that of a call that waits, and each call that waits has one, or shares it."""
+        slot, queue = player.core.ledger.slots.get(id), player.core._waiting
+        if slot is None or not isinstance(queue, Queue):
+            return
+        standings = [queue._standings[call] for call in slot.waiters]
+        known = {standing.places[id].key for standing in standings if standing.places}
+        found = {entry.key for entry in self.sim.queue(player.key(id)) if entry.session == session_id}
+        if found != known:
+            raise Violation("no place is left that nobody stands in", f"{found} of {player.number}, {known}")
+        if standings and not known:
+            raise Violation("who waits has a place", f"{[standing.call for standing in standings]} of {player.number}")
 
     def check_waiters(self) -> None:
         """A free key with a live waiter has been taken by now."""
@@ -414,8 +450,20 @@ class World:
                 if slot is None or (entry is not None and entry.session) or self.sim.delayed(player.key(id), self.now):
                     continue
                 for call in slot.waiters:
-                    if not call.settled and call.reason != "local":
+                    if not call.settled and call.reason != "local" and self.its_turn(player, call):
                         raise Violation("a free key is taken by who waits", f"{call} of {player.number} for {id}")
+
+    def its_turn(self, player: Player, call: Call) -> bool:
+        """Whether a call of a fair Locker stands first in the queue of each of its keys, and all of them are free."""
+        queue = player.core._waiting
+        if not isinstance(queue, Queue):
+            return True
+        for id in call.ids:
+            places, entry = self.sim.queue(player.key(id)), self.sim.keys.get(player.key(id))
+            own = queue._standings[call].places.get(id)
+            if own is None or places[0].key != own.key or (entry is not None and entry.session is not None):
+                return False
+        return True
 
     def give_back(self) -> None:
         """Locks are given back until every call has ended."""

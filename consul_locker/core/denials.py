@@ -1,0 +1,80 @@
+"""How calls are refused: what they and the observers are told, and who is said to have the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .ledger import Slot
+from .messages import Call, Committed, Entry, Outcome, Transact
+from .questions import lock_info
+from .releases import Releases
+from ..errors import AlreadyLocked, ConsulLockerError
+from ..types import LockInfo
+
+__all__ = ["Denials"]
+
+#: A denied call reads who has the lock unless less than this part of a request's timeout is left to it.
+NAMING_SHARE = 0.1
+
+
+class Denials(Releases):
+    """Refusals, and failures of requests for locks."""
+
+    def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
+        """Refuse calls; where it is asked for and there is time, after reading who has the lock.
+
+        Without calls (all of them go on waiting) the observers hear of it all the same.
+        """
+        self._out.count("denied", len(slots))
+        if not calls:
+            for slot in slots:
+                error = AlreadyLocked(slot.id, slot.key, reason)
+                self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
+            return
+        for call in calls:
+            if len(call.ids) > 1:
+                call.argument = tuple(slot.id for slot in slots)
+        slot = slots[0]
+        urgent = any(
+            call.deadline is not None and call.deadline - self._out.now < self._timeout * NAMING_SHARE for call in calls
+        )
+        if self._options.identify_holder and reason == "held" and not urgent:
+            self._unnamed.append((slot, calls))
+        else:
+            self._deny_now(slot, calls, reason, None)
+
+    def _deny_now(self, slot: Slot, calls: list[Call], reason: str, holder: LockInfo | None) -> None:
+        live = [call for call in calls if not call.settled]
+        refused = live[0].argument if live and isinstance(live[0].argument, tuple) else ()
+        error = AlreadyLocked(slot.id, slot.key, reason, holder, refused)
+        self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
+        for call in live:
+            self._out.settle(call, error=error)
+
+    def named(self, request: Transact, outcome: Outcome) -> None:
+        """A read of holders was answered, or not: the denied are refused, with what it says."""
+        entries: dict[str, Entry] = {}
+        if isinstance(outcome, Committed):
+            entries = {entry.key: entry for entry in outcome.entries}
+        for slot, calls in self._naming.pop(id(request), ()):
+            entry = entries.get(slot.key)
+            holder = lock_info(slot.id, entry) if entry is not None and entry.session is not None else None
+            self._deny_now(slot, calls, "held", holder)
+
+    def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
+        """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""
+        self._out.count("denied", len(slots))
+        if len(call.ids) > 1:
+            call.argument = tuple(slot.id for slot in slots)
+        known = lock is not None and lock.session is not None and self._options.identify_holder
+        self._deny_now(slots[0], [call], "held", lock_info(slots[0].id, lock) if known and lock is not None else None)
+
+    def fail(self, call: Call, slots: Iterable[Slot], error: ConsulLockerError) -> None:
+        """Answer a call with an error."""
+        self._tell_failed(slots, error)
+        self._out.settle(call, error=error)
+
+    def _tell_failed(self, slots: Iterable[Slot], error: ConsulLockerError) -> None:
+        self._out.count("failed")
+        for slot in slots:
+            self._tell("lock_denied", slot, error=error)

@@ -1,0 +1,426 @@
+"""The queue of a fair Locker: who waits for a lock is served in the order in which he came, across processes.
+
+The design, and what happens when a waiter dies, gives up or is paused, stands in docs/fairness.rst. In short: a call
+that has to wait takes a *place*, a key of its own beside the lock's, held by the Locker's session. Places stand in the
+order of their CreateIndex. Each waiter watches only the place before its own, the first one watches the lock; so a
+release wakes one waiter and not all. The lock's key alone decides who has the lock; a place gives nothing but a turn.
+
+A place is taken, given back, audited and doubted like any lock (`Slot.place`), so that one is left behind by no
+fault: it would keep everybody behind it waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from .batch import MAX_OPS
+from .ledger import Ledger, Slot, Work
+from .messages import (
+    Call,
+    CancelRequest,
+    Committed,
+    Entry,
+    KeysRead,
+    Operation,
+    Outcome,
+    Transact,
+    Verb,
+    Watch,
+)
+from .outbox import Outbox
+from .session import Session
+from .standing import Standing, Steward
+from .waiting import WATCH_WAIT, Waiting, pause_length
+from ..errors import ConsulLockerError
+from ..keys import is_place, place_number
+
+__all__ = ["Queue"]
+
+
+class Queue(Waiting):
+    """The callers who wait at the keys of one Locker, each in its turn among all Lockers of the name."""
+
+    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger) -> None:
+        super().__init__(outbox, session, ledger)
+        self._standings: dict[Call, Standing] = {}
+        self._watched: dict[Watch, Standing] = {}
+        self._to_look: list[Standing] = []
+
+    @property
+    def _steward(self) -> Steward:
+        return cast(Steward, self.asker)  # set once, by LockerCore
+
+    # --------------------------------------------------------------------------------------- the line
+
+    def admits(self, call: Call) -> bool:
+        """Whether it is the call's turn to ask for the lock; if not, it hears of it by and by."""
+        standing = self._standings.get(call)
+        if standing is not None and standing.asking:
+            return True
+        standing = self._stand(call)
+        if all(map(standing.shares, standing.slots)):
+            self._line_out(standing)
+            standing.asking = True
+            return True
+        if self.may_wait(call) and self._leader(standing) is not None:
+            self.add(call, standing.slots[0], "held")
+        else:
+            self._look(standing)
+        return False
+
+    def admitted(self, call: Call) -> bool:
+        """Whether the queue said that it is the call's turn: then the order among the local callers says nothing."""
+        standing = self._standings.get(call)
+        return standing is not None and standing.asking
+
+    def known_taken(self, slot: Slot) -> bool:
+        """Nothing is known but by a look."""
+        return False
+
+    def places(self, call: Call) -> tuple[Slot, ...]:
+        """The places of a call, to be given back by the transaction that takes its locks."""
+        standing = self._standings.get(call)
+        return tuple(standing.places.values()) if standing is not None else ()
+
+    def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
+        """A call has to wait; it keeps the places that it has."""
+        self._begin(call, reason, error)
+        standing = self._stand(call)
+        if reason != "local":
+            standing.doubtful = slot.lease
+        if not standing.places:
+            self._queue_up(standing)
+        elif reason == "held":
+            self._look(standing)
+        elif reason != "local":  # what is in the way here will say when it is gone
+            self._pause_standing(standing)
+
+    def _stand(self, call: Call) -> Standing:
+        standing = self._standings.get(call)
+        if standing is None:
+            slots = tuple(self._ledger.slot(id) for id in call.ids)
+            standing = self._standings[call] = Standing(call, slots)
+        standing.asking = False
+        for slot in standing.slots:
+            if call not in slot.waiters:
+                self._line_up(call, slot)
+        return standing
+
+    def _leader(self, standing: Standing) -> Standing | None:
+        """The caller of `lock` with whom another one shares place and grant, if there is one."""
+        if standing.call.verb != "lock":
+            return None
+        for call in standing.slots[0].waiters:
+            other = self._standings[call]
+            if other is not standing and call.verb == "lock" and (other.places or other.work):
+                return other
+        return None
+
+    def _queue_up(self, standing: Standing) -> None:
+        """Take a place at the end of each queue, all in one transaction: so sets stand in one order everywhere."""
+        if standing.work is not None or self._leader(standing) is not None:
+            return
+        life = self._session.life
+        assert life is not None  # calls get here in ready only
+        self._rest(standing)
+        standing.errand = errand = Call("queue", standing.call.ids, waiter=standing.call.waiter)
+        errand.deadline, errand.wait_until = standing.call.deadline, standing.call.wait_until
+        places = tuple(self._ledger.place(slot, life.session_id) for slot in standing.slots)
+        standing.work = self._steward.take_places(places, errand)
+
+    def placed(self, work: Work, entries: Iterable[Entry]) -> None:
+        """The places are taken, and this is how the queues stand."""
+        standing = self._of(work)
+        standing.places = {place.place_for: place for place in work.slots}
+        self._judge(standing, entries)
+
+    def not_placed(self, work: Work, error: ConsulLockerError) -> None:
+        """No places could be had. That does not end the wait."""
+        self._failed(self._of(work), error)
+
+    def _of(self, work: Work) -> Standing:
+        standing = next(one for one in self._standings.values() if one.work is work)
+        standing.work = standing.errand = None
+        return standing
+
+    def granted(self, work: Work) -> None:
+        """The locks were granted, and the transaction gave the places back."""
+        for call in work.calls:
+            standing = self._standings.pop(call, None)
+            if standing is not None:
+                standing.places = {id: place for id, place in standing.places.items() if place not in work.places}
+                self._vacate(standing)  # it shared what another call asked for
+        for place in work.places:
+            self._steward.given_back(place)
+            self.lost(place)  # of a call that was gone by then; who inherited it queues up anew
+
+    def lost(self, place: Slot) -> None:
+        """A place is gone, by whomever: its call queues up anew, at the end."""
+        for standing in self._standings.values():
+            if standing.places.get(place.place_for) is place:
+                del standing.places[place.place_for]
+                self._vacate(standing)
+                if not standing.asking:
+                    self._queue_up(standing)
+                return
+
+    def remove(self, call: Call) -> None:
+        """A call waits no longer: its places are given back, or go to a caller who shares them."""
+        self._out.cancel(("wait", call))
+        standing = self._standings.get(call)
+        if standing is None:
+            return
+        self._take_out(standing)
+        heir = self._heir(standing)
+        if heir is not None and standing.places:
+            heir.places, standing.places = standing.places, heir.places
+            self._look(heir)
+        elif heir is not None and not heir.places:
+            self._queue_up(heir)
+        self._vacate(standing)
+        for slot in standing.slots:
+            self._ledger.tidy(slot)
+
+    def _take_out(self, standing: Standing) -> None:
+        del self._standings[standing.call]
+        self._rest(standing)
+        self._line_out(standing)
+        if standing.errand is not None and standing.work is not None:
+            standing.errand.settled = True
+            self._steward.withdraw(standing.work)
+
+    def _heir(self, standing: Standing) -> Standing | None:
+        """The first of those who share a place with a caller of `lock` who leaves."""
+        if standing.call.verb != "lock":
+            return None
+        others = (self._standings[call] for call in standing.slots[0].waiters if call.verb == "lock")
+        return next((other for other in others if other.work is None and not other.looking), None)
+
+    def _vacate(self, standing: Standing) -> None:
+        places, standing.places = standing.places, {}
+        for place in places.values():
+            self._steward.leave_place(place)
+
+    def _line_out(self, standing: Standing) -> None:
+        for slot in standing.slots:
+            if standing.call in slot.waiters:
+                slot.waiters.remove(standing.call)
+
+    def serve(self, slot: Slot) -> None:
+        """Something happened to a key: whoever was told nothing else looks whether it is his turn."""
+        lock = self._ledger.slots.get(slot.place_for) if slot.place_for else slot
+        if lock is None or lock.queue:
+            return
+        standings = [self._standings[call] for call in lock.waiters]
+        sharing: list[Call] = []
+        for standing in standings:
+            if not self._is_there(standing):
+                continue  # what is done here for one may have come back here
+            if standing.call.verb == "lock" and standing.shares(lock):
+                self._take_out(standing)
+                self._vacate(standing)
+                sharing.append(standing.call)
+        for call in sharing:  # what another caller got is theirs too, and they need no place any more
+            self._steward.lock(call)
+        for standing in standings:
+            if self._is_there(standing) and standing.idle:
+                if standing.places:
+                    self._look(standing)
+                else:
+                    self._queue_up(standing)  # unless another one does, whose place it shares
+
+    def _is_there(self, standing: Standing) -> bool:
+        return self._standings.get(standing.call) is standing
+
+    # ------------------------------------------------------------------------------------- whose turn
+
+    def _look(self, standing: Standing) -> None:
+        self._rest(standing)
+        standing.look = True
+        self._to_look.append(standing)
+
+    def looks(self, generation: int, timeout: float) -> list[Transact]:
+        """At the end of a step: the transactions of reads that show the queues, each of at most 64 operations."""
+        requests: list[Transact] = []
+        wanted, self._to_look = [one for one in dict.fromkeys(self._to_look) if one.look], []
+        while wanted:
+            part = [wanted.pop(0)]
+            size = len(part[0].slots)
+            while wanted and size + len(wanted[0].slots) <= MAX_OPS:
+                part.append(wanted.pop(0))
+                size += len(part[-1].slots)
+            operations = tuple(
+                dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for standing in part for slot in standing.slots)
+            )
+            calls = tuple(standing.call for standing in part)
+            request = Transact(generation, operations, "look", calls, context=part, timeout=timeout)
+            for standing in part:
+                standing.look, standing.asked = False, request
+            requests.append(request)
+        return requests
+
+    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError) -> None:
+        """A look was answered; ``failure`` says what its outcome means where it shows nothing."""
+        for standing in request.context:
+            if standing.asked is not request:
+                continue  # it waits for something else by now, or no longer
+            standing.asked = None
+            if isinstance(outcome, Committed):
+                self._judge(standing, outcome.entries)
+            else:
+                self._failed(standing, failure)
+
+    def _judge(self, standing: Standing, entries: Iterable[Entry]) -> None:
+        """Is it its turn? If not, what shows when to look again?"""
+        life = self._session.life
+        assert life is not None
+        by_key = {entry.key: entry for entry in entries}
+        blocked: list[Slot] = []  # the locks that cannot be had now,
+        ahead: list[Entry] = []  # since others wait before us: the last of them in each queue,
+        closed: list[Entry] = []  # or, where nobody does, since somebody else has the lock
+        for slot in standing.slots:
+            queue = sorted((entry for key, entry in by_key.items() if is_place(key, slot.key)), key=_order)
+            self._tidy_up(queue, life.session_id)
+            live = [entry for entry in queue if entry.session is not None]
+            place = standing.places.get(slot.id)
+            if place is not None:
+                own = next((at for at, entry in enumerate(live) if entry.key == place.key), None)
+                if own is None:
+                    self._steward.suspect(place)  # deleted by somebody, or a server that is behind
+                    self._pause_standing(standing)
+                    return
+                live = live[:own]
+            if standing.shares(slot):
+                continue
+            lock = by_key.get(slot.key)
+            taken = lock is not None and lock.session not in (None, life.session_id)
+            if live or taken:
+                blocked.append(slot)
+            if live:
+                ahead.append(live[-1])
+            elif taken and lock is not None:
+                closed.append(lock)
+        if not blocked:
+            self._ask(standing)
+        elif not standing.places and self.may_wait(standing.call):
+            self.add(standing.call, standing.slots[0], "held")
+        elif not standing.places:
+            self.remove(standing.call)
+            self._steward.refuse_queued(standing.call, blocked, by_key.get(blocked[0].key))
+        else:
+            # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
+            before = (ahead or closed)[0]
+            if before.session != life.session_id:
+                self._watch_standing(standing, before.key, before.modify_index)
+
+    def _tidy_up(self, queue: list[Entry], session_id: str) -> None:
+        """Take away the places of sessions that have ended, and any of ours that nobody stands in."""
+        dead = tuple(
+            Operation(Verb.DELETE_CAS, entry.key, index=entry.modify_index) for entry in queue if entry.session is None
+        )
+        for start in range(0, len(dead), MAX_OPS):
+            life = self._session.life
+            assert life is not None
+            self._out.send(Transact(life.generation, dead[start : start + MAX_OPS], "tidy"))
+        for entry in queue:
+            if entry.session == session_id:
+                place = self._ledger.slot_of(entry.key)
+                if place is not None and place.lease is None and not place.queue:
+                    self._steward.release_found(place, entry.modify_index)
+
+    def _ask(self, standing: Standing) -> None:
+        self._rest(standing)
+        self._line_out(standing)
+        standing.asking = True
+        self._steward.lock(standing.call)
+        if standing.call.settled:
+            self.remove(standing.call)  # answered from the cache, or refused
+
+    def _failed(self, standing: Standing, error: ConsulLockerError) -> None:
+        """Consul did not answer. Whoever has waited before goes on waiting, as with any failure."""
+        call = standing.call
+        if call.wait_until is not None and self.may_wait(call):
+            call.error = error
+            self._pause_standing(standing)
+        else:
+            self.remove(call)
+            self._steward.fail(call, standing.slots, error)
+
+    # ----------------------------------------------------------------------------------- being woken
+
+    def _watch_standing(self, standing: Standing, key: str, index: int) -> None:
+        """Watch the place before, or the lock, from what was seen of it on: no change is missed."""
+        assert self._session.life is not None
+        self._rest(standing)
+        standing.pauses = 0
+        standing.watch = watch = Watch(self._session.life.generation, "key", key, index, WATCH_WAIT)
+        self._watched[watch] = standing
+        self._out.send(watch)
+
+    def watched(self, request: Watch, outcome: Outcome) -> None:
+        """A watch was answered."""
+        standing = self._watched.pop(request, None)
+        if standing is None:
+            return  # given up meanwhile
+        standing.watch = None
+        if not isinstance(outcome, KeysRead):
+            self._pause_standing(standing)
+            return
+        life = self._session.life
+        entry = outcome.entries[0] if outcome.entries else None
+        if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:
+            # An index that falls means a restored snapshot: begin at nought again (doc, measured).
+            self._watch_standing(standing, request.name, outcome.index if outcome.index >= request.index else 0)
+        elif any(slot.key == request.name for slot in standing.slots) and len(standing.slots) == 1:
+            self._ask(standing)  # it stood first, and nobody can have come before it since
+        else:
+            self._look(standing)
+
+    def _pause_standing(self, standing: Standing) -> None:
+        """A pause before the next look: for a lock-delay, which no watch shows, or after a failure."""
+        self._rest(standing)
+        standing.paused = True
+        standing.pauses += 1
+        self._out.timer(("pause", standing.call), self._out.now + pause_length(standing.pauses, self._out.random()))
+
+    def pause_over(self, name: object) -> None:
+        """A pause is over."""
+        standing = self._standings.get(cast(Call, name))
+        if standing is None or not standing.paused:
+            return
+        standing.paused = False
+        if standing.places:
+            self._look(standing)
+        else:
+            self._queue_up(standing)
+
+    def _rest(self, standing: Standing) -> None:
+        """Nothing is waited for any more but what comes next."""
+        standing.look, standing.asked = False, None
+        if standing.watch is not None:
+            del self._watched[standing.watch]
+            self._out.send(CancelRequest(standing.watch))
+            standing.watch = None
+        if standing.paused:
+            standing.paused = False
+            self._out.cancel(("pause", standing.call))
+
+    def disband(self) -> list[Slot]:
+        """A stop begins: nobody waits any more. Returns the places to be given back."""
+        places = [place for standing in self._standings.values() for place in standing.places.values()]
+        for standing in self._standings.values():
+            standing.places = {}
+        return places
+
+    def end_generation(self) -> None:
+        """The session is over, and all places with it; the callers are taken care of elsewhere."""
+        for standing in self._standings.values():
+            self._rest(standing)
+        self._standings.clear()
+        self._to_look.clear()
+
+
+def _order(entry: Entry) -> tuple[int, int]:
+    """The order of places: as they were made; those of one transaction, all of one Locker, by their number."""
+    return entry.create_index, place_number(entry.key)

@@ -1,0 +1,158 @@
+"""The blocking queries of a factory: one for all who wait for the same, and turns when they are too many.
+
+Several Lockers of one factory that wait for one key ask the very same: what is there once it has changed
+since this index. Whoever asks that while such a query is in flight joins it, and gets its answer.
+
+No wake-up is missed by that. A query with an index is answered when there was a change after that index,
+no matter when it was sent or who sent it. A look (index 0) is answered at once with the state that it
+finds, which may be older than the wish of one who joined it late: it may show the holder before the one
+by whom he was refused, or a free key. But the next query of everyone who gets the answer carries *its* index, so
+Consul answers that one at once if anything has changed since; and who finds a key free that is not, tries and
+is refused again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from .client.aio_transport import AsyncTransport
+from .client.requests import Encoder
+from .config import ClientOptions
+from .core.messages import Outcome, Watch
+
+__all__ = ["Watching"]
+
+#: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
+WATCH_SHARE = 0.5
+#: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
+WATCH_TURN = 1.0
+
+
+class _Query:
+    """One blocking query, and how many wait for its answer."""
+
+    __slots__ = ("task", "wanted")
+
+    task: asyncio.Task[Outcome]
+
+    def __init__(self) -> None:
+        self.wanted = 0
+
+
+class Watching:
+    """The watches of the Lockers of one factory, on the running event loop.
+
+    Args:
+        options: of the factory.
+        encoder: makes HTTP requests of the core's.
+        transport: sends them.
+        connections: how many connections the factory has at most; watches leave a part of them to others.
+    """
+
+    def __init__(self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, connections: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._options = options
+        self._encoder = encoder
+        self._transport = transport
+        self._queries: dict[tuple[str, str, int], _Query] = {}  # those that can be joined
+        self._places = max(1, int(connections * WATCH_SHARE))
+        self._taken = 0
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._crowded = asyncio.Event()  # while watches wait for a place
+
+    async def watch(self, request: Watch) -> Outcome:
+        """What a watch is answered. Cancelled, it ends its query, unless others wait for that too.
+
+        Raises:
+            ConsulUnavailable: there is no answer; everyone who shares the query is told so.
+            ConsulLockerError: it cannot be encoded.
+        """
+        # The wait is not looked at: for one kind of target the core wants the same one always.
+        key = request.target, request.name, request.index
+        query = self._queries.get(key)
+        if query is None:
+            query = self._queries[key] = _Query()
+            query.task = self._loop.create_task(self._ask(key, query, request))
+        query.wanted += 1
+        try:
+            await asyncio.wait({query.task})  # which does not end it when this is cancelled
+        except asyncio.CancelledError:
+            query.wanted -= 1
+            if not query.wanted:
+                self._forget(key, query)
+                query.task.cancel()  # one that has just failed has nobody else to tell, and asyncio does not complain
+                await asyncio.wait({query.task})  # its connection is closed then
+            raise
+        return query.task.result()
+
+    async def _ask(self, key: tuple[str, str, int], query: _Query, request: Watch) -> Outcome:
+        """One blocking query, when it is its turn; again with the same index when its turn was cut short."""
+        try:
+            while True:
+                await self._take_place()
+                try:
+                    outcome = await self._turn(request)
+                finally:
+                    self._give_place()
+                if outcome is not None:
+                    return outcome
+        finally:
+            self._forget(key, query)  # before anybody has the answer: the next who asks wants a newer one
+
+    def _forget(self, key: tuple[str, str, int], query: _Query) -> None:
+        """Nobody joins it any more; by now there may be another one in its place."""
+        if self._queries.get(key) is query:
+            del self._queries[key]
+
+    # ------------------------------------------------------------------------------------------ turns
+
+    async def _take_place(self) -> None:
+        """First come, first served."""
+        if self._taken < self._places:  # then nobody is in the line
+            self._taken += 1
+            return
+        turn = self._loop.create_future()
+        self._line.append(turn)
+        self._crowded.set()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._line.remove(turn)
+                self._uncrowd()
+            else:
+                self._give_place()
+            raise
+
+    def _give_place(self) -> None:
+        """A place is free: it goes to the first in the line."""
+        if self._line:
+            self._line.popleft().set_result(None)
+            self._uncrowd()
+        else:
+            self._taken -= 1
+
+    def _uncrowd(self) -> None:
+        if not self._line:
+            self._crowded.clear()
+
+    async def _turn(self, request: Watch) -> Outcome | None:
+        """The query itself; None when others waited for its place, and it had been there long enough."""
+        wait = request.wait if not self._line else min(request.wait, WATCH_TURN)
+        http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
+        # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
+        limit = wait * (1 + 1 / 16) + self._options.timeout
+        asking = self._loop.create_task(self._transport.send(http, limit))
+        crowded = self._loop.create_task(self._crowded.wait())
+        try:
+            await asyncio.wait({asking}, timeout=WATCH_TURN)
+            await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done() or wait < request.wait:  # a short one is about to be answered
+                return http.decode(await asking)
+            return None
+        finally:
+            if not self._loop.is_closed():  # of a closed loop no task is left to end
+                crowded.cancel()
+                asking.cancel()
+                await asyncio.wait({asking, crowded})

@@ -1,0 +1,54 @@
+"""The programs in benchmarks/ run and print their tables. How fast anything is, is not looked at here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+#: A limit for hangs, in seconds; each takes a few.
+LIMIT = 120
+
+
+def run(program: str, *arguments: str, **variables: str) -> list[str]:
+    """Run a benchmark as a user does, without the variables that Consul's tools read; return its lines."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CONSUL_")}
+    answer = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / program), *arguments],
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    return answer.stdout.splitlines()
+
+
+def test_locks(real_agent: Any) -> None:
+    few = ("--ids", "20", "--rounds", "1", "--callers", "2", "--tasks", "2")
+    title, _, threads, tasks, *cached = run("bench_locks.py", "--url", f"http://{real_agent.address}", *few)
+    assert title.startswith("20 unique ids")
+    for line, what in ((threads, "2 threads"), (tasks, "2 tasks")):
+        assert re.fullmatch(rf" *{what} +[\d,]+/s +[\d,]+/s +\d+\.\d\d +\d+\.\d\d - \d+\.\d\d", line)
+    for line, who in zip(cached, ("thread", "task"), strict=True):
+        assert line.startswith(f"a cached lock takes a {who} ")
+
+
+def test_handovers(consul_binary: str) -> None:
+    few = ("--lockers", "3", "--processes", "2", "--turns", "2", "--rounds", "2")
+    title, _, ours, theirs, ratio = run("bench_handover.py", *few, CONSUL_BINARY=consul_binary)
+    assert title.startswith("3 lockers in 2 processes")
+    for line, what in ((ours, "consul_locker"), (theirs, "python-consul2")):
+        assert re.fullmatch(rf" *{what} +[\d,]+/s +\d+\.\d\d +\d+% +\d+\.\d\d", line)
+    assert re.fullmatch(r" *ratio +\d+\.\d\d  \(\d+\.\d\d - \d+\.\d\d\)", ratio)
+
+
+def test_handovers_on_an_agent_that_does_not_count(real_agent: Any) -> None:
+    few = ("--lockers", "2", "--processes", "1", "--turns", "2", "--rounds", "1")
+    ours = run("bench_handover.py", "--url", f"http://{real_agent.address}", *few)[2]
+    assert re.fullmatch(r" *consul_locker +[\d,]+/s +- +\d+% +\d+\.\d\d", ours)
