@@ -163,7 +163,7 @@ def measured(contestant: Contestant, url: str, ids: int, callers: int) -> float:
 
 def compared(title: str, one: Callable[[], float], two: Callable[[], float], rounds: int, aim: float | None) -> None:
     """Measure our rate and the other's round by round, in turn, and print a line with the medians."""
-    mine, other = side_by_side(one, two, rounds)
+    mine, other = side_by_side(one, two, rounds=rounds)
     ratios = [ours / theirs for ours, theirs in zip(mine, other, strict=True)]
     print(
         f"{title:>12}  {statistics.median(mine):>11,.0f}/s  {statistics.median(other):>12,.0f}/s  "

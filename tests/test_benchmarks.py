@@ -41,11 +41,12 @@ def test_locks(real_agent: Any) -> None:
 
 def test_handovers(consul_binary: str) -> None:
     few = ("--lockers", "3", "--processes", "2", "--turns", "2", "--rounds", "2")
-    title, _, ours, theirs, ratio = run("bench_handover.py", *few, CONSUL_BINARY=consul_binary)
+    title, _, ours, tasks, theirs, *ratios = run("bench_handover.py", *few, CONSUL_BINARY=consul_binary)
     assert title.startswith("3 lockers in 2 processes")
-    for line, what in ((ours, "consul_locker"), (theirs, "python-consul2")):
+    for line, what in ((ours, "consul_locker"), (tasks, "its tasks"), (theirs, "python-consul2")):
         assert re.fullmatch(rf" *{what} +[\d,]+/s +\d+\.\d\d +\d+% +\d+\.\d\d", line)
-    assert re.fullmatch(r" *ratio +\d+\.\d\d  \(\d+\.\d\d - \d+\.\d\d\)", ratio)
+    for ratio, what in zip(ratios, ("consul_locker", "its tasks"), strict=True):
+        assert re.fullmatch(rf" *ratio, {what} +\d+\.\d\d  \(\d+\.\d\d - \d+\.\d\d\)", ratio)
 
 
 def test_handovers_on_an_agent_that_does_not_count(real_agent: Any) -> None:
