@@ -197,6 +197,8 @@ async def cancelled(call: Callable[[], Awaitable[Any]], rounds: int, how: str = 
 
 #: Cancelled once, and again in every round that the call goes on.
 HOW = pytest.mark.parametrize("how", ["once", "again"])
+#: Whether waiters take places in a queue, which are keys of the session too.
+FAIR = pytest.mark.parametrize("fair", [False, True], ids=["plain", "fair"])
 
 # Each takes a ready Locker that nobody has used.
 Calls = dict[str, Callable[[Locker], Awaitable[Any]]]
@@ -235,11 +237,12 @@ CALLS: Calls = {
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "acquiring"])
+@FAIR
 @HOW
-def test_a_call_leaves_nothing_behind(agent: Agent, name: str, ready: bool, how: str) -> None:
+def test_a_call_leaves_nothing_behind(agent: Agent, name: str, ready: bool, how: str, fair: bool) -> None:
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
-            locker = factory.create("sweep")
+            locker = factory.create("sweep", fair=fair)
             if ready:
                 assert await locker.wait_for_state("ready", LIMIT)
             done = await cancelled(lambda: CALLS[name](locker), rounds, how)
@@ -363,10 +366,11 @@ def test_a_denied_call_and_one_that_waits(agent: Agent) -> None:
         run(lambda rounds=rounds: one(rounds, 600.0))  # type: ignore[misc]
 
 
-def test_one_who_waits_behind_a_cancelled_one_gets_the_lock(agent: Agent) -> None:
+@FAIR
+def test_one_who_waits_behind_a_cancelled_one_gets_the_lock(agent: Agent, fair: bool) -> None:
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
-            locker = factory.create("sweep")
+            locker = factory.create("sweep", fair=fair)
             order: list[str] = []
 
             async def holding(name: str) -> None:
@@ -435,13 +439,16 @@ def test_a_cancelled_close_closes_all_the_same(agent: Agent, state: str, how: st
 
 
 @pytest.mark.parametrize("verb", ["lock", "lock_many", "hold", "hold_many"])
+@FAIR
 @HOW
-def test_a_lock_that_comes_free_is_there_for_the_one_who_waits_or_for_nobody(agent: Agent, verb: str, how: str) -> None:
+def test_a_lock_that_comes_free_is_there_for_the_one_who_waits_or_for_nobody(
+    agent: Agent, verb: str, how: str, fair: bool
+) -> None:
     """Cancelled before and while another Locker's release is noticed, and while the lock is taken then."""
 
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
-            holder, locker = factory.create("sweep"), factory.create("sweep")
+            holder, locker = factory.create("sweep", fair=fair), factory.create("sweep", fair=fair)
             await holder.lock("a")
             assert await locker.wait_for_state("ready", LIMIT)
 
