@@ -213,7 +213,10 @@ class Locker(BaseLocker[Lease]):
         self._quick(Call("start"))
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`."""
+        """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`.
+
+        What could not be destroyed in time is tried again in the background until the factory is closed.
+        """
         limit = seconds("timeout", timeout)
         limit = 2 * self._timeout if limit is None else limit
         self._factory._check()
@@ -474,6 +477,8 @@ class LockerFactory:
 
     async def close(self, timeout: float | None = None) -> None:
         """Stop the Lockers and close the connections. Twice does no harm.
+
+        Nothing is left on the loop: a session that could not be destroyed until then expires by its TTL.
 
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.

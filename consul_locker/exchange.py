@@ -21,6 +21,7 @@ from .core.messages import (
     CancelRequest,
     CancelTimer,
     Command,
+    DestroySession,
     Event,
     Failed,
     RenewSession,
@@ -32,7 +33,7 @@ from .core.messages import (
 from .errors import ConsulLockerError, ConsulUnavailable
 from .watching import Watching
 
-__all__ = ["Clock", "Exchange", "Manual", "SystemClock", "closed"]
+__all__ = ["Clock", "Exchange", "Manual", "SystemClock", "closed", "destroys"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
@@ -79,6 +80,16 @@ def closed() -> Failed:
     return Failed(ConsulUnavailable("the factory is closed"), False)
 
 
+def destroys(command: Command) -> bool:
+    """Whether a command serves to destroy a session: what a factory may go on with when it is closed."""
+    return isinstance(command, DestroySession) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
+
+
+def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
+    """By the name that `consul_locker.core.session` gives to the timer of a failed destroy's next attempt."""
+    return bool(timer[0] == "destroy")
+
+
 class _Timer:
     """One timer of one Locker."""
 
@@ -111,6 +122,7 @@ class Exchange:
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
         self._watching = Watching(options, encoder, self._transport, connections)
         self._closed = False
+        self._on_answer: Callable[[], None] | None = None  # while destroys alone go on: who waits for the last
         self._manual: Manual | None = None
         if hasattr(clock, "subscribe"):
             self._manual = cast(Manual, clock)
@@ -138,29 +150,56 @@ class Exchange:
                 assert isinstance(command, CancelRequest)  # no other command is for the loop
                 found = self._tasks.pop(command.request, None)
                 if found is not None:
-                    found[0].cancel()
-                    # It ends in the next rounds of the loop, which must not be closed before.
-                    self._ending.add(found[0])
-                    found[0].add_done_callback(self._ending.discard)
+                    self._give_up(found[0])
+
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task. It ends in the next rounds of the loop, which must not be closed before."""
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    @property
+    def destroying(self) -> bool:
+        """Whether a session is being destroyed, or will be tried again."""
+        return any(isinstance(request, DestroySession) for request in self._tasks) or any(
+            _for_a_destroy(name) for _, name in self._timers
+        )
+
+    async def keep_destroys(self, answered: Callable[[], None]) -> None:
+        """End everything, as `close` does, but what destroys sessions.
+
+        Args:
+            answered: called, on the loop, whenever one of these requests was answered and its Locker told.
+        """
+        self._on_answer = answered
+        await self._end(keep_destroys=True)
 
     async def close(self) -> None:
         """End everything: no timer fires, requests in flight fail, so that nobody waits for them for ever."""
         if self._manual is not None and not self._closed:
             self._manual.unsubscribe(self._clock_moved)
         self._closed = True
-        for timer in self._timers.values():
-            if timer.handle is not None:
-                timer.handle.cancel()
-        self._timers.clear()
-        pending = list(self._tasks.items())
-        for _, (task, _) in pending:
-            task.cancel()
-        await asyncio.gather(*(task for _, (task, _) in pending), *self._ending, return_exceptions=True)
+        await self._end(keep_destroys=False)
         self._transport.close()
         await self._transport.wait_closed()
-        for request, (_, receive) in pending:
-            receive(Answered(request, closed()))
-        self._tasks.clear()
+
+    async def _end(self, keep_destroys: bool) -> None:
+        for receive, name in list(self._timers):
+            if not (keep_destroys and _for_a_destroy(name)):
+                self._unset((receive, name))
+        pending = {
+            request: found
+            for request, found in self._tasks.items()
+            if not (keep_destroys and isinstance(request, DestroySession))
+        }
+        for request, (task, _) in pending.items():
+            del self._tasks[request]  # one that has not begun yet cannot do it itself
+            self._give_up(task)
+        try:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+        finally:  # a stranger may cancel this, too
+            for request, (_, receive) in pending.items():
+                receive(Answered(request, closed()))
 
     # --------------------------------------------------------------------------------------- requests
 
@@ -168,11 +207,13 @@ class Exchange:
         event = await self._answer(request)
         self._tasks.pop(request, None)
         receive(event)
+        if self._on_answer is not None:
+            self._on_answer()
 
     def _ended(self, receive: Receive, request: Request, task: asyncio.Task[None]) -> None:
         """A request whose task a stranger cancelled (as the end of a loop does with all) is answered, too (rule 7)."""
-        # An eager task can have reported before it was known. What a close cancels it answers itself.
-        if not self._closed and self._tasks.pop(request, None) is not None and task.cancelled():
+        # What was given up here is not known any more. (An eager task that has reported can be known all the same.)
+        if self._tasks.pop(request, None) is not None and task.cancelled():
             stranger = ConsulUnavailable("the request was cancelled with all tasks of its event loop", sent=True)
             receive(Answered(request, Failed(stranger, True)))
 

@@ -6,15 +6,20 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from .core.messages import Answered, Command, Event, Request
-from .exchange import Exchange, closed
+from .exchange import Exchange, closed, destroys
 
 __all__ = ["IoThread"]
 
 
 class IoThread:
     """Carries out the commands put into it, in their order.
+
+    Closed, it may linger: sessions that could not be destroyed yet are tried again and again, and nothing else is
+    done. Without that such a session would go on refusing its locks to others until its TTL is over. The thread is
+    a daemon, so it never keeps the process.
 
     Args:
         exchange: makes the exchange, on the thread's loop.
@@ -27,12 +32,16 @@ class IoThread:
         self._thread: threading.Thread | None = None
         self._exchange: Exchange | None = None
         self._woken = False
+        self._open = True
+        self._lingers = False  # closed, but for the destroys of sessions
+        self._left_behind = False  # lingering, with something left to do
+        self._retired = threading.Event()  # all else has ended
 
     def start(self) -> None:
         """Start the thread, once; not for several threads at a time."""
         if self._thread is None:
             self._loop = asyncio.new_event_loop()
-            self._end = self._loop.create_future()
+            self._stir = asyncio.Event()  # for the thread's own look: it was closed, or a destroy was answered
             self._thread = threading.Thread(target=self._run, args=(self._loop,), name="consul_locker-io", daemon=True)
             self._thread.start()
 
@@ -50,11 +59,19 @@ class IoThread:
         except RuntimeError:  # the loop is closed
             self._refuse()
 
-    def close(self) -> None:
-        """End the thread: what is under way fails, and so does all that is put into it from now on."""
+    def close(self, linger: bool = False) -> None:
+        """End the thread: what is under way fails, and so does all that is put into it from now on.
+
+        Args:
+            linger: but what destroys sessions goes on. As long as there is any the thread lives on, and this
+                returns without it; another close ends that, too.
+        """
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._end.set_result, None)
-            self._thread.join()
+            with suppress(RuntimeError):  # the loop is closed: it had nothing left to do, and the thread is ending
+                self._loop.call_soon_threadsafe(self._retire, linger)
+            self._retired.wait()
+            if not (linger and self._left_behind):
+                self._thread.join()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
@@ -62,13 +79,27 @@ class IoThread:
             loop.run_until_complete(self._serve())
         finally:
             loop.close()
+            self._retired.set()
             self._refuse()
 
     async def _serve(self) -> None:
-        self._exchange = self._make_exchange()
+        exchange = self._exchange = self._make_exchange()
         self._drain()
-        await self._end
-        await self._exchange.close()
+        await self._stir.wait()
+        await exchange.keep_destroys(self._stir.set)
+        self._drain()
+        while self._lingers and exchange.destroying:
+            self._left_behind = True
+            self._retired.set()
+            self._stir.clear()
+            await self._stir.wait()
+            self._drain()
+        self._lingers = False
+        await exchange.close()
+
+    def _retire(self, linger: bool) -> None:
+        self._open, self._lingers = False, linger
+        self._stir.set()
 
     def _refuse(self) -> None:
         """Nothing is sent any more: whoever waits for an answer is told so (rule 7)."""
@@ -78,8 +109,7 @@ class IoThread:
                 receive, command = self._inbox.popleft()
             except IndexError:  # another thread may be at it too
                 return
-            if isinstance(command, Request):
-                receive(Answered(command, closed()))
+            _refuse(receive, command)
 
     def _drain(self) -> None:
         if self._exchange is None:
@@ -87,4 +117,12 @@ class IoThread:
         self._woken = False  # before the look: what comes after it wakes again
         while self._inbox:
             receive, command = self._inbox.popleft()
-            self._exchange.carry_out(receive, (command,))
+            if self._open or (self._lingers and destroys(command)):
+                self._exchange.carry_out(receive, (command,))
+            else:
+                _refuse(receive, command)
+
+
+def _refuse(receive: Callable[[Event], None], command: Command) -> None:
+    if isinstance(command, Request):
+        receive(Answered(command, closed()))

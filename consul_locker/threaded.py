@@ -260,7 +260,7 @@ class Locker(BaseLocker[Lease]):
 
         Args:
             timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
-                stopped all the same, and the session is destroyed in the background.
+                stopped all the same, and the session is destroyed in the background, as long as the process lives.
         """
         limit = seconds("timeout", timeout)
         self._ask(Call("stop", timeout=2 * self._timeout if limit is None else limit))
@@ -475,6 +475,9 @@ class LockerFactory:
     def close(self, timeout: float | None = None) -> None:
         """Stop the Lockers, close the connections, end the threads. Twice does no harm.
 
+        Where Consul has not confirmed the end of a session, the I/O thread lives on to destroy it, and for nothing
+        else: until it is done, or the process ends.
+
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
         """
@@ -494,7 +497,7 @@ class LockerFactory:
             locker._runtime.submit(stop)
         for locker, stop in stops:
             locker._runtime.give_up(stop, deadline + PATIENCE)
-        self._io_thread.close()
+        self._io_thread.close(linger=self._own_agent is None)  # the sessions of an agent of its own end with it
         self._transport.close()
         self._delivery.close(PATIENCE)
         self._over = True
@@ -548,6 +551,7 @@ def _at_exit() -> None:
     for factory in list(_FACTORIES):
         try:
             factory.close(max(0.0, deadline - time.monotonic()))
+            factory._io_thread.close()  # one that lingers would be broken off anywhere; in a forked child there is none
         except Exception:  # the interpreter is going down; the session expires by its TTL
             _LOGGER.debug("a factory was not closed at exit", exc_info=True)
 

@@ -4,6 +4,7 @@ Fixtures:
     consul_binary   the path of a real Consul; the test is skipped, or with CI=true fails, without one
     real_agent      one real agent for the whole run; a test that kills its agent starts one of its own
     agent           the test runs twice, against the embedded agent and against `real_agent`; has `.address`
+    nothing_lingers  by itself: what closed factories go on with in the background ends with the test
 
 A test that uses a real agent gets the mark ``real`` by itself. With CI=true a run in which such a test was
 skipped, for whatever reason, has failed.
@@ -18,6 +19,8 @@ from typing import Any
 
 import hypothesis
 import pytest
+
+from consul_locker import threaded
 
 from .real_consul import RealConsul, find_binary
 
@@ -68,6 +71,15 @@ def agent(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     with Agent() as embedded:
         yield embedded
+
+
+@pytest.fixture(autouse=True)
+def nothing_lingers() -> Iterator[None]:
+    """A destroy that failed is not tried again in the tests that follow, whose agents may have the same ports."""
+    yield
+    for factory in list(threaded._FACTORIES):
+        if factory._closed:
+            factory._io_thread.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:

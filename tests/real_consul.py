@@ -164,6 +164,7 @@ class RealConsul:
     def pause(self) -> None:
         """Stop its process: it answers nothing, its connections stay, its timers stand still."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # one of its threads may be answering still, on another processor
 
     def resume(self) -> None:
         """Let a paused process go on."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
+from consul_locker.client.requests import Encoder
+
 from consul_locker.carrying import Carrying, _resolve, _Waiter
 from consul_locker.core.messages import Abandoned, Answered, Call, Failed, Settle, Transact
+from consul_locker.config import ClientOptions
 from consul_locker.errors import ConfigurationError
-from consul_locker.exchange import SystemClock
+from consul_locker.exchange import Exchange, SystemClock
 from consul_locker.io_thread import IoThread
+
+from .behaviour.tools import WAIT
 
 REQUEST = Transact(1, ())
 
@@ -111,3 +117,31 @@ def test_the_io_thread_drains_nothing_before_it_has_its_exchange() -> None:
     thread.put(lambda event: None, REQUEST)
     thread._drain()
     assert list(thread._inbox)
+
+
+def test_the_io_thread_is_closed_while_it_ends_by_itself() -> None:
+    """As one that lingers does; its loop is closed before it is told."""
+    options = ClientOptions.build(environ={})
+    thread = IoThread(lambda: Exchange(options, Encoder(options), SystemClock(), 2))
+    thread.start()
+    loop: Any = thread._loop
+    ending, told = threading.Event(), threading.Event()
+    end, tell = loop.close, loop.call_soon_threadsafe
+
+    def close() -> None:
+        end()
+        ending.set()
+        assert told.wait(WAIT)
+
+    def call_soon_threadsafe(*args: Any) -> Any:
+        assert ending.wait(WAIT)
+        try:
+            return tell(*args)
+        finally:
+            told.set()
+
+    loop.close, loop.call_soon_threadsafe = close, call_soon_threadsafe
+    tell(thread._retire, False)
+    thread.close()
+    assert not thread._thread.is_alive()  # type: ignore[union-attr]
+    thread.close()

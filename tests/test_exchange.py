@@ -16,6 +16,8 @@ from consul_locker.core.messages import (
     CancelRequest,
     CancelTimer,
     CreateSession,
+    DestroySession,
+    Done,
     Failed,
     KeysRead,
     ReadKey,
@@ -257,3 +259,34 @@ def test_closed_with_a_timer_of_a_manual_clock() -> None:
         exchange.carry_out(receiver.receive, [SetTimer(("never",), 5.0)])
 
     run(test, ManualClock())
+
+
+def test_all_but_destroys_is_ended() -> None:
+    clock = ManualClock()
+
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        answers: list[int] = []
+        destroy = DestroySession(1, "00000000-0000-0000-0000-000000000000")
+        watch, not_begun = Watch(1, "key", "k", 1_000_000, 300.0), create()
+        assert not exchange.destroying
+        with agent.pause():
+            exchange.carry_out(receiver.receive, [destroy, watch, SetTimer(("renew",), 1.0)])
+            while len(exchange._transport._open_ones) < 2:
+                await asyncio.sleep(0)
+            exchange.carry_out(receiver.receive, [not_begun, SetTimer(("destroy", "t"), 2.0)])
+            await exchange.keep_destroys(lambda: answers.append(receiver.events.qsize()))
+            for request in (watch, not_begun):
+                answered = await receiver.next()
+                assert answered.request is request
+                assert isinstance(answered.outcome, Failed)
+            assert exchange.destroying
+            assert not answers
+        assert await receiver.next() == Answered(destroy, Done())
+        assert answers == [1]  # the Locker was told before
+        assert exchange.destroying
+        clock.advance(3.0)
+        assert await receiver.next() == TimerFired(("destroy", "t"))
+        assert not exchange.destroying
+        assert receiver.events.empty()
+
+    run(test, clock)

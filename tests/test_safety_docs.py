@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from consul_locker.config import DEFAULT_TIMEOUT
-from consul_locker.core.session import READ_EVERY, RENEW_AFTER, RENEW_ATTEMPT, TRUST_AFTER_READ
+from consul_locker.core.session import (
+    DESTROY_PAUSE,
+    DESTROY_PAUSE_MAX,
+    READ_EVERY,
+    RENEW_AFTER,
+    RENEW_ATTEMPT,
+    TRUST_AFTER_READ,
+)
 from consul_locker.core.waiting import LONGEST_PAUSE
 from consul_locker.threaded import EXIT_LIMIT
 
@@ -65,4 +72,5 @@ def test_every_corner_of_the_differences_has_a_test() -> None:
 
 def test_the_numbers_that_the_page_tells_are_those_of_the_code() -> None:
     assert (RENEW_AFTER, RENEW_ATTEMPT, READ_EVERY, TRUST_AFTER_READ) == (1 / 3, 1 / 6, 5.0, 15.0)
+    assert (DESTROY_PAUSE, DESTROY_PAUSE_MAX) == (1.0, 60.0)
     assert (DEFAULT_TIMEOUT, EXIT_LIMIT, LONGEST_PAUSE) == (10.0, 2.0, 1.0)

@@ -31,9 +31,6 @@ from .waiting import Waiting
 
 __all__ = ["Lifecycle"]
 
-#: What of a user's calls is which input of the machine.
-LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
-RELEASES = frozenset(("release", "release_all", "leave"))
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
 

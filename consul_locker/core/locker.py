@@ -37,8 +37,6 @@ __all__ = ["LockerCore"]
 #: What of a user's calls is which input of the machine.
 LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
 RELEASES = frozenset(("release", "release_all", "leave"))
-#: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
-STOP_REQUESTS = 2.0
 
 
 class LockerCore(Lifecycle):
