@@ -19,7 +19,7 @@ from collections import deque
 from .client.aio_transport import AsyncTransport
 from .client.requests import Encoder
 from .config import ClientOptions
-from .core.messages import Outcome, Watch
+from .core.messages import KeysRead, Outcome, SessionRead, Watch
 
 __all__ = ["Watching"]
 
@@ -139,7 +139,7 @@ class Watching:
 
     async def _turn(self, request: Watch) -> Outcome | None:
         """The query itself; None when others waited for its place, and it had been there long enough."""
-        wait = request.wait if not self._line else min(request.wait, WATCH_TURN)
+        wait, began = request.wait if not self._line else min(request.wait, WATCH_TURN), self._loop.time()
         http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
         limit = wait * (1 + 1 / 16) + self._options.timeout
@@ -149,7 +149,11 @@ class Watching:
             await asyncio.wait({asking}, timeout=WATCH_TURN)
             await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
             if asking.done() or wait < request.wait:  # a short one is about to be answered
-                return http.decode(await asking)
+                outcome = http.decode(await asking)
+                # What comes back with nothing new, before its wait is over, tells something: a snapshot was restored.
+                over = wait < request.wait and self._loop.time() - began >= wait
+                unchanged = isinstance(outcome, (KeysRead, SessionRead)) and outcome.index == request.index
+                return None if over and unchanged else outcome
             return None
         finally:
             if not self._loop.is_closed():  # of a closed loop no task is left to end

@@ -332,3 +332,25 @@ def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.M
         assert await asyncio.gather(*wishes) == [KeysRead((), 10)] * 3
 
     run(test, connections=2)
+
+
+@pytest.mark.parametrize(
+    ("length", "index", "told"),
+    [(0.0, 7, False), (0.0, 8, True), (60.0, 7, True)],
+    ids=["its time was over", "something is new", "it was broken off"],
+)
+def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
+    monkeypatch: pytest.MonkeyPatch, length: float, index: int, told: bool
+) -> None:
+    """One that comes back early with nothing new was broken off, as by a restored snapshot: the core sweeps then."""
+    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", length)
+
+    async def test(watching: Watching, line: Line) -> None:
+        watching._line.append(asyncio.get_running_loop().create_future())  # others wait for a place
+        turn = asyncio.create_task(watching._turn(Watch(1, "key", "k", 7, 300.0)))
+        await line.arrived(1)
+        line.open()[0].set_result(at(index))
+        assert await turn == (KeysRead((), index) if told else None)
+        watching._line.clear()
+
+    run(test)

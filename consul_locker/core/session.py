@@ -222,8 +222,9 @@ class Session:
             self._watch_failures = 0
             if outcome.session is None:
                 return "confirm"
-            # An index that falls means a restored snapshot: begin at nought again (doc, measured).
-            self._watch_again(outcome.index if outcome.index >= request.index else 0)
+            # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
+            # measured): begin at nought again.
+            self._watch_again(outcome.index if outcome.index > request.index else 0)
             # A look at the present state that is not the first may stand for a query that was broken off.
             looked_again, self._looked = self._looked and request.index == 0, True
             return "sweep" if looked_again or 0 < outcome.index <= request.index else None

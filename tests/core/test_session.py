@@ -397,7 +397,7 @@ def test_a_watch_that_comes_back_with_nothing_new_is_followed_by_a_sweep() -> No
     driver.answer(_watch(driver), SessionRead(session_info("S1"), 42))
     driver.answer(_watch(driver), SessionRead(session_info("S1"), 42))
     assert driver.one(ReadPrefix).prefix == "svc/"
-    assert _watch(driver).index == 42
+    assert _watch(driver).index == 0  # the present index may be lower
     driver.answer(driver.one(ReadPrefix), KeysRead((), 42))
 
 

@@ -125,7 +125,9 @@ class SimConsul:
         return KeysRead((entry,) if entry else (), self.key_index(watch.name))
 
     def woken(self, watch: Watch) -> bool:
-        """Whether a watch has something new to show."""
+        """Whether a watch has something new to show; one without an index always has."""
+        if watch.index == 0:
+            return True
         if watch.target == "session":
             session = self.sessions.get(watch.name)
             return session is None or session.create_index != watch.index
