@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded, signals, threaded
+from consul_locker.core.messages import Call
 from consul_locker.embedded import Agent, ManualClock
 
 from .behaviour.tools import WAIT, Consul, Gate, until
@@ -201,6 +202,8 @@ def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> 
     held.wait()
     locker._factory.close()
     assert isinstance(asking.exception(WAIT), ConsulUnavailable)
+    late = locker._runtime.submit(Call("info", ("a",)))  # of a thread that had looked just before
+    assert isinstance(late.exception(WAIT), ConsulUnavailable)
     locker._factory.close()
     with pytest.raises(SessionEnded):
         locker.submit_lock("a").result(WAIT)
