@@ -10,6 +10,7 @@ README.rst, beside this file, says how to read the figures.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import multiprocessing
 import re
@@ -21,12 +22,13 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from common import READY, add_url, agent, plain_client, side_by_side
-from consul_locker import LockerFactory
+from consul_locker import LockerFactory, aio
 
 #: What has the private agent count its requests for ever, not for the last ten seconds only.
 TELEMETRY = 'telemetry { prometheus_retention_time = "24h" disable_hostname = true }'
@@ -38,6 +40,9 @@ PATIENCE = 600.0
 QUIET = 0.2
 
 Hold = Callable[[], contextlib.AbstractContextManager[object]]
+
+#: Who takes part, by the name in the table.
+OURS, TASKS, THEIRS = "consul_locker", "its tasks", "python-consul2"
 
 
 class Turn(NamedTuple):
@@ -118,11 +123,51 @@ def theirs(contest: Contest, lockers: int) -> Iterator[Sequence[Hold]]:
         client.session.destroy(session)
 
 
-CONTESTANTS = {"consul_locker": ours, "python-consul2": theirs}
+CONTESTANTS = {OURS: ours, THEIRS: theirs}
 
 
 def compete(kind: str, contest: Contest, numbers: Sequence[int], start: Any, results: Any) -> None:
-    """One process: a thread for each of its lockers. Puts the list of their turns, or what went wrong as text."""
+    """One process, with its lockers. Puts the list of their turns, or what went wrong as text."""
+    try:
+        if kind == TASKS:
+            turns = asyncio.run(in_tasks(contest, numbers, start))
+        else:
+            turns = in_threads(kind, contest, numbers, start)
+    except threading.BrokenBarrierError:
+        results.put([])  # another process tells why
+    except BaseException as error:
+        results.put(f"{type(error).__name__}: {error}")
+        start.abort()  # nobody waits for this process any more
+    else:
+        results.put(turns)
+
+
+async def in_tasks(contest: Contest, numbers: Sequence[int], start: Any) -> list[Turn]:
+    """A task for each locker, all on one event loop."""
+    turns: list[Turn] = []
+    options: dict[str, Any] = {"fair": True} if contest.fair else {}
+
+    async def take_turns(number: int, locker: aio.Locker) -> None:
+        await asyncio.to_thread(start.wait, PATIENCE)
+        for _ in range(contest.turns):
+            asked = time.monotonic()
+            async with locker.hold("contended", wait=None):
+                got = time.monotonic()
+                await asyncio.sleep(contest.held)
+                left = time.monotonic()
+            turns.append(Turn(number, asked, got, left))
+
+    async with aio.LockerFactory(contest.url) as factory:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(numbers)))  # they wait at the start
+        made = [factory.create(contest.name, **options) for _ in numbers]
+        if not all([await locker.wait_for_state("ready", READY) for locker in made]):
+            raise SystemExit(f"no session at {contest.url} within {READY:g} s")
+        await asyncio.gather(*map(take_turns, numbers, made))
+    return turns
+
+
+def in_threads(kind: str, contest: Contest, numbers: Sequence[int], start: Any) -> list[Turn]:
+    """A thread for each locker."""
     turns: list[Turn] = []
     failures: list[BaseException] = []
 
@@ -140,24 +185,17 @@ def compete(kind: str, contest: Contest, numbers: Sequence[int], start: Any, res
             failures.append(error)
             start.abort()
 
-    try:
-        with CONTESTANTS[kind](contest, len(numbers)) as holds:
-            threads = [
-                threading.Thread(target=take_turns, args=one, daemon=True) for one in zip(numbers, holds, strict=True)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        if failures:
-            raise failures[0]
-    except threading.BrokenBarrierError:
-        results.put([])  # another process tells why
-    except BaseException as error:
-        results.put(f"{type(error).__name__}: {error}")
-        start.abort()  # nobody waits for this process any more
-    else:
-        results.put(turns)
+    with CONTESTANTS[kind](contest, len(numbers)) as holds:
+        threads = [
+            threading.Thread(target=take_turns, args=one, daemon=True) for one in zip(numbers, holds, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
+    return turns
 
 
 # ------------------------------------------------------------------------------------------ the contest
@@ -255,14 +293,16 @@ def run(url: str, options: argparse.Namespace) -> None:
             f"{lockers} lockers in {min(options.processes, lockers)} processes, one key, {options.turns} turns each of "
             f"{options.hold:g} ms, {options.rounds} rounds, medians{'; ours fair' if options.fair else ''}"
         )
-        mine, other = side_by_side(
-            *(partial(measured, kind, options, url, lockers) for kind in CONTESTANTS), rounds=options.rounds
-        )
-        ratios = [a.rate / b.rate for a, b in zip(mine, other, strict=True)]
+        kinds = OURS, TASKS, THEIRS
+        measures = [partial(measured, kind, options, url, lockers) for kind in kinds]
+        found = dict(zip(kinds, side_by_side(*measures, rounds=options.rounds), strict=True))
         print("                   handovers  requests a handover  owner changes  spread of waits")
-        print(line("consul_locker", mine))
-        print(line("python-consul2", other))
-        print(f"{'ratio':>15}  {statistics.median(ratios):>11.2f}  ({min(ratios):.2f} - {max(ratios):.2f})", flush=True)
+        for kind in kinds:
+            print(line(kind, found[kind]))
+        for kind in (OURS, TASKS):
+            ratios = [mine.rate / other.rate for mine, other in zip(found[kind], found[THEIRS], strict=True)]
+            least, most = min(ratios), max(ratios)
+            print(f"{f'ratio, {kind}':>20}  {statistics.median(ratios):.2f}  ({least:.2f} - {most:.2f})", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,8 +29,8 @@ from consul_locker import LockerFactory, aio
 #: Callers -> the ratio to aim at. A bare loop that commits in groups reaches about 2.9, 8 and 20.
 AIMS = {1: 2.5, 10: 5.0, 100: 12.0}
 
-#: Concurrent callers of the asyncio lines.
-TASKS = (1, 100, 500)
+#: Concurrent callers of the asyncio lines: those of the threads, and as many as no program has threads.
+TASKS = (*AIMS, 500)
 
 #: The other client's threads beside that many tasks, at most: each has a connection, and Consul refuses a client
 #: address more than 200.
@@ -163,7 +163,7 @@ def measured(contestant: Contestant, url: str, ids: int, callers: int) -> float:
 
 def compared(title: str, one: Callable[[], float], two: Callable[[], float], rounds: int, aim: float | None) -> None:
     """Measure our rate and the other's round by round, in turn, and print a line with the medians."""
-    mine, other = side_by_side(one, two, rounds)
+    mine, other = side_by_side(one, two, rounds=rounds)
     ratios = [ours / theirs for ours, theirs in zip(mine, other, strict=True)]
     print(
         f"{title:>12}  {statistics.median(mine):>11,.0f}/s  {statistics.median(other):>12,.0f}/s  "
@@ -174,15 +174,32 @@ def compared(title: str, one: Callable[[], float], two: Callable[[], float], rou
 
 
 def cached(url: str) -> None:
-    """Print how long a lock takes that the Locker has already, beside a look-up in a dictionary."""
+    """Print how long a lock takes that the Locker has already, in a thread and in a task, beside a dictionary."""
     with ours(url, f"bench-{uuid.uuid4().hex}", 1) as (lock,):
         table = {"1": lock("1")}
-        seconds = {
-            each: min(timeit.repeat(each, globals={"lock": lock, "table": table}, number=LOOK_UPS, repeat=REPEATS))
+        thread, other = (
+            min(timeit.repeat(each, globals={"lock": lock, "table": table}, number=LOOK_UPS, repeat=REPEATS))
             for each in ("lock('1')", "table['1']")
-        }
-    mine, other = (each / LOOK_UPS * 1e9 for each in seconds.values())
-    print(f"a cached lock takes {mine:.0f} ns, {mine / other:.0f} times a look-up in a dictionary ({other:.0f} ns)")
+        )
+    task = asyncio.run(cached_on_a_loop(url))
+    for who, seconds in (("thread", thread), ("task", task)):
+        print(
+            f"a cached lock takes a {who} {seconds / LOOK_UPS * 1e9:.0f} ns, {seconds / other:.0f} times a look-up in "
+            f"a dictionary ({other / LOOK_UPS * 1e9:.0f} ns)"
+        )
+
+
+async def cached_on_a_loop(url: str) -> float:
+    """How long `LOOK_UPS` locks take on asyncio that the Locker has already, in seconds."""
+    async with aio.LockerFactory(url) as factory, factory.create(f"bench-{uuid.uuid4().hex}") as locker:
+        await locker.lock("1")
+        measured = []
+        for _ in range(REPEATS):
+            begun = time.perf_counter()
+            for _ in range(LOOK_UPS):
+                await locker.lock("1")
+            measured.append(time.perf_counter() - begun)
+        return min(measured)
 
 
 def run(url: str, options: argparse.Namespace) -> None:

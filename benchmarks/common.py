@@ -55,12 +55,11 @@ def plain_client(url: str) -> Any:
         return consul.Consul(host=parts.hostname, port=parts.port, scheme=parts.scheme)
 
 
-def side_by_side(
-    one: Callable[[], Figure], two: Callable[[], Figure], rounds: int
-) -> tuple[list[Figure], list[Figure]]:
-    """Measure both, round by round; the one that begins changes, so what else the machine does falls on both alike."""
-    figures: dict[Callable[[], Figure], list[Figure]] = {one: [], two: []}
+def side_by_side(*measures: Callable[[], Figure], rounds: int) -> list[list[Figure]]:
+    """Measure all, round by round; the one that begins changes, so what else the machine does falls on all alike."""
+    figures: list[list[Figure]] = [[] for _ in measures]
     for number in range(rounds):
-        for measure in (one, two) if number % 2 == 0 else (two, one):
-            figures[measure].append(measure())
-    return figures[one], figures[two]
+        first = number % len(measures)
+        for which in (*range(first, len(measures)), *range(first)):
+            figures[which].append(measures[which]())
+    return figures

@@ -15,7 +15,7 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import random
 from types import TracebackType
@@ -25,11 +25,12 @@ from .aio_delivery import AsyncDelivery, refuse_inside
 from .client.requests import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from .delivery import PATIENCE
 from .errors import ConsulLockerError, LockLost
 from .exchange import Clock, Exchange, SystemClock
-from .face import PERMANENT, BaseLocker, note, seconds
+from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note, to_raise
 from .keys import check_id
-from .types import BaseLease, LockInfo, SessionInfo, Strategy
+from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
 from .view import FsmView
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
@@ -40,10 +41,11 @@ _LOGGER = logging.getLogger("consul_locker")
 class Lease(BaseLease):
     """A lease of the asyncio Locker. See `BaseLease`."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_loop", "_waiters")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        self._loop = asyncio.get_running_loop()
         self._waiters: set[asyncio.Future[None]] = set()
 
     async def wait_lost(self, timeout: float | None = None) -> str | None:
@@ -56,9 +58,11 @@ class Lease(BaseLease):
             The reason it ended, or None when the time was over first.
         """
         limit = seconds("timeout", timeout)
-        refuse_inside()
         if self.live:
-            waiter = asyncio.get_running_loop().create_future()
+            if asyncio.get_running_loop() is not self._loop:
+                raise RuntimeError("a lease belongs to the event loop of its Locker; wait for its end there")
+            refuse_inside()
+            waiter = self._loop.create_future()
             self._waiters.add(waiter)
             try:
                 await asyncio.wait({waiter}, timeout=limit)
@@ -76,7 +80,8 @@ class Lease(BaseLease):
 class Locker(BaseLocker[Lease]):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. For its event loop only.
 
-    See `consul_locker.Locker` for what everything means; here it is awaited.
+    See `consul_locker.Locker` for what everything means; here it is awaited. Only threads have ``submit_lock`` and
+    ``submit_release``: here a task does it, ``asyncio.create_task(locker.lock(id))``.
 
     Attributes:
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
@@ -89,7 +94,7 @@ class Locker(BaseLocker[Lease]):
         self._exchange = exchange
         self._receive = self._received  # one bound method: the exchange knows the Locker by it
         self._told = 0  # the number of its last signal
-        self._state_waiters: set[tuple[str, asyncio.Future[None]]] = set()
+        self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
         self._holds: set[tuple[Any, str]] = set()  # (task, id) of holds under way
         self.fsm = FsmView(
             self._core.fsm,
@@ -162,7 +167,11 @@ class Locker(BaseLocker[Lease]):
         try:
             yield leases
         except BaseException as error:
-            await self._leave(leases, keys, error)
+            if isinstance(error, GeneratorExit) and not self._factory._runs_here():
+                self._holds -= keys
+                self._factory._later(self._received, Call("leave", call.ids, argument=leases))
+            else:
+                await self._leave(leases, keys, error)
             raise
         else:
             await self._leave(leases, keys, None)
@@ -210,6 +219,7 @@ class Locker(BaseLocker[Lease]):
         """
         limit = seconds("timeout", timeout)
         limit = 2 * self._timeout if limit is None else limit
+        self._factory._check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
         await self._ask(Call("stop", timeout=limit))
@@ -238,22 +248,31 @@ class Locker(BaseLocker[Lease]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        if kind is not GeneratorExit or self._factory._runs_here():
+            await self.stop()
 
     async def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
-        """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first."""
+        """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first.
+
+        Raises:
+            RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
+        """
+        self._factory._check()
         self._check_state(state)
         limit = seconds("timeout", timeout)
         if self.state == state:
             return True
-        self._factory._check()
         refuse_inside()
+        if self._factory._over:
+            raise RuntimeError(CLOSED)
         entry = state, asyncio.get_running_loop().create_future()
         self._state_waiters.add(entry)
         try:
             done, _ = await asyncio.wait({entry[1]}, timeout=limit)
         finally:
             self._state_waiters.discard(entry)
+        if done and not entry[1].result():
+            raise RuntimeError(CLOSED)
         return bool(done)
 
     # ------------------------------------------------------------------------------------- questions
@@ -278,21 +297,17 @@ class Locker(BaseLocker[Lease]):
 
     def _quick(self, call: Call) -> None:
         """A call that is answered in its own step."""
-        self._factory._check()
-        if self._exchange._closed:
-            raise RuntimeError("the factory is closed; make a new one")
+        self._factory._check(open=call.verb in NEED_OPEN)
         self._received(call)
 
     async def _ask(self, call: Call) -> Any:
         """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7)."""
-        self._factory._check()
+        self._factory._check(open=call.verb in NEED_OPEN)
         refuse_inside()
         waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
         call.waiter = waiter
         told = self._told
         self._received(call)
-        if self._exchange._closed and not waiter.done():
-            raise RuntimeError("the factory is closed; make a new one")
         try:
             answer = await waiter
             if self._told != told:
@@ -301,7 +316,7 @@ class Locker(BaseLocker[Lease]):
             self._received(Abandoned(call))
             raise
         if answer.error is not None:
-            raise answer.error
+            raise to_raise(answer.error)
         return answer.value
 
     def _hear(self, job: Callable[[], object]) -> None:
@@ -317,9 +332,7 @@ class Locker(BaseLocker[Lease]):
             if isinstance(command, Emit):
                 self._told = self._delivery.emit(command.signal, self, command.facts) or self._told
                 if command.signal == "state_changed":
-                    for state, waiting in self._state_waiters:
-                        if state == command.facts["to_state"] and not waiting.done():
-                            waiting.set_result(None)
+                    self._wake(command.facts["to_state"])
             elif isinstance(command, Settle):
                 waiter = command.call.waiter
                 if waiter is not None and not waiter.done():
@@ -331,6 +344,19 @@ class Locker(BaseLocker[Lease]):
             else:
                 rest.append(command)
         self._exchange.carry_out(self._receive, rest)
+
+
+    def _wake(self, state: str | None) -> None:
+        """Set those going who wait for a state; everyone, when no state will come any more."""
+        for wanted, waiting in self._state_waiters:
+            if state in (wanted, None) and not waiting.done():
+                waiting.set_result(state is not None)
+
+
+async def _ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = None) -> None:
+    """Wait until tasks have ended, but no longer than so many seconds."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=timeout)
 
 
 class LockerFactory:
@@ -396,6 +422,7 @@ class LockerFactory:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lockers: list[Locker] = []
         self._closing: asyncio.Task[None] | None = None
+        self._over = False  # closed, and no state will change any more
         self._poisoned = False
         _FACTORIES.add(self)
 
@@ -441,9 +468,7 @@ class LockerFactory:
             fair=fair,
             default_timeout=default_timeout,
         )
-        if self._closing is not None:
-            raise RuntimeError("the factory is closed; make a new one")
-        self._check()
+        self._check(open=True)
         if self._exchange is None:
             self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)
         locker = Locker(self, self._exchange, options)
@@ -459,27 +484,46 @@ class LockerFactory:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
         """
         limit = seconds("timeout", timeout)
+        if self._poisoned:  # it is the parent's (rule 10)
+            return
         refuse_inside()
-        if self._closing is None:
+        while not self._over:
             self._check()
-            # A task of its own: a close that is cancelled goes on, so that no session and no socket is left behind.
-            self._closing = asyncio.get_running_loop().create_task(self._close(limit), name="consul_locker-close")
-        await asyncio.shield(self._closing)
+            if self._closing is None or self._closing.done():
+                # A task of its own: a close that is cancelled goes on, so that no session and no socket is left behind.
+                self._closing = asyncio.get_running_loop().create_task(self._close(limit), name="consul_locker-close")
+            await asyncio.wait({self._closing})
+            if not self._closing.cancelled():  # a stranger who cancels it before it begins is no reason to leave it so
+                self._closing.result()
 
     async def _close(self, limit: float | None) -> None:
+        limit = 2 * self._client.timeout if limit is None else limit
+        stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in self._lockers]
         try:
-            await asyncio.gather(*(locker.stop(limit) for locker in self._lockers))
+            await _ends(stops, limit + PATIENCE)
         finally:
+            for stop in stops:
+                stop.cancel()  # one that goes on has its limit on a clock that stands still, or this was cancelled
+            await _ends(stops)
             if self._exchange is not None:
                 await self._exchange.close()
             await self._delivery.close()
             if self._own_agent is not None:
                 self._own_agent.close()
+            self._over = True
+            for locker in self._lockers:
+                locker._wake(None)
 
-    def _check(self) -> None:
-        """Refuse what comes from a forked child, from outside an event loop, or from another loop than before."""
+    def _check(self, open: bool = False) -> None:
+        """Refuse what comes from a forked child, from outside an event loop, or from another loop than before.
+
+        Args:
+            open: refuse it also when the factory is closed, or about to.
+        """
         if self._poisoned:
             raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
+        if open and self._closing is not None:
+            raise RuntimeError(CLOSED)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -491,6 +535,20 @@ class LockerFactory:
         elif self._loop is not loop:
             raise RuntimeError("a factory and its Lockers belong to one event loop; make a factory for each loop")
 
+    def _runs_here(self) -> bool:
+        """Whether its loop runs this code. It does not when a coroutine is thrown away (GeneratorExit) because its
+        loop was closed under it, in a forked child, or by the garbage collector in some thread: nothing can be
+        waited for there, and an exception would reach nobody."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _later(self, step: Callable[..., object], *args: object) -> None:
+        """Have the loop do something, from whatever thread, unless it was closed or is the parent's."""
+        if self._loop is not None and not self._loop.is_closed() and not self._poisoned:
+            self._loop.call_soon_threadsafe(step, *args)
+
     def _poison(self) -> None:
         """In the child of a fork: nothing of this factory may be used (rule 10)."""
         self._poisoned = True
@@ -498,6 +556,8 @@ class LockerFactory:
             life = locker._core.session.life
             if life is not None:
                 life.deadline = float("-inf")
+            for lease in locker._leases.values():
+                lease.end("forked")
             locker._leases = {}
 
     async def __aenter__(self) -> LockerFactory:
@@ -506,13 +566,14 @@ class LockerFactory:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if kind is not GeneratorExit or self._runs_here():
+            await self.close()
 
     def __repr__(self) -> str:
         return f"<consul_locker.aio.LockerFactory {self._client.address}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_exchange", None) is not None and self._closing is None and not self._poisoned:
+        if getattr(self, "_exchange", None) is not None and not self._over and not self._poisoned:
             text = f"{self!r} was not closed; use 'async with' or await close()"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 

@@ -1,7 +1,8 @@
 """Delivery of signals to observers on an event loop: in order, one observer at a time, in a task of its own.
 
 The rules are those of `consul_locker.delivery`. An observer may be a coroutine function, which is awaited before
-the next observer is called; a plain function blocks the loop while it runs, so it should be short.
+the next observer is called; a plain function blocks the loop while it runs, so it should be short. A task that an
+observer starts is not waited for, whether it is returned or not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from .signals import ALL
 __all__ = ["AsyncDelivery", "refuse_inside"]
 
 _LOGGER = logging.getLogger("consul_locker")
+
+#: What ends a program, or a task whose loop was closed: no failure of the observer in which it comes up.
+_ENDS = (GeneratorExit, KeyboardInterrupt, SystemExit)
 
 #: The tasks that call observers. What counts is which task runs: one that an observer starts is none of them.
 _OBSERVING: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
@@ -85,6 +89,7 @@ class AsyncDelivery:
 
     async def _run(self) -> None:
         """Work until nothing is left; the next job starts a new task."""
+        loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(0)  # an eager task begins within `put`, where no stranger may be called
             while self._jobs:
@@ -95,7 +100,8 @@ class AsyncDelivery:
             # Cancelled, with the loop or by `close`: what it was at counts as done, what is left is for the next.
             self._task = None
             self._done = self._put - len(self._jobs)
-            self._wake()
+            if not loop.is_closed():  # else whoever waits is thrown away, too
+                self._wake()
 
     def _wake(self) -> None:
         for number, waiter in self._flushing:
@@ -108,7 +114,9 @@ class AsyncDelivery:
             result = job()
             if inspect.isawaitable(result):
                 await result
-        except Exception:  # a listener of the Fsm; observers are caught one by one
+        except (asyncio.CancelledError, *_ENDS):
+            raise
+        except BaseException:  # a listener of the Fsm; observers are caught one by one
             _LOGGER.exception("a callback failed")
 
     @staticmethod
@@ -116,12 +124,14 @@ class AsyncDelivery:
         for receiver in receivers(signal, sender):
             try:
                 result = receiver(sender, **facts)
-                if inspect.isawaitable(result):
-                    await result
+                if inspect.isawaitable(result) and not asyncio.isfuture(result):
+                    await result  # what it started, a task or another future, goes on by itself
             except asyncio.CancelledError:
                 # This task's own, or that of something the observer waited for? Python 3.10 cannot tell.
                 if getattr(asyncio.current_task(), "cancelling", lambda: 1)():
                     raise
                 failed(signal, receiver)
-            except Exception:
+            except _ENDS:
+                raise
+            except BaseException:
                 failed(signal, receiver)

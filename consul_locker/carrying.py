@@ -45,6 +45,7 @@ from .core.messages import (
 from .delivery import Delivery
 from .errors import ConsulLockerError, ConsulUnavailable
 from .exchange import Clock
+from .face import to_raise
 from .io_thread import IoThread
 from .signals import ALL
 
@@ -202,7 +203,7 @@ class Carrying:
             if late is not None:
                 self._hand_to_io(late)
         if waiter.error is not None:
-            raise waiter.error
+            raise to_raise(waiter.error)
         return waiter.value
 
     def give_up(self, call: Call, deadline: float) -> None:
@@ -332,7 +333,10 @@ def _resolve(settled: list[Settle]) -> None:
         future: Future[Any] = command.call.waiter
         if not future.set_running_or_notify_cancel():
             continue
-        if command.error is not None:
-            future.set_exception(command.error)
-        else:
-            future.set_result(command.value)
+        try:
+            if command.error is not None:
+                future.set_exception(command.error)
+            else:
+                future.set_result(command.value)
+        except BaseException:  # of a callback: a SystemExit, say. The other futures are to be done all the same.
+            _LOGGER.exception("a callback of a future failed")

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .signals import ALL
+from .types import observing
 
 __all__ = ["PATIENCE", "Delivery", "receivers"]
 
@@ -110,6 +111,7 @@ class Delivery:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        observing.here = True
         while (job := self._queue.get()) is not None:
             self._do(job)
 
@@ -117,7 +119,7 @@ class Delivery:
     def _do(job: Callable[[], None]) -> None:
         try:
             job()
-        except Exception:  # a callback of a future, or of the Fsm; observers are caught one by one
+        except BaseException:  # a listener of the Fsm; observers and callbacks of futures are caught one by one
             _LOGGER.exception("a callback failed")
 
     @staticmethod
@@ -125,8 +127,9 @@ class Delivery:
         """Call the observers of a signal, each on its own."""
         for receiver in receivers(signal, sender):
             try:
-                if inspect.iscoroutinefunction(receiver):
+                result = receiver(sender, **facts)
+                if inspect.iscoroutine(result):
+                    result.close()  # it was never begun
                     raise TypeError("a coroutine function cannot observe a threaded Locker; use consul_locker.aio")
-                receiver(sender, **facts)
-            except Exception:
+            except BaseException:  # SystemExit and its like would end the thread, and with it all delivery
                 failed(signal, receiver)

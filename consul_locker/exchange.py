@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, cast
 
 from .client.aio_transport import AsyncTransport
@@ -143,7 +144,9 @@ class Exchange:
             return
         for command in commands:
             if isinstance(command, Request):
-                self._tasks[command] = self._loop.create_task(self._exchange(receive, command)), receive
+                task = self._loop.create_task(self._exchange(receive, command))
+                self._tasks[command] = task, receive
+                task.add_done_callback(partial(self._ended, receive, command))
             elif isinstance(command, SetTimer):
                 self._set(receive, command)
             elif isinstance(command, CancelTimer):
@@ -152,10 +155,13 @@ class Exchange:
                 assert isinstance(command, CancelRequest)  # no other command is for the loop
                 found = self._tasks.pop(command.request, None)
                 if found is not None:
-                    found[0].cancel()
-                    # It ends in the next rounds of the loop, which must not be closed before.
-                    self._ending.add(found[0])
-                    found[0].add_done_callback(self._ending.discard)
+                    self._give_up(found[0])
+
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task. It ends in the next rounds of the loop, which must not be closed before."""
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     @property
     def destroying(self) -> bool:
@@ -175,9 +181,9 @@ class Exchange:
 
     async def close(self) -> None:
         """End everything: no timer fires, requests in flight fail, so that nobody waits for them for ever."""
-        self._closed = True
-        if self._manual is not None:
+        if self._manual is not None and not self._closed:
             self._manual.unsubscribe(self._clock_moved)
+        self._closed = True
         await self._end(keep_destroys=False)
         self._transport.close()
         await self._transport.wait_closed()
@@ -193,21 +199,28 @@ class Exchange:
         }
         for request, (task, _) in pending.items():
             del self._tasks[request]  # one that has not begun yet cannot do it itself
-            task.cancel()
-        await asyncio.gather(*(task for task, _ in pending.values()), *self._ending, return_exceptions=True)
-        for request, (_, receive) in pending.items():
-            receive(Answered(request, closed()))
+            self._give_up(task)
+        try:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+        finally:  # a stranger may cancel this, too
+            for request, (_, receive) in pending.items():
+                receive(Answered(request, closed()))
 
     # --------------------------------------------------------------------------------------- requests
 
     async def _exchange(self, receive: Receive, request: Request) -> None:
-        try:
-            event = await self._answer(request)
-        finally:
-            self._tasks.pop(request, None)
+        event = await self._answer(request)
+        self._tasks.pop(request, None)
         receive(event)
         if self._on_answer is not None:
             self._on_answer()
+
+    def _ended(self, receive: Receive, request: Request, task: asyncio.Task[None]) -> None:
+        """A request whose task a stranger cancelled (as the end of a loop does with all) is answered, too (rule 7)."""
+        # What was given up here is not known any more. (An eager task that has reported can be known all the same.)
+        if self._tasks.pop(request, None) is not None and task.cancelled():
+            stranger = ConsulUnavailable("the request was cancelled with all tasks of its event loop", sent=True)
+            receive(Answered(request, Failed(stranger, True)))
 
     async def _answer(self, request: Request) -> Answered:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -18,37 +18,40 @@ from .errors import ConfigurationError
 from .exchange import Clock
 from .keys import check_id
 from .strategies import PermanentStrategy
-from .types import BaseLease
+from .types import BaseLease, seconds
 
-__all__ = ["PERMANENT", "BaseLocker", "note", "seconds"]
+__all__ = ["CLOSED", "NEED_OPEN", "PERMANENT", "BaseLocker", "note", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
 #: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
 PERMANENT = PermanentStrategy()
+#: Calls that a closed factory refuses: they ask Consul, or begin anew. The others have an answer without it.
+NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
+#: What they are told.
+CLOSED = "the factory is closed; make a new one"
 #: Ids of one `lock_many`: each is one operation of a transaction, which is never split; two where it gives a place in a
 #: queue back besides (fair=True).
 MAX_MANY = MAX_OPS
 MAX_MANY_FAIR = MAX_OPS // 2
 
 
-def seconds(option: str, value: float | None) -> float | None:
-    """A time limit as an argument: None, or seconds from nought on.
-
-    Raises:
-        ConfigurationError: it is anything else.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
-        raise ConfigurationError(option, value, "seconds, 0 or more, or None")
-    return None if value == math.inf else float(value)
-
-
 def note(error: BaseException, text: str) -> None:
     """Add a note to an exception, as ``add_note`` does from Python 3.11 on."""
     notes: list[str] = [*getattr(error, "__notes__", ()), text]
     vars(error)["__notes__"] = notes
+
+
+def to_raise(error: BaseException) -> BaseException:
+    """An answer that callers may share, for one of them to raise: each has a traceback of his own.
+
+    Raised by one after another, the very same exception would collect the frames of all of them.
+    """
+    if error.__traceback__ is None:
+        return error  # nobody has raised it yet
+    copied = copy.copy(error)
+    vars(copied).pop("__notes__", None)
+    return copied
 
 
 class BaseLocker(Generic[LeaseT]):

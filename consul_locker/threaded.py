@@ -30,9 +30,9 @@ from .delivery import PATIENCE, Delivery
 from .errors import LockLost
 from .exchange import Clock, Exchange, SystemClock
 from .io_thread import IoThread
-from .face import PERMANENT, BaseLocker, note, seconds
+from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note
 from .keys import check_id
-from .types import Lease, LockInfo, SessionInfo, Strategy
+from .types import Lease, LockInfo, SessionInfo, Strategy, seconds
 from .view import FsmView
 
 __all__ = ["Locker", "LockerFactory"]
@@ -83,11 +83,11 @@ class Locker(BaseLocker[Lease]):
         self._runtime.begin()
 
     def _ask(self, call: Call) -> Any:
-        self._factory._check()
+        self._factory._check(open=call.verb in NEED_OPEN)
         return self._runtime.ask(call)
 
     def _submit(self, call: Call) -> Future[Any]:
-        self._factory._check()
+        self._factory._check(open=call.verb in NEED_OPEN)
         return self._runtime.submit(call)
 
     # ---------------------------------------------------------------------------------------- locking
@@ -253,7 +253,6 @@ class Locker(BaseLocker[Lease]):
 
     def start(self) -> None:
         """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
-        self._factory._check(open=True)
         self._submit(Call("start"))
 
     def stop(self, timeout: float | None = None) -> None:
@@ -268,7 +267,6 @@ class Locker(BaseLocker[Lease]):
 
     def reboot(self) -> None:
         """Give the session up, pause, and try again. Every lock is lost."""
-        self._factory._check(open=True)
         self._submit(Call("reboot"))
 
     def __enter__(self) -> Locker:
@@ -288,6 +286,9 @@ class Locker(BaseLocker[Lease]):
 
         Returns:
             False when the time was over first.
+
+        Raises:
+            RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
         """
         self._factory._check()
         self._check_state(state)
@@ -296,8 +297,10 @@ class Locker(BaseLocker[Lease]):
             return True
         self._runtime.refuse_inside()
         with self._runtime.state_changed:
-            reached: bool = self._runtime.state_changed.wait_for(lambda: self.state == state, limit)
-        return reached
+            done = self._runtime.state_changed.wait_for(lambda: self.state == state or self._factory._over, limit)
+        if self._factory._over and self.state != state:
+            raise RuntimeError(CLOSED)
+        return done
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -399,6 +402,7 @@ class LockerFactory:
         self._guard = threading.Lock()
         self._poisoned = False
         self._closed = False
+        self._over = False  # closed, and no state will change any more
         _FACTORIES.add(self)
 
     def create(
@@ -462,7 +466,7 @@ class LockerFactory:
         self._check()
         with self._guard:
             if self._closed:
-                raise RuntimeError("the factory is closed; make a new one")
+                raise RuntimeError(CLOSED)
             self._io_thread.start()
             locker = Locker(self, options)
             self._lockers.append(locker)
@@ -496,6 +500,10 @@ class LockerFactory:
         self._io_thread.close(linger=self._own_agent is None)  # the sessions of an agent of its own end with it
         self._transport.close()
         self._delivery.close(PATIENCE)
+        self._over = True
+        for locker in lockers:
+            with locker._runtime.state_changed:
+                locker._runtime.state_changed.notify_all()
         if self._own_agent is not None:
             self._own_agent.close()
 
@@ -516,7 +524,7 @@ class LockerFactory:
         if self._poisoned:
             raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
         if open and self._closed:
-            raise RuntimeError("the factory is closed; make a new one")
+            raise RuntimeError(CLOSED)
 
     def _poison(self) -> None:
         """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""

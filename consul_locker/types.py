@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import Future, TimeoutError as FutureTimeout
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from .errors import LockLost
+from .errors import ConfigurationError, LockLost
 
-__all__ = ["BaseLease", "Lease", "LockInfo", "SessionInfo", "SessionLife", "Strategy"]
+__all__ = ["BaseLease", "Lease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "observing", "seconds"]
+
+#: Has ``here`` in the threads that call observers, where nothing may wait (`consul_locker.delivery`).
+observing = threading.local()
+
+
+def seconds(option: str, value: float | None) -> float | None:
+    """A time limit as an argument: None, or seconds from nought on.
+
+    Raises:
+        ConfigurationError: it is anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
+        raise ConfigurationError(option, value, "seconds, 0 or more, or None")
+    return None if value == math.inf else float(value)
 
 
 class SessionLife:
@@ -156,15 +173,18 @@ class Lease(BaseLease):
         Returns:
             The reason it ended, or None when the time was over first.
         """
+        limit = seconds("timeout", timeout)
         if self._reason is not None:
             return self._reason
+        if hasattr(observing, "here"):
+            raise RuntimeError("this call would wait inside an observer of a signal; let one of lock_lost hear of it")
         waiter: Future[str] = Future()
         with self._guard:
             if self._reason is not None:
                 return self._reason
             self._waiters.append(waiter)
         try:
-            return waiter.result(timeout)
+            return waiter.result(limit)
         except FutureTimeout:
             return self.reason
         finally:

@@ -7,6 +7,7 @@ events where observers of signals hear theirs: in order, outside the mutex.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,7 +69,13 @@ class FsmView(Fsm):
         return method(*args, **options)
 
     def on(self, event: str, listener: Listener) -> Subscription:
-        """Call a listener at an event, as `Fsm.on` says; it is called like an observer of a signal."""
+        """Call a listener at an event, as `Fsm.on` says; it is called like an observer of a signal.
+
+        Raises:
+            TypeError: it is a coroutine function; those can observe signals, on asyncio.
+        """
+        if inspect.iscoroutinefunction(listener):
+            raise TypeError("a listener of a machine's events is a plain function; a coroutine can observe signals")
         if self._relay is None:
             self._relay = self._core_fsm.on("*", self._pass_on)
         return super().on(event, listener)

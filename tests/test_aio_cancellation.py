@@ -30,30 +30,54 @@ LIMIT = 20.0
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """An event loop that cancels a task after a number of rounds."""
+    """An event loop that cancels tasks after a number of rounds."""
 
     def __init__(self) -> None:
         super().__init__()
         self._left = -1
         self._task: asyncio.Task[Any] | None = None
+        self._how = ""
 
-    def cancel_after(self, rounds: int, task: asyncio.Task[Any]) -> None:
-        """Cancel a new task after so many rounds of its own; with 0 before it has run at all."""
-        self._left, self._task = rounds + 1, task  # the present round is one more
+    def cancel_after(self, rounds: int, task: asyncio.Task[Any], how: str = "once") -> None:
+        """Cancel a new task after so many rounds of its own; with 0 before it has run at all.
+
+        Args:
+            rounds: how many.
+            task: which.
+            how: ``"once"``; ``"again"`` in every round from then on, as anyio's cancel scopes do; or ``"all"``
+                tasks of the loop but those of the test, as `asyncio.run` does at its end.
+        """
+        self._left, self._task, self._how = rounds + 1, task, how  # the present round is one more
+        self._kept = own_tasks()
         if rounds == 0:
             self._end_of_round(1)
 
+    def done(self) -> None:
+        """Cancel no more."""
+        self._task = None
+
     def _end_of_round(self, rounds: int) -> None:
+        task = self._task
+        if task is None:
+            return
         self._left -= rounds
-        if self._task is not None and self._left == 0:
-            self._task.cancel()
-            self._task = None
-        if self._task is not None:
-            self.call_later(IDLE_ROUND, lambda: None)  # rounds go on while there is nothing but to wait
+        if self._left <= 0:
+            for one in asyncio.all_tasks(self) - self._kept if self._how == "all" else {task}:
+                one.cancel()
+            if self._how != "again":
+                self.done()
+        self.call_later(IDLE_ROUND, lambda: None)  # rounds go on while there is nothing but to wait
 
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc]
         self._end_of_round(1)
+
+
+def own_tasks() -> set[asyncio.Task[Any] | None]:
+    """The tasks of the test itself: this one, and the one of `run`."""
+    return {asyncio.current_task()} | {
+        task for task in asyncio.all_tasks() if task.get_coro().__name__ == "limited"  # type: ignore[union-attr]
+    }
 
 
 def run(main: Callable[[], Awaitable[Any]]) -> Any:
@@ -126,8 +150,8 @@ def leftovers(locker: Locker) -> list[Any]:
 
 
 @asynccontextmanager
-async def a_factory(agent: Agent) -> AsyncIterator[LockerFactory]:
-    """A factory that leaves no socket, no task and no session."""
+async def a_factory(agent: Agent, sessions: bool = False) -> AsyncIterator[LockerFactory]:
+    """A factory that leaves no socket, no task and no session (unless there may be such whose id it never learned)."""
     factory = LockerFactory(agent.address)
     try:
         yield factory
@@ -137,10 +161,11 @@ async def a_factory(agent: Agent) -> AsyncIterator[LockerFactory]:
         assert not factory._exchange._transport._open_ones
         assert not factory._exchange._lane._open_ones
         assert not factory._exchange._tasks
-        assert asyncio.all_tasks() == {asyncio.current_task()} | {
-            task for task in asyncio.all_tasks() if task.get_coro().__name__ == "limited"  # type: ignore[union-attr]
-        }
-        assert ask(agent, "/v1/session/list") == []
+        assert asyncio.all_tasks() == own_tasks()
+        left = ask(agent, "/v1/session/list")
+        assert sessions or left == []
+        for session in left:
+            agent.expire_session(session["ID"])
         assert locked(agent) == {}
 
 
@@ -152,7 +177,7 @@ def sweep(one: Callable[[int], Awaitable[bool]]) -> int:
     raise AssertionError(f"not over after {MOST_ROUNDS} rounds")
 
 
-async def cancelled(call: Callable[[], Awaitable[Any]], rounds: int) -> bool:
+async def cancelled(call: Callable[[], Awaitable[Any]], rounds: int, how: str = "once") -> bool:
     """Run a call and cancel it after so many rounds; returns whether it was faster. Its errors come through."""
 
     async def calling() -> Any:
@@ -161,14 +186,19 @@ async def cancelled(call: Callable[[], Awaitable[Any]], rounds: int) -> bool:
     task = asyncio.ensure_future(calling())
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SteppedLoop)
-    loop.cancel_after(rounds, task)
+    loop.cancel_after(rounds, task, how)
     await asyncio.wait({task})
-    loop._task = None
+    loop.done()
     if task.cancelled():
         return False
     task.result()
     return True
 
+
+#: Cancelled once, and again in every round that the call goes on.
+HOW = pytest.mark.parametrize("how", ["once", "again"])
+#: Whether waiters take places in a queue, which are keys of the session too.
+FAIR = pytest.mark.parametrize("fair", [False, True], ids=["plain", "fair"])
 
 # Each takes a ready Locker that nobody has used.
 Calls = dict[str, Callable[[Locker], Awaitable[Any]]]
@@ -207,13 +237,15 @@ CALLS: Calls = {
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "acquiring"])
-def test_a_call_leaves_nothing_behind(agent: Agent, name: str, ready: bool) -> None:
+@FAIR
+@HOW
+def test_a_call_leaves_nothing_behind(agent: Agent, name: str, ready: bool, how: str, fair: bool) -> None:
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
-            locker = factory.create("sweep")
+            locker = factory.create("sweep", fair=fair)
             if ready:
                 assert await locker.wait_for_state("ready", LIMIT)
-            done = await cancelled(lambda: CALLS[name](locker), rounds)
+            done = await cancelled(lambda: CALLS[name](locker), rounds, how)
             assert await locker.wait_for_state("ready", LIMIT)
             await quiet(locker)
             assert leftovers(locker) == []
@@ -226,16 +258,17 @@ def test_a_call_leaves_nothing_behind(agent: Agent, name: str, ready: bool) -> N
 
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "acquiring"])
 @pytest.mark.parametrize("many", [True, False], ids=["lock_many", "lock"])
-def test_a_lock_is_there_for_the_caller_or_for_nobody(agent: Agent, many: bool, ready: bool) -> None:
+@HOW
+def test_a_lock_is_there_for_the_caller_or_for_nobody(agent: Agent, many: bool, ready: bool, how: str) -> None:
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
             locker = factory.create("sweep")
             if ready:
                 assert await locker.wait_for_state("ready", LIMIT)
             if many:
-                done = await cancelled(lambda: locker.lock_many(["a", "b"]), rounds)
+                done = await cancelled(lambda: locker.lock_many(["a", "b"]), rounds, how)
             else:
-                done = await cancelled(lambda: locker.lock("a"), rounds)
+                done = await cancelled(lambda: locker.lock("a"), rounds, how)
             assert await locker.wait_for_state("ready", LIMIT)
             await quiet(locker)
             assert leftovers(locker) == []
@@ -333,10 +366,11 @@ def test_a_denied_call_and_one_that_waits(agent: Agent) -> None:
         run(lambda rounds=rounds: one(rounds, 600.0))  # type: ignore[misc]
 
 
-def test_one_who_waits_behind_a_cancelled_one_gets_the_lock(agent: Agent) -> None:
+@FAIR
+def test_one_who_waits_behind_a_cancelled_one_gets_the_lock(agent: Agent, fair: bool) -> None:
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
-            locker = factory.create("sweep")
+            locker = factory.create("sweep", fair=fair)
             order: list[str] = []
 
             async def holding(name: str) -> None:
@@ -365,7 +399,8 @@ async def _joined(task: asyncio.Task[Any]) -> Any:
 
 
 @pytest.mark.parametrize("state", ["ready", "acquiring", "paused"])
-def test_a_cancelled_stop_stops_all_the_same(agent: Agent, state: str) -> None:
+@HOW
+def test_a_cancelled_stop_stops_all_the_same(agent: Agent, state: str, how: str) -> None:
     async def one(rounds: int) -> bool:
         async with a_factory(agent) as factory:
             locker = factory.create("sweep")
@@ -375,7 +410,7 @@ def test_a_cancelled_stop_stops_all_the_same(agent: Agent, state: str) -> None:
             elif state == "paused":
                 locker.reboot()
             assert locker.state == state
-            done = await cancelled(lambda: locker.stop(), rounds)
+            done = await cancelled(lambda: locker.stop(), rounds, how)
             await quiet(locker)
             if rounds:  # with 0 it was never called
                 assert locker.state == "stopped"
@@ -388,7 +423,8 @@ def test_a_cancelled_stop_stops_all_the_same(agent: Agent, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["ready", "acquiring"])
-def test_a_cancelled_close_closes_all_the_same(agent: Agent, state: str) -> None:
+@HOW
+def test_a_cancelled_close_closes_all_the_same(agent: Agent, state: str, how: str) -> None:
     """`a_factory` closes it again, which waits for the first close, and looks."""
 
     async def one(rounds: int) -> bool:
@@ -397,7 +433,130 @@ def test_a_cancelled_close_closes_all_the_same(agent: Agent, state: str) -> None
             if state == "ready":
                 await locker.lock("a")
                 await other.lock("a")
-            return await cancelled(factory.close, rounds)
+            return await cancelled(factory.close, rounds, how)
+
+    assert sweep(one) > 2
+
+
+@pytest.mark.parametrize("verb", ["lock", "lock_many", "hold", "hold_many"])
+@FAIR
+@HOW
+def test_a_lock_that_comes_free_is_there_for_the_one_who_waits_or_for_nobody(
+    agent: Agent, verb: str, how: str, fair: bool
+) -> None:
+    """Cancelled before and while another Locker's release is noticed, and while the lock is taken then."""
+
+    async def one(rounds: int) -> bool:
+        async with a_factory(agent) as factory:
+            holder, locker = factory.create("sweep", fair=fair), factory.create("sweep", fair=fair)
+            await holder.lock("a")
+            assert await locker.wait_for_state("ready", LIMIT)
+
+            async def waiting() -> None:
+                wanted: Any = ["a", "b"] if verb.endswith("many") else "a"
+                called = getattr(locker, verb)(wanted, wait=LIMIT)
+                if verb.startswith("lock"):
+                    await called
+                else:
+                    async with called:
+                        pass
+
+            release = asyncio.ensure_future(holder.release("a"))
+            done = await cancelled(waiting, rounds, how)
+            assert await release
+            await quiet(locker)
+            assert leftovers(locker) == []
+            wanted = {"lock": {"a"}, "lock_many": {"a", "b"}}.get(verb, set()) if done else set()
+            assert set(locker.held) == wanted
+            assert set(locked(agent)) == {f"sweep/{id}/lock" for id in wanted}
+            return done
+
+    assert sweep(one) > 2
+
+
+@HOW
+def test_a_cancelled_stop_that_gives_locks_back_first(agent: Agent, how: str) -> None:
+    """With a lock-delay the locks are released before the session is destroyed."""
+
+    async def one(rounds: int) -> bool:
+        async with a_factory(agent) as factory:
+            locker = factory.create("sweep", lock_delay=10)
+            leases = await locker.lock_many(["a", "b"])
+            done = await cancelled(locker.stop, rounds, how)
+            await quiet(locker)
+            if rounds:
+                assert locker.state == "stopped"
+                assert not any(lease.valid for lease in leases)
+                assert ask(agent, "/v1/session/list") == []
+        return done
+
+    assert sweep(one) > 2
+
+
+@HOW
+def test_a_whole_program(agent: Agent, how: str) -> None:
+    """Cancelled anywhere between making its factory and closing it, it leaves no more than when it ends by itself."""
+
+    async def program(made: list[LockerFactory]) -> None:
+        async with LockerFactory(agent.address) as factory:
+            made.append(factory)
+            async with factory.create("sweep") as locker, factory.create("sweep") as other:
+                async with locker.hold("a", wait=5), other.hold_many(["b", "c"]) as leases:
+                    await locker.info("a")
+                    leases[0].check()
+                await locker.release((await locker.lock("b")).id)
+
+    async def one(rounds: int) -> bool:
+        made: list[LockerFactory] = []
+        done = await cancelled(lambda: program(made), rounds, how)
+        for factory in made:
+            await factory.close()  # it is closing already; this waits for the end of that
+            assert factory._exchange is None or not factory._exchange._transport._open_ones
+            assert [leftovers(locker) for locker in factory._lockers] == [[]] * len(factory._lockers)
+        assert asyncio.all_tasks() == own_tasks()
+        assert ask(agent, "/v1/session/list") == []
+        return done
+
+    assert sweep(one) > 10
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["ready", "acquiring"])
+@pytest.mark.parametrize("name", [*CALLS, "lock", "lock and release", "stop"])
+def test_every_task_of_the_loop_is_cancelled(agent: Agent, name: str, ready: bool) -> None:
+    """The library's own as well, as `asyncio.run` does at its end: nobody hangs, and who goes on can go on."""
+    calls: Calls = {
+        **CALLS,
+        "lock": lambda locker: locker.lock("a"),
+        "lock and release": _lock_and_release,
+        "stop": lambda locker: locker.stop(),
+    }
+
+    async def one(rounds: int) -> bool:
+        # Rule 5: a create or a destroy that was not answered leaves a session that expires by its TTL.
+        async with a_factory(agent, sessions=not ready or name == "stop") as factory:
+            locker = factory.create("sweep", retry_interval=lambda number: 0.0)
+            if ready:
+                assert await locker.wait_for_state("ready", LIMIT)
+            done = await cancelled(lambda: calls[name](locker), rounds, "all")
+            locker.start()
+            assert (await locker.lock("next", timeout=LIMIT)).valid
+            assert [left for left in leftovers(locker) if left[0] != "destroy"] == []  # which is tried again later
+            return done
+
+    assert sweep(one) > (0 if (name, ready) == ("session_info", False) else 2)
+
+
+@pytest.mark.parametrize("state", ["ready", "acquiring"])
+def test_every_task_of_the_loop_is_cancelled_during_a_close(agent: Agent, state: str) -> None:
+    """`a_factory` closes it again, and looks."""
+
+    async def one(rounds: int) -> bool:
+        async with a_factory(agent, sessions=True) as factory:
+            locker, other = factory.create("sweep"), factory.create("other")
+            if state == "ready":
+                await locker.lock("a")
+                await other.lock("a")
+            return await cancelled(factory.close, rounds, "all")
 
     assert sweep(one) > 2
 

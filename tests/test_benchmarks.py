@@ -31,20 +31,22 @@ def run(program: str, *arguments: str, **variables: str) -> list[str]:
 
 def test_locks(real_agent: Any) -> None:
     few = ("--ids", "20", "--rounds", "1", "--callers", "2", "--tasks", "2")
-    title, _, threads, tasks, cached = run("bench_locks.py", "--url", f"http://{real_agent.address}", *few)
+    title, _, threads, tasks, *cached = run("bench_locks.py", "--url", f"http://{real_agent.address}", *few)
     assert title.startswith("20 unique ids")
     for line, what in ((threads, "2 threads"), (tasks, "2 tasks")):
         assert re.fullmatch(rf" *{what} +[\d,]+/s +[\d,]+/s +\d+\.\d\d +\d+\.\d\d - \d+\.\d\d", line)
-    assert cached.startswith("a cached lock takes")
+    for line, who in zip(cached, ("thread", "task"), strict=True):
+        assert line.startswith(f"a cached lock takes a {who} ")
 
 
 def test_handovers(consul_binary: str) -> None:
     few = ("--lockers", "3", "--processes", "2", "--turns", "2", "--rounds", "2")
-    title, _, ours, theirs, ratio = run("bench_handover.py", *few, CONSUL_BINARY=consul_binary)
+    title, _, ours, tasks, theirs, *ratios = run("bench_handover.py", *few, CONSUL_BINARY=consul_binary)
     assert title.startswith("3 lockers in 2 processes")
-    for line, what in ((ours, "consul_locker"), (theirs, "python-consul2")):
+    for line, what in ((ours, "consul_locker"), (tasks, "its tasks"), (theirs, "python-consul2")):
         assert re.fullmatch(rf" *{what} +[\d,]+/s +\d+\.\d\d +\d+% +\d+\.\d\d", line)
-    assert re.fullmatch(r" *ratio +\d+\.\d\d  \(\d+\.\d\d - \d+\.\d\d\)", ratio)
+    for ratio, what in zip(ratios, ("consul_locker", "its tasks"), strict=True):
+        assert re.fullmatch(rf" *ratio, {what} +\d+\.\d\d  \(\d+\.\d\d - \d+\.\d\d\)", ratio)
 
 
 def test_handovers_on_an_agent_that_does_not_count(real_agent: Any) -> None:

@@ -99,6 +99,19 @@ def test_a_future_cancelled_before_it_is_set_stays_cancelled() -> None:
     assert future.cancelled()
 
 
+def test_a_callback_that_ends_its_thread_keeps_no_other_future_from_being_set(caplog: pytest.LogCaptureFixture) -> None:
+    def leave(future: Future[Any]) -> None:
+        raise SystemExit
+
+    calls = [Call("lock", (id,)) for id in ("a", "b")]
+    for call in calls:
+        call.waiter = Future()
+    calls[0].waiter.add_done_callback(leave)
+    _resolve([Settle(call, 7) for call in calls])
+    assert [call.waiter.result(0) for call in calls] == [7, 7]
+    assert "a callback of a future failed" in caplog.text
+
+
 def test_the_io_thread_drains_nothing_before_it_has_its_exchange() -> None:
     thread = IoThread(lambda: pytest.fail("never made"))
     thread.put(lambda event: None, REQUEST)

@@ -52,8 +52,14 @@ def assert_(value: bool) -> None:
     assert value
 
 
-def test_a_job_that_raises(delivery: Delivery, caplog: pytest.LogCaptureFixture) -> None:
-    delivery.settle(lambda: assert_(False))
+@pytest.mark.parametrize("error", [AssertionError, SystemExit])
+def test_a_job_that_raises(
+    delivery: Delivery, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    def job() -> None:
+        raise error
+
+    delivery.settle(job)
     assert delivery.flush(WAIT)
     assert "a callback failed" in caplog.text
 
@@ -64,8 +70,14 @@ def test_observers_are_called_one_by_one(caplog: pytest.LogCaptureFixture) -> No
     def bad(sender: Any, **facts: Any) -> None:
         raise KeyError("bad")
 
+    def worse(sender: Any, **facts: Any) -> None:
+        raise SystemExit
+
     async def coroutine(sender: Any, **facts: Any) -> None:
         raise AssertionError("it is never run")
+
+    def in_disguise(sender: Any, **facts: Any) -> Any:
+        return coroutine(sender, **facts)
 
     def good(sender: Any, **facts: Any) -> None:
         heard.append((sender, facts))
@@ -74,15 +86,18 @@ def test_observers_are_called_one_by_one(caplog: pytest.LogCaptureFixture) -> No
     with (
         caplog.at_level(logging.ERROR, "consul_locker"),
         signals.released.connected_to(bad, sender=sender),
+        signals.released.connected_to(worse, sender=sender),
         signals.released.connected_to(coroutine, sender=sender),
+        signals.released.connected_to(in_disguise, sender=sender),
         signals.released.connected_to(good, sender=sender),
     ):
         Delivery.tell("released", sender, {"id": "a"})
     assert heard == [(sender, {"id": "a"})]
     messages = [record.getMessage() for record in caplog.records]
-    assert len(messages) == 2
+    assert len(messages) == 4
     assert all("an observer of released failed" in message for message in messages)
-    assert "use consul_locker.aio" in caplog.text
+    raised = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert ["use consul_locker.aio" in str(error) for error in raised].count(True) == 2
 
 
 def test_closed(delivery: Delivery) -> None:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import traceback
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from consul_locker.config import LockerOptions
-from consul_locker.errors import ConfigurationError, InvalidLockId
-from consul_locker.face import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, seconds
-
-
-@pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])
-def test_seconds(given: Any, limit: float | None) -> None:
-    assert seconds("wait", given) == limit
-
-
-@pytest.mark.parametrize("given", [-1, -0.1, math.nan, True, "1", b"1", -math.inf])
-def test_no_seconds(given: Any) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        seconds("wait", given)
-    assert refused.value.option == "wait"
+from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
+from consul_locker.face import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, to_raise
 
 
 @pytest.mark.parametrize(("fair", "most"), [(False, MAX_MANY), (True, MAX_MANY_FAIR)])
@@ -44,6 +32,25 @@ def test_states() -> None:
     assert BaseLocker._check_state("ready") == "ready"
     with pytest.raises(ConfigurationError, match="acquiring"):
         BaseLocker._check_state("asleep")
+
+
+def test_an_error_that_callers_share() -> None:
+    """Each has its facts, with a traceback and notes of his own."""
+    shared = AlreadyLocked("a", "n/a/lock", "local")
+    caught: list[AlreadyLocked] = []
+    for _ in range(3):
+        try:
+            raise to_raise(shared)
+        except AlreadyLocked as error:
+            note(error, f"caller {len(caught)}")
+            caught.append(error)
+    assert caught[0] is shared
+    assert len({id(error) for error in caught}) == 3
+    assert [(error.id, error.key, error.reason, str(error)) for error in caught] == [
+        ("a", "n/a/lock", "local", str(shared))
+    ] * 3
+    assert [error.__notes__ for error in caught] == [["caller 0"], ["caller 1"], ["caller 2"]]  # type: ignore[attr-defined, unused-ignore]
+    assert [len(list(traceback.walk_tb(error.__traceback__))) for error in caught] == [1, 1, 1]
 
 
 def test_a_note_on_an_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,20 @@ HOLDS = {"Locker": {"hold", "hold_many"}}
 ENTRANCES = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 CLASSES = ["LockerFactory", "Locker", "Lease"]
+
+#: What the documentation promises of each (docs/api.rst), attributes of its objects included.
+PROMISED = {
+    "LockerFactory": {"create", "embedded", "close", "__enter__", "__exit__"},
+    "Locker": {
+        "lock", "submit_lock", "submit_release", "lock_many", "hold", "hold_many", "release", "release_all", "guarded",
+        "start", "stop", "reboot", "__enter__", "__exit__", "info", "holder", "session_info", "name", "state",
+        "session_id", "reboot_count", "held", "stats", "wait_for_state", "fsm",
+    },
+    "Lease": {
+        "id", "key", "session_id", "fence", "acquired_at", "valid", "remaining", "reason", "check", "guard",
+        "wait_lost",
+    },
+}  # fmt: skip
 
 
 def members(cls: type) -> dict[str, Any]:
@@ -61,6 +76,14 @@ def test_the_names_are_the_same(name: str) -> None:
     threads, loop = members(getattr(consul_locker, name)), members(getattr(aio, name))
     expected = {ENTRANCES.get(one, one) for one in threads} - ONLY_THREADS.get(name, set())
     assert set(loop) == expected
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_promised_is_there(name: str) -> None:
+    promised = PROMISED[name] - {"fsm"}  # an attribute of each Locker; see the last test here
+    assert promised <= set(members(getattr(consul_locker, name)))
+    expected = {ENTRANCES.get(one, one) for one in promised} - ONLY_THREADS.get(name, set())
+    assert expected <= set(members(getattr(aio, name)))
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -109,6 +132,14 @@ def test_everything_public_says_what_it_does(name: str) -> None:
                 assert inspect.getdoc(getattr(found, "__func__", found)), member
 
 
+def test_what_only_threads_have_is_said_where_users_of_asyncio_look() -> None:
+    """And what takes its place."""
+    page = (Path(__file__).parents[1] / "docs" / "asyncio.rst").read_text(encoding="utf-8")
+    for name in ONLY_THREADS["Locker"]:
+        assert name in page
+        assert name in (aio.Locker.__doc__ or "")
+
+
 def test_holds_are_context_managers_on_both() -> None:
     with Agent() as agent:
         with consul_locker.LockerFactory(agent.address) as factory:
@@ -116,6 +147,7 @@ def test_holds_are_context_managers_on_both() -> None:
             assert isinstance(locker.hold("a"), AbstractContextManager)
             assert isinstance(locker.hold_many(["a"]), AbstractContextManager)
             attributes = {name for name in vars(locker) if not name.startswith("_")}
+            assert attributes == {"fsm"}
 
         async def on_a_loop() -> None:
             async with aio.LockerFactory(agent.address) as factory:

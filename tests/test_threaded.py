@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded, signals, threaded
+from consul_locker.core.messages import Call
 from consul_locker.embedded import Agent, ManualClock
 
 from .behaviour.tools import WAIT, Consul, Gate, until
@@ -131,7 +132,7 @@ def test_inside_an_observer(locker: Locker) -> None:
         said.append(sender.submit_lock("from inside"))
         for call in (
             lambda: sender.lock("b"), lambda: sender.release("cached"), lambda: sender.info("a"), sender.stop,
-            lambda: sender.wait_for_state("stopped"), sender._factory.close,
+            lambda: sender.wait_for_state("stopped"), sender._factory.close, facts["lease"].wait_lost,
         ):  # fmt: skip
             try:
                 call()
@@ -143,7 +144,7 @@ def test_inside_an_observer(locker: Locker) -> None:
     assert said[0] is True
     assert said[1] == ("ready", True, True)
     assert said[2].result(WAIT).valid
-    assert [("inside an observer" in text) for text in said[3:9]] == [True] * 6
+    assert [("inside an observer" in text) for text in said[3:10]] == [True] * 7
 
 
 def test_a_stuck_observer(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,16 +202,23 @@ def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> 
     held.wait()
     locker._factory.close()
     assert isinstance(asking.exception(WAIT), ConsulUnavailable)
+    late = locker._runtime.submit(Call("info", ("a",)))  # of a thread that had looked just before
+    assert isinstance(late.exception(WAIT), ConsulUnavailable)
     locker._factory.close()
-    with pytest.raises(ConsulUnavailable, match="closed"):
-        locker.info("a")
     with pytest.raises(SessionEnded):
         locker.submit_lock("a").result(WAIT)
-    for call in (locker.start, locker.reboot, lambda: locker._factory.create("n")):
+    for call in (locker.start, locker.reboot, lambda: locker.info("a"), lambda: locker._factory.create("n")):
         with pytest.raises(RuntimeError, match="closed"):
             call()
     assert locker.stop() is None
     assert "LockerFactory http://" in repr(locker._factory)
+
+
+def test_closing_with_a_caller_who_waits_for_a_state(locker: Locker) -> None:
+    waiting = in_thread(lambda: locker.wait_for_state("paused"))
+    until(lambda: locker._runtime.state_changed._waiters)  # type: ignore[attr-defined]
+    locker._factory.close()
+    assert "closed" in str(waiting.exception(WAIT))
 
 
 def test_closing_with_a_silent_agent(locker: Locker, gate: Gate) -> None:

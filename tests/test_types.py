@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from typing import Any
 
 import pytest
 
-from consul_locker.errors import LockLost
-from consul_locker.types import BaseLease, Lease, LockInfo, SessionInfo, SessionLife
+from consul_locker.errors import ConfigurationError, LockLost
+from consul_locker.types import BaseLease, Lease, LockInfo, SessionInfo, SessionLife, seconds
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])
+def test_seconds(given: Any, limit: float | None) -> None:
+    assert seconds("wait", given) == limit
+
+
+@pytest.mark.parametrize("given", [-1, -0.1, math.nan, True, "1", b"1", -math.inf])
+def test_no_seconds(given: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        seconds("wait", given)
+    assert refused.value.option == "wait"
 
 
 class Time:
@@ -99,3 +113,10 @@ def test_a_holder_in_words() -> None:
     assert LockInfo("a", "k", None, {"pid": 7}, 12, 1).described() == "process 7"
     assert LockInfo("a", "k", "5e55", "text", 12, 1).described() == "another session (session 5e55)"
     assert LockInfo("a", "k", "5e55", {}, 12, 1).described() == "another session (session 5e55)"
+
+
+def test_waiting_for_an_end_checks_its_limit(lease: Lease) -> None:
+    for wrong in (-1, "soon", True):
+        with pytest.raises(ConfigurationError, match="timeout="):
+            lease.wait_lost(wrong)  # type: ignore[arg-type]
+    assert lease.wait_lost(0) is None

@@ -85,6 +85,14 @@ def test_its_events_are_heard_by_the_thread_of_the_observers(locker: Locker) -> 
     assert len(heard) == before
 
 
+def test_a_coroutine_function_hears_no_events(locker: Locker) -> None:
+    async def listen(data: dict[str, Any]) -> None:
+        raise AssertionError("it is never run")
+
+    with pytest.raises(TypeError, match="a plain function; a coroutine can observe signals"):
+        locker.fsm.on("transition", listen)
+
+
 def test_what_would_move_it_past_its_inputs_is_refused(locker: Locker) -> None:
     view = locker.fsm
     for refused in (

@@ -172,7 +172,8 @@ class AsyncTransport:
         """After `close`: wait until the event loop has let go of all connections."""
         for transport in (self, *self._lanes):
             while transport._open_ones:
-                await next(iter(transport._open_ones)).lost
+                # `wait`, since whoever awaits a future and is cancelled cancels it.
+                await asyncio.wait({connection.lost for connection in transport._open_ones})
                 await asyncio.sleep(0)  # its callback takes it out of the set
 
     async def _take_place(self, request: HttpRequest, deadline: float) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from consul_locker import LockTimeout, SessionEnded, SessionUnavailable
+from consul_locker import LockLost, LockTimeout, SessionEnded, SessionUnavailable
 
 from .tools import WAIT, Consul, Ear, Gate, until
 
@@ -199,15 +200,46 @@ def test_a_closed_factory(face: Any, agent: Any, consul: Consul, name: str) -> N
     factory = face.factory(agent.address)
     with factory:
         locker = factory.create(name)
-        locker.lock("a")
+        lease = locker.lock("a")
+        session = locker.session_id
     assert locker.state == "stopped"
     assert not consul.sessions(name)
     factory.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        factory.create(name)
+    for refused in (
+        lambda: factory.create(name),
+        locker.start,
+        locker.reboot,
+        lambda: locker.info("a"),
+        lambda: locker.holder("a"),
+        locker.session_info,
+        lambda: locker.session_info(session),
+        lambda: locker.wait_for_state("ready"),
+        lambda: locker.wait_for_state("ready", 0),
+    ):
+        with pytest.raises(RuntimeError, match="the factory is closed; make a new one"):
+            refused()
+    for ended in (locker.lock, locker.release):
+        with pytest.raises(SessionEnded):
+            ended("a")
     with pytest.raises(SessionEnded):
-        locker.lock("a")
+        locker.release_all()
+    with pytest.raises(LockLost):
+        locker.guarded(lease, [])
     locker.stop()
+    assert locker.wait_for_state("stopped")
+    assert lease.wait_lost() == "stopped"
+    assert not locker.held
+
+
+def test_closing_with_a_caller_who_waits_for_a_state(face: Any, agent: Any, name: str) -> None:
+    factory = face.factory(agent.address)
+    locker = factory.create(name)
+    assert locker.wait_for_state("ready", WAIT)
+    with ThreadPoolExecutor() as pool:
+        waiting = {state: pool.submit(locker.wait_for_state, state) for state in ("paused", "stopped")}
+        factory.close()
+        assert waiting["stopped"].result(WAIT) is True
+        assert isinstance(waiting["paused"].exception(WAIT), RuntimeError)
 
 
 def test_an_agent_that_comes_back(gated: Any, gate: Gate) -> None:
