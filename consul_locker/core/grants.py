@@ -314,9 +314,8 @@ class Grants(Denials):
         for lease in call.leases:
             lease.takers -= 1
             slot = self._ledger.slots.get(lease.id)
-            if lease.takers == 0 and slot is not None and slot.lease is lease and not slot.queue:
-                self._end_lease(slot)
-                self._want(Kind.RELEASE, (slot,), [])
+            if slot is not None and slot.lease is lease:
+                self._give_back_untaken(slot)
         call.leases = ()
 
     def end_generation(self, reason: str, released: bool = False) -> list[Call]:

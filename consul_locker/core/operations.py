@@ -186,6 +186,14 @@ class Operations:
             self._start(following)
         for slot in work.slots:
             self._waiting.serve(slot)
+            self._give_back_untaken(slot)
+
+    def _give_back_untaken(self, slot: Slot) -> None:
+        """A lock whose last taker was gone by his answer is given back, once nobody else asks for it (rule 7)."""
+        lease = slot.lease
+        if lease is not None and lease.takers == 0 and not (slot.queue or slot.place_for):
+            self._end_lease(slot)
+            self._want(Kind.RELEASE, (slot,), [])
 
     def _doubt(self, work: Work) -> None:
         """The outcome is unknown: the lock may be granted yet, whenever (rule 5)."""

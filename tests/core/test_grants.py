@@ -524,3 +524,17 @@ def test_a_value_is_shown_as_it_is() -> None:
     assert lock_info("a", entry("svc/a/lock", None, 1)).value is None
     assert lock_info("a", entry("svc/a/lock", "S1", 1, b'{"pid": 3}')).value == {"pid": 3}
     assert lock_info("a", entry("svc/a/lock", "S1", 1, b"\xff no json")).value == "\ufffd no json"
+
+
+def test_a_lock_whose_taker_was_gone_is_given_back_when_nobody_else_gets_it() -> None:
+    """Its answer and his end crossed, while another caller asked for the lock in a set that was refused then."""
+    driver = Driver().ready()
+    first = driver.call("lock", "a")
+    driver.grant()
+    driver.call("lock_many", "a", "b")
+    driver.abandon(first)
+    driver.answer(driver.commit(), held(1))
+    assert [op.verb for op in driver.commit().operations] == [Verb.CHECK_INDEX, Verb.UNLOCK]
+    driver.grant()
+    assert driver.core.ledger.slots == {}
+    assert driver.emitted("released") == [("released", "a")]

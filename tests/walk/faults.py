@@ -366,6 +366,11 @@ def abandoned_grant_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def lock_of_a_taker_that_was_gone_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(grants.Grants, "_give_back_untaken", lambda self, slot: None)
+
+
+@plant
 def released_and_lost_both_told(patch: pytest.MonkeyPatch) -> None:
     released = grants.Grants._released
 

@@ -423,6 +423,8 @@ class World:
                 ours = entry is not None and entry.session == life.session_id
                 if ours and (lease is None or lease.fence != entry.modify_index):  # type: ignore[union-attr]
                     raise Violation("no lock is left that nobody knows of", f"{entry} of {player.number}, {lease}")
+                if lease is not None and lease.takers == 0:
+                    raise Violation("an abandoned call leaves no lock behind", f"{lease} of {player.number}")
                 if lease is not None and not ours:
                     raise Violation("losses are noticed", f"{lease} of {player.number}, {entry}")
                 self.check_places(player, id, life.session_id)
