@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 #: A limit for hangs, in seconds; each takes a few.
 LIMIT = 120
@@ -39,8 +41,9 @@ def test_locks(real_agent: Any) -> None:
         assert line.startswith(f"a cached lock takes a {who} ")
 
 
-def test_handovers(consul_binary: str) -> None:
-    few = ("--lockers", "3", "--processes", "2", "--turns", "2", "--rounds", "2")
+@pytest.mark.parametrize("fair", [(), ("--fair",)], ids=["whoever is fastest", "fair"])
+def test_handovers(consul_binary: str, fair: tuple[str, ...]) -> None:
+    few = ("--lockers", "3", "--processes", "2", "--turns", "2", "--rounds", "2", *fair)
     title, _, ours, tasks, theirs, *ratios = run("bench_handover.py", *few, CONSUL_BINARY=consul_binary)
     assert title.startswith("3 lockers in 2 processes")
     for line, what in ((ours, "consul_locker"), (tasks, "its tasks"), (theirs, "python-consul2")):

@@ -216,13 +216,10 @@ class Queue(Waiting):
         if lock is None or lock.queue:
             return
         sharing: list[Call] = []
-        for standing in self._line(lock):
-            if not self._is_there(standing):
-                continue  # what is done here for one may have come back here
-            if standing.call.verb == "lock" and standing.shares(lock):
-                self._take_out(standing)
-                self._vacate(standing)
-                sharing.append(standing.call)
+        while (standing := self._sharer(lock)) is not None:
+            self._take_out(standing)
+            self._vacate(standing)
+            sharing.append(standing.call)
         for call in sharing:  # what another caller got is theirs too, and they need no place any more
             self._steward.lock(call)
         line = self._line(lock)
@@ -234,8 +231,9 @@ class Queue(Waiting):
         if first is not None and first.idle and first.places:
             self._look(first)
 
-    def _is_there(self, standing: Standing) -> bool:
-        return self._standings.get(standing.call) is standing
+    def _sharer(self, lock: Slot) -> Standing | None:
+        sharers = (one for one in self._line(lock) if one.call.verb == "lock" and one.shares(lock))
+        return next(sharers, None)
 
     # ------------------------------------------------------------------------------------- whose turn
 

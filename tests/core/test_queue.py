@@ -535,3 +535,20 @@ def test_who_stands_behind_a_set_of_the_same_locker_goes_on_when_the_set_gives_u
     look(driver, FREE, mine)
     driver.grant()
     assert [lease.id for lease in driver.result(call)] == ["a"]
+
+
+def test_who_inherits_a_place_that_is_being_used_up_needs_it_no_more_when_it_is_his_turn() -> None:
+    """The caller before him left while the lock was asked for: it comes, is given back, and is taken anew."""
+    driver = fair(strategy=None)
+    first = driver.call("lock", "a", wait=None)
+    look(driver, TAKEN)
+    second = driver.call("lock", "a", wait=None)
+    own = take_place(driver, TAKEN)
+    driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
+    asking = driver.commit()
+    driver.abandon(first)
+    look(driver, FREE, own)
+    driver.grant(asking)
+    driver.grant()
+    assert driver.result(second).id == "a"
+    assert driver.all(Transact) == []
