@@ -43,7 +43,8 @@ class Call:
 
     Attributes:
         verb: ``lock``, ``release``, ``lock_many``, ``hold``, ``leave``, ``release_all``, ``start``, ``stop``,
-            ``reboot``, ``info``, ``session_info``, ``guarded``.
+            ``reboot``, ``info``, ``holder``, ``session_info``, ``guarded``; and ``queue``, the core's own, which stands
+            for a waiting call while its places are taken (core/queue.py).
         ids: the ids concerned, checked and as text.
         wait: how long to wait for another holder, in seconds; None for ever.
         timeout: the limit on the whole call, in seconds; None for none.
