@@ -11,7 +11,6 @@ of the factory; a plain function blocks the loop while it runs, so it should be 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import warnings
 import weakref
@@ -21,21 +20,20 @@ from random import random
 from types import TracebackType
 from typing import Any
 
+from .aio_carrying import AsyncCarrying
 from .aio_delivery import AsyncDelivery, refuse_inside
 from .client.requests import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
-from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from .core.messages import Call
 from .delivery import PATIENCE
 from .errors import ConsulLockerError, LockLost
 from .exchange import Clock, Exchange, SystemClock
-from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note, to_raise
+from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note
 from .keys import check_id
 from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
 from .view import FsmView
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
-
-_LOGGER = logging.getLogger("consul_locker")
 
 
 class Lease(BaseLease):
@@ -90,11 +88,7 @@ class Locker(BaseLocker[Lease]):
     def __init__(self, factory: LockerFactory, exchange: Exchange, options: LockerOptions) -> None:
         super().__init__(factory._client, options, factory._clock, random, Lease)
         self._factory = factory
-        self._delivery = factory._delivery
-        self._exchange = exchange
-        self._receive = self._received  # one bound method: the exchange knows the Locker by it
-        self._told = 0  # the number of its last signal
-        self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
+        self._runtime = AsyncCarrying(self._core, self, factory._clock, exchange, factory._delivery)
         self._holds: set[tuple[Any, str]] = set()  # (task, id) of holds under way
         self.fsm = FsmView(
             self._core.fsm,
@@ -105,9 +99,9 @@ class Locker(BaseLocker[Lease]):
                 "stop": self._as_task(self.stop),
                 "reboot": self.reboot,
             },
-            self._hear,
+            self._runtime.hear,
         )
-        self._carry_out(self._core.begin(self._clock.now()))
+        self._runtime.begin()
 
     @staticmethod
     def _as_task(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., asyncio.Task[Any]]:
@@ -169,7 +163,7 @@ class Locker(BaseLocker[Lease]):
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not self._factory._runs_here():
                 self._holds -= keys
-                self._factory._later(self._received, Call("leave", call.ids, argument=leases))
+                self._factory._later(self._runtime.step, Call("leave", call.ids, argument=leases))
             else:
                 await self._leave(leases, keys, error)
             raise
@@ -210,7 +204,7 @@ class Locker(BaseLocker[Lease]):
 
     def start(self) -> None:
         """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
-        self._quick(Call("start"))
+        self._submit(Call("start"))
 
     async def stop(self, timeout: float | None = None) -> None:
         """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`.
@@ -225,22 +219,14 @@ class Locker(BaseLocker[Lease]):
         await self._ask(Call("stop", timeout=limit))
         # A session that is just being created, or whose destruction was not answered yet, must not be left behind.
         while self.state == "stopped" and loop.time() < deadline:
-            requests = self._requests()
+            requests = self._runtime.requests()
             if not requests:
                 break
             await asyncio.wait(requests, timeout=deadline - loop.time())
 
-    def _requests(self) -> list[asyncio.Task[None]]:
-        """What this Locker has in flight, but for the questions of users."""
-        return [
-            task
-            for request, (task, receive) in self._exchange._tasks.items()
-            if receive is self._receive and getattr(request, "call", None) is None
-        ]
-
     def reboot(self) -> None:
         """Give the session up, pause, and try again. Every lock is lost."""
-        self._quick(Call("reboot"))
+        self._submit(Call("reboot"))
 
     async def __aenter__(self) -> Locker:
         return self
@@ -265,15 +251,10 @@ class Locker(BaseLocker[Lease]):
         refuse_inside()
         if self._factory._over:
             raise RuntimeError(CLOSED)
-        entry = state, asyncio.get_running_loop().create_future()
-        self._state_waiters.add(entry)
-        try:
-            done, _ = await asyncio.wait({entry[1]}, timeout=limit)
-        finally:
-            self._state_waiters.discard(entry)
-        if done and not entry[1].result():
+        reached = await self._runtime.reach(state, limit)
+        if reached is False:
             raise RuntimeError(CLOSED)
-        return bool(done)
+        return reached is not None
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -295,62 +276,13 @@ class Locker(BaseLocker[Lease]):
 
     # ------------------------------------------------------------------------------------ the runtime
 
-    def _quick(self, call: Call) -> None:
-        """A call that is answered in its own step."""
+    def _submit(self, call: Call) -> None:
         self._factory._check(open=call.verb in NEED_OPEN)
-        self._received(call)
+        self._runtime.submit(call)
 
-    async def _ask(self, call: Call) -> Any:
-        """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7)."""
+    def _ask(self, call: Call) -> Coroutine[Any, Any, Any]:
         self._factory._check(open=call.verb in NEED_OPEN)
-        refuse_inside()
-        waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
-        call.waiter = waiter
-        told = self._told
-        self._received(call)
-        try:
-            answer = await waiter
-            if self._told != told:
-                await self._delivery.flush(self._told)
-        except asyncio.CancelledError:
-            self._received(Abandoned(call))
-            raise
-        if answer.error is not None:
-            raise to_raise(answer.error)
-        return answer.value
-
-    def _hear(self, job: Callable[[], object]) -> None:
-        self._told = self._delivery.put(job)
-
-    def _received(self, event: Event) -> None:
-        """Give the core an event and do what follows."""
-        self._carry_out(self._core.step(event, self._clock.now()))
-
-    def _carry_out(self, commands: list[Command]) -> None:
-        rest: list[Command] = []
-        for command in commands:
-            if isinstance(command, Emit):
-                self._told = self._delivery.emit(command.signal, self, command.facts) or self._told
-                if command.signal == "state_changed":
-                    self._wake(command.facts["to_state"])
-            elif isinstance(command, Settle):
-                waiter = command.call.waiter
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(command)
-            elif isinstance(command, LeaseEnded):
-                command.lease.wake()
-            elif isinstance(command, Log):
-                _LOGGER.log(command.level, "%s", command.text)
-            else:
-                rest.append(command)
-        self._exchange.carry_out(self._receive, rest)
-
-
-    def _wake(self, state: str | None) -> None:
-        """Set those going who wait for a state; everyone, when no state will come any more."""
-        for wanted, waiting in self._state_waiters:
-            if state in (wanted, None) and not waiting.done():
-                waiting.set_result(state is not None)
+        return self._runtime.ask(call)
 
 
 async def _ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = None) -> None:
@@ -512,7 +444,7 @@ class LockerFactory:
                 self._own_agent.close()
             self._over = True
             for locker in self._lockers:
-                locker._wake(None)
+                locker._runtime.end()
 
     def _check(self, open: bool = False) -> None:
         """Refuse what comes from a forked child, from outside an event loop, or from another loop than before.
