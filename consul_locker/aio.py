@@ -11,9 +11,7 @@ of the factory; a plain function blocks the loop while it runs, so it should be 
 from __future__ import annotations
 
 import asyncio
-import os
 import warnings
-import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from random import random
@@ -22,13 +20,13 @@ from typing import Any
 
 from .aio_carrying import AsyncCarrying
 from .aio_delivery import AsyncDelivery, refuse_inside
-from .client.requests import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .core.messages import Call
 from .delivery import PATIENCE
-from .errors import ConsulLockerError, LockLost
-from .exchange import Clock, Exchange, SystemClock
-from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note
+from .errors import LockLost
+from .exchange import Exchange
+from .face import NEED_OPEN, BaseLocker, note
+from .factory import CLOSED, PERMANENT, BaseFactory
 from .keys import check_id
 from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
 from .view import FsmView
@@ -85,9 +83,10 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
     """
 
+    _factory: LockerFactory
+
     def __init__(self, factory: LockerFactory, exchange: Exchange, options: LockerOptions) -> None:
-        super().__init__(factory._client, options, factory._clock, random, Lease)
-        self._factory = factory
+        super().__init__(factory, options, random, Lease)
         self._runtime = AsyncCarrying(self._core, self, factory._clock, exchange, factory._delivery)
         self._holds: set[tuple[Any, str]] = set()  # (task, id) of holds under way
         self.fsm = FsmView(
@@ -211,8 +210,7 @@ class Locker(BaseLocker[Lease]):
 
         What could not be destroyed in time is tried again in the background until the factory is closed.
         """
-        limit = seconds("timeout", timeout)
-        limit = 2 * self._timeout if limit is None else limit
+        limit = self._factory._stop_limit(timeout)
         self._factory._check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
@@ -291,11 +289,13 @@ async def _ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = No
         await asyncio.wait(tasks, timeout=timeout)
 
 
-class LockerFactory:
+class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul agent; an async context manager.
 
     Its arguments are those of `consul_locker.LockerFactory`.
     """
+
+    _full_name = "consul_locker.aio.LockerFactory"
 
     def __init__(
         self,
@@ -312,51 +312,21 @@ class LockerFactory:
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
-            host,
-            port,
-            secure,
-            ca,
-            token=token,
-            cert=cert,
-            key=key,
-            dc=dc,
-            timeout=timeout,
-            max_connections=max_connections,
-        )
-        self._open(options, SystemClock(), None)
+            host, port, secure, ca,
+            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+        )  # fmt: skip
+        self._open(options)
 
     @classmethod
     def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
         """A factory that needs no Consul. As `consul_locker.LockerFactory.embedded`; the agent has a thread."""
-        from .embedded import Agent
+        return cls._embedded(agent, timeout)
 
-        own = None
-        if agent is None:
-            agent = own = Agent()
-            own.start()
-        try:
-            options = ClientOptions.build(agent.address, timeout=timeout, environ={})
-        except ConsulLockerError:
-            if own is not None:
-                own.close()
-            raise
-        factory = cls.__new__(cls)
-        factory._open(options, agent.clock if agent.clock is not None else SystemClock(), own)
-        return factory
-
-    def _open(self, client: ClientOptions, clock: Clock, own_agent: Any) -> None:
-        self._client = client
-        self._clock = clock
-        self._own_agent = own_agent
-        self._encoder = Encoder(client)
+    def _prepare(self) -> None:
         self._delivery = AsyncDelivery()
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lockers: list[Locker] = []
         self._closing: asyncio.Task[None] | None = None
-        self._over = False  # closed, and no state will change any more
-        self._poisoned = False
-        _FACTORIES.add(self)
 
     def create(
         self,
@@ -385,21 +355,10 @@ class LockerFactory:
             RuntimeError: no event loop runs, another one than before, or the factory is closed.
         """
         options = LockerOptions.build(
-            name,
-            max_retries=max_retries,
-            retry_interval=retry_interval,
-            ttl=ttl,
-            lock_delay=lock_delay,
-            checks=checks,
-            behavior=behavior,
-            strategy=strategy,
-            value=value,
-            flags=flags,
-            delete_on_release=delete_on_release,
-            identify_holder=identify_holder,
-            fair=fair,
-            default_timeout=default_timeout,
-        )
+            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
+            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
+            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
+        )  # fmt: skip
         self._check(open=True)
         if self._exchange is None:
             self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)
@@ -415,21 +374,21 @@ class LockerFactory:
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
         """
-        limit = seconds("timeout", timeout)
+        limit = self._stop_limit(timeout)
         if self._poisoned:  # it is the parent's (rule 10)
             return
         refuse_inside()
         while not self._over:
             self._check()
             if self._closing is None or self._closing.done():
+                self._closed = True
                 # A task of its own: a close that is cancelled goes on, so that no session and no socket is left behind.
                 self._closing = asyncio.get_running_loop().create_task(self._close(limit), name="consul_locker-close")
             await asyncio.wait({self._closing})
             if not self._closing.cancelled():  # a stranger who cancels it before it begins is no reason to leave it so
                 self._closing.result()
 
-    async def _close(self, limit: float | None) -> None:
-        limit = 2 * self._client.timeout if limit is None else limit
+    async def _close(self, limit: float) -> None:
         stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in self._lockers]
         try:
             await _ends(stops, limit + PATIENCE)
@@ -447,15 +406,8 @@ class LockerFactory:
                 locker._runtime.end()
 
     def _check(self, open: bool = False) -> None:
-        """Refuse what comes from a forked child, from outside an event loop, or from another loop than before.
-
-        Args:
-            open: refuse it also when the factory is closed, or about to.
-        """
-        if self._poisoned:
-            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
-        if open and self._closing is not None:
-            raise RuntimeError(CLOSED)
+        """Refuse also what comes from outside an event loop, or from another loop than before."""
+        super()._check(open)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -481,17 +433,6 @@ class LockerFactory:
         if self._loop is not None and not self._loop.is_closed() and not self._poisoned:
             self._loop.call_soon_threadsafe(step, *args)
 
-    def _poison(self) -> None:
-        """In the child of a fork: nothing of this factory may be used (rule 10)."""
-        self._poisoned = True
-        for locker in self._lockers:
-            life = locker._core.session.life
-            if life is not None:
-                life.deadline = float("-inf")
-            for lease in locker._leases.values():
-                lease.end("forked")
-            locker._leases = {}
-
     async def __aenter__(self) -> LockerFactory:
         return self
 
@@ -501,21 +442,7 @@ class LockerFactory:
         if kind is not GeneratorExit or self._runs_here():
             await self.close()
 
-    def __repr__(self) -> str:
-        return f"<consul_locker.aio.LockerFactory {self._client.address}>"
-
     def __del__(self) -> None:
         if getattr(self, "_exchange", None) is not None and not self._over and not self._poisoned:
             text = f"{self!r} was not closed; use 'async with' or await close()"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
-
-
-_FACTORIES: weakref.WeakSet[LockerFactory] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for factory in list(_FACTORIES):
-        factory._poison()
-
-
-os.register_at_fork(after_in_child=_after_fork)

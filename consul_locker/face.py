@@ -9,27 +9,22 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-from .config import ClientOptions, LockerOptions
+from .config import LockerOptions
 from .core.batch import MAX_OPS
 from .core.locker import LockerCore
 from .core.machine import STATES
 from .core.messages import Call
 from .errors import ConfigurationError
-from .exchange import Clock
+from .factory import BaseFactory
 from .keys import check_id
-from .strategies import PermanentStrategy
 from .types import BaseLease, seconds
 
-__all__ = ["CLOSED", "NEED_OPEN", "PERMANENT", "BaseLocker", "note", "to_raise"]
+__all__ = ["NEED_OPEN", "BaseLocker", "note", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
-#: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
-PERMANENT = PermanentStrategy()
 #: Calls that a closed factory refuses: they ask Consul, or begin anew. The others have an answer without it.
 NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
-#: What they are told.
-CLOSED = "the factory is closed; make a new one"
 #: Ids of one `lock_many`: each is one operation of a transaction, which is never split; two where it gives a place in a
 #: queue back besides (fair=True).
 MAX_MANY = MAX_OPS
@@ -59,24 +54,23 @@ class BaseLocker(Generic[LeaseT]):
 
     def __init__(
         self,
-        client: ClientOptions,
+        factory: BaseFactory[Any],
         options: LockerOptions,
-        clock: Clock,
         random: Callable[[], float],
         lease_type: type[LeaseT],
     ) -> None:
         identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
+        self._factory = factory
         self._options = options
-        self._timeout = client.timeout
         self._core = LockerCore(
             options,
             identity=identity,
-            timeout=client.timeout,
-            clock=clock.now,
+            timeout=factory._client.timeout,
+            clock=factory._clock.now,
             random=random,
             lease_type=lease_type,
         )
-        self._clock = clock
+        self._clock = factory._clock
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
         self._served = 0
@@ -132,6 +126,15 @@ class BaseLocker(Generic[LeaseT]):
         return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
 
     # -------------------------------------------------------------------------------------- for the faces
+
+    def _poison(self) -> None:
+        """In the child of a fork: the leases are over, and nothing is kept that could be held for a lock."""
+        life = self._core.session.life
+        if life is not None:
+            life.deadline = float("-inf")
+        for lease in self._leases.values():
+            lease.end("forked")
+        self._leases = {}
 
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (DESIGN.md section 5).

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -21,16 +19,16 @@ from random import random
 from types import TracebackType
 from typing import Any
 
-from .client.requests import Encoder
 from .client.transport import BlockingTransport
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .carrying import Carrying
 from .core.messages import Call
 from .delivery import PATIENCE, Delivery
 from .errors import LockLost
-from .exchange import Clock, Exchange, SystemClock
+from .exchange import Exchange
 from .io_thread import IoThread
-from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note
+from .face import NEED_OPEN, BaseLocker, note
+from .factory import CLOSED, PERMANENT, BaseFactory, living
 from .keys import check_id
 from .types import Lease, LockInfo, SessionInfo, Strategy, seconds
 from .view import FsmView
@@ -55,9 +53,10 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
     """
 
+    _factory: LockerFactory
+
     def __init__(self, factory: LockerFactory, options: LockerOptions) -> None:
-        super().__init__(factory._client, options, factory._clock, random, Lease)
-        self._factory = factory
+        super().__init__(factory, options, random, Lease)
         self._holds: set[tuple[int, str]] = set()  # (thread, id) of holds under way
         self._runtime = Carrying(
             self._core,
@@ -75,7 +74,7 @@ class Locker(BaseLocker[Lease]):
                 "lock": self.submit_lock,
                 "release": self.submit_release,
                 "start": self.start,
-                "stop": lambda: self._runtime.submit(Call("stop", timeout=2 * self._timeout)),
+                "stop": lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
                 "reboot": self.reboot,
             },
             self._runtime.have_heard,
@@ -262,8 +261,7 @@ class Locker(BaseLocker[Lease]):
             timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
                 stopped all the same, and the session is destroyed in the background, as long as the process lives.
         """
-        limit = seconds("timeout", timeout)
-        self._ask(Call("stop", timeout=2 * self._timeout if limit is None else limit))
+        self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
 
     def reboot(self) -> None:
         """Give the session up, pause, and try again. Every lock is lost."""
@@ -321,7 +319,7 @@ class Locker(BaseLocker[Lease]):
         return info
 
 
-class LockerFactory:
+class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul agent; a context manager.
 
     Args:
@@ -341,6 +339,8 @@ class LockerFactory:
         ConfigurationError: an option cannot be meant.
     """
 
+    _full_name = "consul_locker.LockerFactory"
+
     def __init__(
         self,
         host: str | None = None,
@@ -356,18 +356,10 @@ class LockerFactory:
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
-            host,
-            port,
-            secure,
-            ca,
-            token=token,
-            cert=cert,
-            key=key,
-            dc=dc,
-            timeout=timeout,
-            max_connections=max_connections,
-        )
-        self._open(options, SystemClock(), None)
+            host, port, secure, ca,
+            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+        )  # fmt: skip
+        self._open(options)
 
     @classmethod
     def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
@@ -377,33 +369,16 @@ class LockerFactory:
             agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory.
             timeout: as for `LockerFactory`.
         """
-        from .embedded import Agent
+        return cls._embedded(agent, timeout)
 
-        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
-        own = None
-        if agent is None:
-            agent = own = Agent().start()
-        factory = cls.__new__(cls)
-        options = ClientOptions.build(agent.address, timeout=timeout, environ={})
-        factory._open(options, agent.clock or SystemClock(), own)
-        return factory
-
-    def _open(self, client: ClientOptions, clock: Clock, own_agent: Any) -> None:
-        self._client = client
-        self._clock = clock
-        self._own_agent = own_agent
-        self._encoder = Encoder(client)
+    def _prepare(self) -> None:
+        client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         self._transport = BlockingTransport(client, carriers)
         self._delivery = Delivery("consul_locker-signals")
         loop_connections = max(2, client.max_connections - carriers)
-        self._io_thread = IoThread(lambda: Exchange(client, self._encoder, clock, loop_connections))
-        self._lockers: list[Locker] = []
+        self._io_thread = IoThread(lambda: Exchange(client, self._encoder, self._clock, loop_connections))
         self._guard = threading.Lock()
-        self._poisoned = False
-        self._closed = False
-        self._over = False  # closed, and no state will change any more
-        _FACTORIES.add(self)
 
     def create(
         self,
@@ -448,25 +423,13 @@ class LockerFactory:
             RuntimeError: the factory is closed.
         """
         options = LockerOptions.build(
-            name,
-            max_retries=max_retries,
-            retry_interval=retry_interval,
-            ttl=ttl,
-            lock_delay=lock_delay,
-            checks=checks,
-            behavior=behavior,
-            strategy=strategy,
-            value=value,
-            flags=flags,
-            delete_on_release=delete_on_release,
-            identify_holder=identify_holder,
-            fair=fair,
-            default_timeout=default_timeout,
-        )
+            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
+            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
+            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
+        )  # fmt: skip
         self._check()
         with self._guard:
-            if self._closed:
-                raise RuntimeError(CLOSED)
+            self._check(open=True)
             self._io_thread.start()
             locker = Locker(self, options)
             self._lockers.append(locker)
@@ -481,12 +444,12 @@ class LockerFactory:
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
         """
-        limit = seconds("timeout", timeout)
+        limit = self._stop_limit(timeout)
         if self._poisoned:  # before any mutex: the parent may have held it (rule 10)
             return
         if self._delivery.here:
             raise RuntimeError("a factory cannot be closed inside an observer")
-        deadline = time.monotonic() + (2 * self._client.timeout if limit is None else limit)
+        deadline = time.monotonic() + limit
         with self._guard:
             if self._closed:
                 return
@@ -515,40 +478,10 @@ class LockerFactory:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<consul_locker.LockerFactory {self._client.address}>"
-
-    # -------------------------------------------------------------------------------- after a fork
-
-    def _check(self, open: bool = False) -> None:
-        if self._poisoned:
-            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
-        if open and self._closed:
-            raise RuntimeError(CLOSED)
-
-    def _poison(self) -> None:
-        """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
-        self._poisoned = True
-        for locker in self._lockers:
-            life = locker._core.session.life
-            if life is not None:
-                life.deadline = float("-inf")
-            for lease in locker._leases.values():
-                lease.end("forked")
-            locker._leases = {}
-
-
-_FACTORIES: weakref.WeakSet[LockerFactory] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for factory in list(_FACTORIES):
-        factory._poison()
-
 
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_LIMIT
-    for factory in list(_FACTORIES):
+    for factory in living(LockerFactory):
         try:
             factory.close(max(0.0, deadline - time.monotonic()))
             factory._io_thread.close()  # one that lingers would be broken off anywhere; in a forked child there is none
@@ -556,6 +489,4 @@ def _at_exit() -> None:
             _LOGGER.debug("a factory was not closed at exit", exc_info=True)
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - only Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
