@@ -14,7 +14,6 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from random import random
 from types import TracebackType
 from typing import Any
 
@@ -23,13 +22,10 @@ from .aio_delivery import AsyncDelivery, refuse_inside
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .core.messages import Call
 from .delivery import PATIENCE
-from .errors import LockLost
 from .exchange import Exchange
-from .face import NEED_OPEN, BaseLocker, note
+from .face import BaseLocker
 from .factory import CLOSED, PERMANENT, BaseFactory
-from .keys import check_id
 from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
-from .view import FsmView
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
 
@@ -83,23 +79,14 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
     """
 
+    _caller = "task"
     _factory: LockerFactory
+    _runtime: AsyncCarrying
 
     def __init__(self, factory: LockerFactory, exchange: Exchange, options: LockerOptions) -> None:
-        super().__init__(factory, options, random, Lease)
+        super().__init__(factory, options, Lease)
         self._runtime = AsyncCarrying(self._core, self, factory._clock, exchange, factory._delivery)
-        self._holds: set[tuple[Any, str]] = set()  # (task, id) of holds under way
-        self.fsm = FsmView(
-            self._core.fsm,
-            {
-                "lock": self._as_task(self.lock),
-                "release": self._as_task(self.release),
-                "start": self.start,
-                "stop": self._as_task(self.stop),
-                "reboot": self.reboot,
-            },
-            self._runtime.hear,
-        )
+        self.fsm = self._view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
 
     @staticmethod
@@ -120,12 +107,10 @@ class Locker(BaseLocker[Lease]):
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
     ) -> list[Lease]:
         """Get several locks, all or none. As `consul_locker.Locker.lock_many`."""
-        given = [check_id(id) for id in self._ids(ids)]
+        given = self._ids(ids)
         if not given:
             return []
-        got = await self._ask(self._lock_call("lock_many", given, wait, timeout))
-        leases: dict[str, Lease] = {lease.id: lease for lease in got}
-        return [leases[id] for id in given]
+        return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
 
     @asynccontextmanager
     async def hold(
@@ -145,65 +130,42 @@ class Locker(BaseLocker[Lease]):
 
     @asynccontextmanager
     async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
-        owner = asyncio.current_task()
-        call = self._lock_call(verb, ids, wait, timeout)
-        for id in call.ids:
-            if (owner, id) in self._holds:
-                raise RuntimeError(f"this task holds {id!r} already; a hold within a hold would wait for itself")
+        caller = asyncio.current_task()
+        call = self._hold_call(caller, verb, ids, wait, timeout)
         if not call.ids:
             yield []
             return
-        got = await self._ask(call)
-        leases: list[Lease] = got if isinstance(got, list) else [got]
-        keys = {(owner, id) for id in call.ids}
-        self._holds |= keys
+        leases = self._begin_hold(caller, await self._ask(call))
         try:
             yield leases
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not self._factory._runs_here():
-                self._holds -= keys
-                self._factory._later(self._runtime.step, Call("leave", call.ids, argument=leases))
+                self._factory._later(self._runtime.step, self._end_hold(caller, leases))
             else:
-                await self._leave(leases, keys, error)
+                await self._leave(caller, leases, error)
             raise
         else:
-            await self._leave(leases, keys, None)
+            await self._leave(caller, leases, None)
 
-    async def _leave(self, leases: list[Lease], keys: set[tuple[Any, str]], error: BaseException | None) -> None:
-        """End a hold. A lease that was lost meanwhile is said so, without hiding the body's own error."""
-        self._holds -= keys
-        lost = [lease for lease in leases if not lease.valid]
-        await self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
-        if lost:
-            first = lost[0]
-            report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
-            if error is None:
-                raise report
-            note(error, str(report))
+    async def _leave(self, caller: Any, leases: list[Lease], error: BaseException | None) -> None:
+        with self._leaving(caller, leases, error) as call:
+            await self._ask(call)
 
     async def release(self, id: str | int) -> bool:
         """Give a lock back. As `consul_locker.Locker.release`."""
-        released: bool = await self._ask(Call("release", (check_id(id),), timeout=self._options.default_timeout))
+        released: bool = await self._ask(self._release_call(id))
         return released
 
     async def release_all(self) -> int:
         """Give back every lock that `lock` and `lock_many` got; return how many there were."""
-        released: int = await self._ask(Call("release_all", timeout=self._options.default_timeout))
+        released: int = await self._ask(self._release_all_call())
         return released
 
     async def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
         """Run KV operations of one's own while the lease stands. As `consul_locker.Locker.guarded`."""
-        lease.check()
-        own = [dict(operation) for operation in operations]
-        guard = lease.guard()
-        answers: list[LockInfo] = await self._ask(Call("guarded", (lease.id,), argument=(lease, [*guard, *own])))
-        return answers[len(guard) :]  # each of the guard's operations has an answer; a delete has none
+        return self._own_answers(lease, await self._ask(self._guarded_call(lease, operations)))
 
     # ------------------------------------------------------------------------------------------ life
-
-    def start(self) -> None:
-        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
-        self._submit(Call("start"))
 
     async def stop(self, timeout: float | None = None) -> None:
         """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`.
@@ -222,10 +184,6 @@ class Locker(BaseLocker[Lease]):
                 break
             await asyncio.wait(requests, timeout=deadline - loop.time())
 
-    def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
-        self._submit(Call("reboot"))
-
     async def __aenter__(self) -> Locker:
         return self
 
@@ -241,9 +199,7 @@ class Locker(BaseLocker[Lease]):
         Raises:
             RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
         """
-        self._factory._check()
-        self._check_state(state)
-        limit = seconds("timeout", timeout)
+        limit = self._wait_limit(state, timeout)
         if self.state == state:
             return True
         refuse_inside()
@@ -258,29 +214,18 @@ class Locker(BaseLocker[Lease]):
 
     async def info(self, id: str | int) -> LockInfo | None:
         """The key of a lock as Consul has it; None when there is none."""
-        info: LockInfo | None = await self._ask(Call("info", (check_id(id),)))
+        info: LockInfo | None = await self._ask(self._question("info", id))
         return info
 
     async def holder(self, id: str | int) -> LockInfo | None:
         """Who has a lock, with the session; None when nobody has."""
-        info: LockInfo | None = await self._ask(Call("holder", (check_id(id),)))
+        info: LockInfo | None = await self._ask(self._question("holder", id))
         return info
 
     async def session_info(self, session_id: str | None = None) -> SessionInfo | None:
         """A session as Consul has it, this Locker's by default; None when there is none."""
-        wanted = self.session_id if session_id is None else session_id
-        info: SessionInfo | None = await self._ask(Call("session_info", argument=wanted))
+        info: SessionInfo | None = await self._ask(self._session_question(session_id))
         return info
-
-    # ------------------------------------------------------------------------------------ the runtime
-
-    def _submit(self, call: Call) -> None:
-        self._factory._check(open=call.verb in NEED_OPEN)
-        self._runtime.submit(call)
-
-    def _ask(self, call: Call) -> Coroutine[Any, Any, Any]:
-        self._factory._check(open=call.verb in NEED_OPEN)
-        return self._runtime.ask(call)
 
 
 async def _ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = None) -> None:

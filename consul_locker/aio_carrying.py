@@ -107,7 +107,7 @@ class AsyncCarrying:
         """Give the core an event and do what follows."""
         self._carry_out(self._core.step(event, self._clock.now()))
 
-    def hear(self, job: Callable[[], object]) -> None:
+    def have_heard(self, job: Callable[[], object]) -> None:
         """Put something before the observers."""
         self._told = self._delivery.put(job)
 

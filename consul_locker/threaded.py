@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from random import random
 from types import TracebackType
 from typing import Any
 
@@ -24,14 +23,11 @@ from .config import ClientOptions, LockerOptions, RetryInterval
 from .carrying import Carrying
 from .core.messages import Call
 from .delivery import PATIENCE, Delivery
-from .errors import LockLost
 from .exchange import Exchange
 from .io_thread import IoThread
-from .face import NEED_OPEN, BaseLocker, note
+from .face import BaseLocker
 from .factory import CLOSED, PERMANENT, BaseFactory, living
-from .keys import check_id
-from .types import Lease, LockInfo, SessionInfo, Strategy, seconds
-from .view import FsmView
+from .types import Lease, LockInfo, SessionInfo, Strategy
 
 __all__ = ["Locker", "LockerFactory"]
 
@@ -53,11 +49,12 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
     """
 
+    _caller = "thread"
     _factory: LockerFactory
+    _runtime: Carrying
 
     def __init__(self, factory: LockerFactory, options: LockerOptions) -> None:
-        super().__init__(factory, options, random, Lease)
-        self._holds: set[tuple[int, str]] = set()  # (thread, id) of holds under way
+        super().__init__(factory, options, Lease)
         self._runtime = Carrying(
             self._core,
             self,
@@ -68,26 +65,12 @@ class Locker(BaseLocker[Lease]):
             factory._delivery,
             factory._client.timeout,
         )
-        self.fsm = FsmView(
-            self._core.fsm,
-            {
-                "lock": self.submit_lock,
-                "release": self.submit_release,
-                "start": self.start,
-                "stop": lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
-                "reboot": self.reboot,
-            },
-            self._runtime.have_heard,
+        self.fsm = self._view(
+            self.submit_lock,
+            self.submit_release,
+            lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
         )
         self._runtime.begin()
-
-    def _ask(self, call: Call) -> Any:
-        self._factory._check(open=call.verb in NEED_OPEN)
-        return self._runtime.ask(call)
-
-    def _submit(self, call: Call) -> Future[Any]:
-        self._factory._check(open=call.verb in NEED_OPEN)
-        return self._runtime.submit(call)
 
     # ---------------------------------------------------------------------------------------- locking
 
@@ -113,8 +96,7 @@ class Locker(BaseLocker[Lease]):
         found = self._cached(id)
         if found is not None:
             return found
-        call = self._lock_call("lock", (id,), wait, timeout)
-        lease: Lease = self._ask(call)
+        lease: Lease = self._ask(self._lock_call("lock", (id,), wait, timeout))
         return lease
 
     def submit_lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
@@ -122,7 +104,8 @@ class Locker(BaseLocker[Lease]):
 
         A future that is cancelled before it is done leaves no lock behind.
         """
-        return self._submit(self._lock_call("lock", (id,), wait, timeout))
+        lease: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
+        return lease
 
     def lock_many(
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
@@ -141,12 +124,10 @@ class Locker(BaseLocker[Lease]):
             ConfigurationError: they are too many for one transaction.
             Besides: as for `lock`.
         """
-        given = [check_id(id) for id in self._ids(ids)]
+        given = self._ids(ids)
         if not given:
             return []
-        call = self._lock_call("lock_many", given, wait, timeout)
-        leases = {lease.id: lease for lease in self._ask(call)}
-        return [leases[id] for id in given]
+        return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
 
     @contextmanager
     def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
@@ -173,38 +154,23 @@ class Locker(BaseLocker[Lease]):
 
     @contextmanager
     def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
-        owner = threading.get_ident()
-        call = self._lock_call(verb, ids, wait, timeout)
-        for id in call.ids:
-            if (owner, id) in self._holds:
-                raise RuntimeError(f"this thread holds {id!r} already; a hold within a hold would wait for itself")
+        caller = threading.get_ident()
+        call = self._hold_call(caller, verb, ids, wait, timeout)
         if not call.ids:
             yield []
             return
-        got = self._ask(call)
-        leases: list[Lease] = got if isinstance(got, list) else [got]
-        keys = [(owner, id) for id in call.ids]
-        self._holds.update(keys)
+        leases = self._begin_hold(caller, self._ask(call))
         try:
             yield leases
         except BaseException as error:
-            self._leave(leases, keys, error)
+            self._leave(caller, leases, error)
             raise
         else:
-            self._leave(leases, keys, None)
+            self._leave(caller, leases, None)
 
-    def _leave(self, leases: list[Lease], keys: list[tuple[int, str]], error: BaseException | None) -> None:
-        """End a hold. A lease that was lost meanwhile is said so, without hiding the body's own error."""
-        for key in keys:
-            self._holds.discard(key)
-        lost = [lease for lease in leases if not lease.valid]
-        self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
-        if lost:
-            first = lost[0]
-            report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
-            if error is None:
-                raise report
-            note(error, str(report))
+    def _leave(self, caller: Any, leases: list[Lease], error: BaseException | None) -> None:
+        with self._leaving(caller, leases, error) as call:
+            self._ask(call)
 
     def release(self, id: str | int) -> bool:
         """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
@@ -217,14 +183,12 @@ class Locker(BaseLocker[Lease]):
 
     def submit_release(self, id: str | int) -> Future[bool]:
         """The same as `release`, as a future."""
-        return self._submit(self._release_call(id))
-
-    def _release_call(self, id: Any) -> Call:
-        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+        released: Future[bool] = self._submit(self._release_call(id))
+        return released
 
     def release_all(self) -> int:
         """Give back every lock that `lock` and `lock_many` got; return how many there were."""
-        released: int = self._ask(Call("release_all", timeout=self._options.default_timeout))
+        released: int = self._ask(self._release_all_call())
         return released
 
     def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
@@ -241,18 +205,9 @@ class Locker(BaseLocker[Lease]):
             LockLost: Consul refused them because of the lock; nothing was done.
             ConsulUnavailable: it refused them for another reason, or did not answer.
         """
-        lease.check()
-        own = [dict(operation) for operation in operations]
-        guard = lease.guard()
-        call = Call("guarded", (lease.id,), argument=(lease, [*guard, *own]))
-        answers: list[LockInfo] = self._ask(call)
-        return answers[len(guard) :]  # each of the guard's operations has an answer; a delete has none
+        return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))
 
     # ------------------------------------------------------------------------------------------ life
-
-    def start(self) -> None:
-        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
-        self._submit(Call("start"))
 
     def stop(self, timeout: float | None = None) -> None:
         """Destroy the session, and so free every lock; final until `start`.
@@ -262,10 +217,6 @@ class Locker(BaseLocker[Lease]):
                 stopped all the same, and the session is destroyed in the background, as long as the process lives.
         """
         self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
-
-    def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
-        self._submit(Call("reboot"))
 
     def __enter__(self) -> Locker:
         return self
@@ -288,9 +239,7 @@ class Locker(BaseLocker[Lease]):
         Raises:
             RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
         """
-        self._factory._check()
-        self._check_state(state)
-        limit = seconds("timeout", timeout)
+        limit = self._wait_limit(state, timeout)
         if self.state == state:
             return True
         self._runtime.refuse_inside()
@@ -304,18 +253,17 @@ class Locker(BaseLocker[Lease]):
 
     def info(self, id: str | int) -> LockInfo | None:
         """The key of a lock as Consul has it; None when there is none."""
-        info: LockInfo | None = self._ask(Call("info", (check_id(id),)))
+        info: LockInfo | None = self._ask(self._question("info", id))
         return info
 
     def holder(self, id: str | int) -> LockInfo | None:
         """Who has a lock, with the session; None when nobody has."""
-        info: LockInfo | None = self._ask(Call("holder", (check_id(id),)))
+        info: LockInfo | None = self._ask(self._question("holder", id))
         return info
 
     def session_info(self, session_id: str | None = None) -> SessionInfo | None:
         """A session as Consul has it, this Locker's by default; None when there is none."""
-        wanted = self.session_id if session_id is None else session_id
-        info: SessionInfo | None = self._ask(Call("session_info", argument=wanted))
+        info: SessionInfo | None = self._ask(self._session_question(session_id))
         return info
 
 
