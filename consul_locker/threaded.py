@@ -104,8 +104,8 @@ class Locker(BaseLocker[Lease]):
 
         A future that is cancelled before it is done leaves no lock behind.
         """
-        lease: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
-        return lease
+        future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
+        return future
 
     def lock_many(
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
@@ -183,8 +183,8 @@ class Locker(BaseLocker[Lease]):
 
     def submit_release(self, id: str | int) -> Future[bool]:
         """The same as `release`, as a future."""
-        released: Future[bool] = self._submit(self._release_call(id))
-        return released
+        future: Future[bool] = self._submit(self._release_call(id))
+        return future
 
     def release_all(self) -> int:
         """Give back every lock that `lock` and `lock_many` got; return how many there were."""
