@@ -11,31 +11,23 @@ of the factory; a plain function blocks the loop while it runs, so it should be 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import warnings
-import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from random import random
 from types import TracebackType
 from typing import Any
 
+from .aio_carrying import AsyncCarrying
 from .aio_delivery import AsyncDelivery, refuse_inside
-from .client.requests import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
-from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from .core.messages import Call
 from .delivery import PATIENCE
-from .errors import ConsulLockerError, LockLost
-from .exchange import Clock, Exchange, SystemClock
-from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note, to_raise
-from .keys import check_id
+from .exchange import Exchange
+from .face import BaseLocker
+from .factory import CLOSED, PERMANENT, BaseFactory
 from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
-from .view import FsmView
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
-
-_LOGGER = logging.getLogger("consul_locker")
 
 
 class Lease(BaseLease):
@@ -87,27 +79,15 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
     """
 
+    _caller = "task"
+    _factory: LockerFactory
+    _runtime: AsyncCarrying
+
     def __init__(self, factory: LockerFactory, exchange: Exchange, options: LockerOptions) -> None:
-        super().__init__(factory._client, options, factory._clock, random, Lease)
-        self._factory = factory
-        self._delivery = factory._delivery
-        self._exchange = exchange
-        self._receive = self._received  # one bound method: the exchange knows the Locker by it
-        self._told = 0  # the number of its last signal
-        self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
-        self._holds: set[tuple[Any, str]] = set()  # (task, id) of holds under way
-        self.fsm = FsmView(
-            self._core.fsm,
-            {
-                "lock": self._as_task(self.lock),
-                "release": self._as_task(self.release),
-                "start": self.start,
-                "stop": self._as_task(self.stop),
-                "reboot": self.reboot,
-            },
-            self._hear,
-        )
-        self._carry_out(self._core.begin(self._clock.now()))
+        super().__init__(factory, options, Lease)
+        self._runtime = AsyncCarrying(self._core, self, factory._clock, exchange, factory._delivery)
+        self.fsm = self._view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
+        self._runtime.begin()
 
     @staticmethod
     def _as_task(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., asyncio.Task[Any]]:
@@ -127,12 +107,10 @@ class Locker(BaseLocker[Lease]):
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
     ) -> list[Lease]:
         """Get several locks, all or none. As `consul_locker.Locker.lock_many`."""
-        given = [check_id(id) for id in self._ids(ids)]
+        given = self._ids(ids)
         if not given:
             return []
-        got = await self._ask(self._lock_call("lock_many", given, wait, timeout))
-        leases: dict[str, Lease] = {lease.id: lease for lease in got}
-        return [leases[id] for id in given]
+        return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
 
     @asynccontextmanager
     async def hold(
@@ -152,95 +130,59 @@ class Locker(BaseLocker[Lease]):
 
     @asynccontextmanager
     async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
-        owner = asyncio.current_task()
-        call = self._lock_call(verb, ids, wait, timeout)
-        for id in call.ids:
-            if (owner, id) in self._holds:
-                raise RuntimeError(f"this task holds {id!r} already; a hold within a hold would wait for itself")
+        caller = asyncio.current_task()
+        call = self._hold_call(caller, verb, ids, wait, timeout)
         if not call.ids:
             yield []
             return
-        got = await self._ask(call)
-        leases: list[Lease] = got if isinstance(got, list) else [got]
-        keys = {(owner, id) for id in call.ids}
-        self._holds |= keys
+        leases = self._begin_hold(caller, await self._ask(call))
         try:
             yield leases
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not self._factory._runs_here():
-                self._holds -= keys
-                self._factory._later(self._received, Call("leave", call.ids, argument=leases))
+                self._factory._later(self._runtime.step, self._end_hold(caller, leases))
             else:
-                await self._leave(leases, keys, error)
+                await self._leave(caller, leases, error)
             raise
         else:
-            await self._leave(leases, keys, None)
+            await self._leave(caller, leases, None)
 
-    async def _leave(self, leases: list[Lease], keys: set[tuple[Any, str]], error: BaseException | None) -> None:
-        """End a hold. A lease that was lost meanwhile is said so, without hiding the body's own error."""
-        self._holds -= keys
-        lost = [lease for lease in leases if not lease.valid]
-        await self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
-        if lost:
-            first = lost[0]
-            report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
-            if error is None:
-                raise report
-            note(error, str(report))
+    async def _leave(self, caller: Any, leases: list[Lease], error: BaseException | None) -> None:
+        with self._leaving(caller, leases, error) as call:
+            await self._ask(call)
 
     async def release(self, id: str | int) -> bool:
         """Give a lock back. As `consul_locker.Locker.release`."""
-        released: bool = await self._ask(Call("release", (check_id(id),), timeout=self._options.default_timeout))
+        released: bool = await self._ask(self._release_call(id))
         return released
 
     async def release_all(self) -> int:
         """Give back every lock that `lock` and `lock_many` got; return how many there were."""
-        released: int = await self._ask(Call("release_all", timeout=self._options.default_timeout))
+        released: int = await self._ask(self._release_all_call())
         return released
 
     async def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
         """Run KV operations of one's own while the lease stands. As `consul_locker.Locker.guarded`."""
-        lease.check()
-        own = [dict(operation) for operation in operations]
-        guard = lease.guard()
-        answers: list[LockInfo] = await self._ask(Call("guarded", (lease.id,), argument=(lease, [*guard, *own])))
-        return answers[len(guard) :]  # each of the guard's operations has an answer; a delete has none
+        return self._own_answers(lease, await self._ask(self._guarded_call(lease, operations)))
 
     # ------------------------------------------------------------------------------------------ life
-
-    def start(self) -> None:
-        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
-        self._quick(Call("start"))
 
     async def stop(self, timeout: float | None = None) -> None:
         """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`.
 
         What could not be destroyed in time is tried again in the background until the factory is closed.
         """
-        limit = seconds("timeout", timeout)
-        limit = 2 * self._timeout if limit is None else limit
+        limit = self._factory._stop_limit(timeout)
         self._factory._check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
         await self._ask(Call("stop", timeout=limit))
         # A session that is just being created, or whose destruction was not answered yet, must not be left behind.
         while self.state == "stopped" and loop.time() < deadline:
-            requests = self._requests()
+            requests = self._runtime.requests()
             if not requests:
                 break
             await asyncio.wait(requests, timeout=deadline - loop.time())
-
-    def _requests(self) -> list[asyncio.Task[None]]:
-        """What this Locker has in flight, but for the questions of users."""
-        return [
-            task
-            for request, (task, receive) in self._exchange._tasks.items()
-            if receive is self._receive and getattr(request, "call", None) is None
-        ]
-
-    def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
-        self._quick(Call("reboot"))
 
     async def __aenter__(self) -> Locker:
         return self
@@ -257,100 +199,33 @@ class Locker(BaseLocker[Lease]):
         Raises:
             RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
         """
-        self._factory._check()
-        self._check_state(state)
-        limit = seconds("timeout", timeout)
+        limit = self._wait_limit(state, timeout)
         if self.state == state:
             return True
         refuse_inside()
         if self._factory._over:
             raise RuntimeError(CLOSED)
-        entry = state, asyncio.get_running_loop().create_future()
-        self._state_waiters.add(entry)
-        try:
-            done, _ = await asyncio.wait({entry[1]}, timeout=limit)
-        finally:
-            self._state_waiters.discard(entry)
-        if done and not entry[1].result():
+        reached = await self._runtime.reach(state, limit)
+        if reached is False:
             raise RuntimeError(CLOSED)
-        return bool(done)
+        return reached is not None
 
     # ------------------------------------------------------------------------------------- questions
 
     async def info(self, id: str | int) -> LockInfo | None:
         """The key of a lock as Consul has it; None when there is none."""
-        info: LockInfo | None = await self._ask(Call("info", (check_id(id),)))
+        info: LockInfo | None = await self._ask(self._question("info", id))
         return info
 
     async def holder(self, id: str | int) -> LockInfo | None:
         """Who has a lock, with the session; None when nobody has."""
-        info: LockInfo | None = await self._ask(Call("holder", (check_id(id),)))
+        info: LockInfo | None = await self._ask(self._question("holder", id))
         return info
 
     async def session_info(self, session_id: str | None = None) -> SessionInfo | None:
         """A session as Consul has it, this Locker's by default; None when there is none."""
-        wanted = self.session_id if session_id is None else session_id
-        info: SessionInfo | None = await self._ask(Call("session_info", argument=wanted))
+        info: SessionInfo | None = await self._ask(self._session_question(session_id))
         return info
-
-    # ------------------------------------------------------------------------------------ the runtime
-
-    def _quick(self, call: Call) -> None:
-        """A call that is answered in its own step."""
-        self._factory._check(open=call.verb in NEED_OPEN)
-        self._received(call)
-
-    async def _ask(self, call: Call) -> Any:
-        """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7)."""
-        self._factory._check(open=call.verb in NEED_OPEN)
-        refuse_inside()
-        waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
-        call.waiter = waiter
-        told = self._told
-        self._received(call)
-        try:
-            answer = await waiter
-            if self._told != told:
-                await self._delivery.flush(self._told)
-        except asyncio.CancelledError:
-            self._received(Abandoned(call))
-            raise
-        if answer.error is not None:
-            raise to_raise(answer.error)
-        return answer.value
-
-    def _hear(self, job: Callable[[], object]) -> None:
-        self._told = self._delivery.put(job)
-
-    def _received(self, event: Event) -> None:
-        """Give the core an event and do what follows."""
-        self._carry_out(self._core.step(event, self._clock.now()))
-
-    def _carry_out(self, commands: list[Command]) -> None:
-        rest: list[Command] = []
-        for command in commands:
-            if isinstance(command, Emit):
-                self._told = self._delivery.emit(command.signal, self, command.facts) or self._told
-                if command.signal == "state_changed":
-                    self._wake(command.facts["to_state"])
-            elif isinstance(command, Settle):
-                waiter = command.call.waiter
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(command)
-            elif isinstance(command, LeaseEnded):
-                command.lease.wake()
-            elif isinstance(command, Log):
-                _LOGGER.log(command.level, "%s", command.text)
-            else:
-                rest.append(command)
-        self._exchange.carry_out(self._receive, rest)
-
-
-    def _wake(self, state: str | None) -> None:
-        """Set those going who wait for a state; everyone, when no state will come any more."""
-        for wanted, waiting in self._state_waiters:
-            if state in (wanted, None) and not waiting.done():
-                waiting.set_result(state is not None)
 
 
 async def _ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = None) -> None:
@@ -359,11 +234,13 @@ async def _ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = No
         await asyncio.wait(tasks, timeout=timeout)
 
 
-class LockerFactory:
+class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul agent; an async context manager.
 
     Its arguments are those of `consul_locker.LockerFactory`.
     """
+
+    _full_name = "consul_locker.aio.LockerFactory"
 
     def __init__(
         self,
@@ -380,51 +257,21 @@ class LockerFactory:
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
-            host,
-            port,
-            secure,
-            ca,
-            token=token,
-            cert=cert,
-            key=key,
-            dc=dc,
-            timeout=timeout,
-            max_connections=max_connections,
-        )
-        self._open(options, SystemClock(), None)
+            host, port, secure, ca,
+            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+        )  # fmt: skip
+        self._open(options)
 
     @classmethod
     def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
         """A factory that needs no Consul. As `consul_locker.LockerFactory.embedded`; the agent has a thread."""
-        from .embedded import Agent
+        return cls._embedded(agent, timeout)
 
-        own = None
-        if agent is None:
-            agent = own = Agent()
-            own.start()
-        try:
-            options = ClientOptions.build(agent.address, timeout=timeout, environ={})
-        except ConsulLockerError:
-            if own is not None:
-                own.close()
-            raise
-        factory = cls.__new__(cls)
-        factory._open(options, agent.clock if agent.clock is not None else SystemClock(), own)
-        return factory
-
-    def _open(self, client: ClientOptions, clock: Clock, own_agent: Any) -> None:
-        self._client = client
-        self._clock = clock
-        self._own_agent = own_agent
-        self._encoder = Encoder(client)
+    def _prepare(self) -> None:
         self._delivery = AsyncDelivery()
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lockers: list[Locker] = []
         self._closing: asyncio.Task[None] | None = None
-        self._over = False  # closed, and no state will change any more
-        self._poisoned = False
-        _FACTORIES.add(self)
 
     def create(
         self,
@@ -453,21 +300,10 @@ class LockerFactory:
             RuntimeError: no event loop runs, another one than before, or the factory is closed.
         """
         options = LockerOptions.build(
-            name,
-            max_retries=max_retries,
-            retry_interval=retry_interval,
-            ttl=ttl,
-            lock_delay=lock_delay,
-            checks=checks,
-            behavior=behavior,
-            strategy=strategy,
-            value=value,
-            flags=flags,
-            delete_on_release=delete_on_release,
-            identify_holder=identify_holder,
-            fair=fair,
-            default_timeout=default_timeout,
-        )
+            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
+            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
+            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
+        )  # fmt: skip
         self._check(open=True)
         if self._exchange is None:
             self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)
@@ -483,21 +319,21 @@ class LockerFactory:
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
         """
-        limit = seconds("timeout", timeout)
+        limit = self._stop_limit(timeout)
         if self._poisoned:  # it is the parent's (rule 10)
             return
         refuse_inside()
         while not self._over:
             self._check()
             if self._closing is None or self._closing.done():
+                self._closed = True
                 # A task of its own: a close that is cancelled goes on, so that no session and no socket is left behind.
                 self._closing = asyncio.get_running_loop().create_task(self._close(limit), name="consul_locker-close")
             await asyncio.wait({self._closing})
             if not self._closing.cancelled():  # a stranger who cancels it before it begins is no reason to leave it so
                 self._closing.result()
 
-    async def _close(self, limit: float | None) -> None:
-        limit = 2 * self._client.timeout if limit is None else limit
+    async def _close(self, limit: float) -> None:
         stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in self._lockers]
         try:
             await _ends(stops, limit + PATIENCE)
@@ -512,18 +348,11 @@ class LockerFactory:
                 self._own_agent.close()
             self._over = True
             for locker in self._lockers:
-                locker._wake(None)
+                locker._runtime.end()
 
     def _check(self, open: bool = False) -> None:
-        """Refuse what comes from a forked child, from outside an event loop, or from another loop than before.
-
-        Args:
-            open: refuse it also when the factory is closed, or about to.
-        """
-        if self._poisoned:
-            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
-        if open and self._closing is not None:
-            raise RuntimeError(CLOSED)
+        """Refuse also what comes from outside an event loop, or from another loop than before."""
+        super()._check(open)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -549,17 +378,6 @@ class LockerFactory:
         if self._loop is not None and not self._loop.is_closed() and not self._poisoned:
             self._loop.call_soon_threadsafe(step, *args)
 
-    def _poison(self) -> None:
-        """In the child of a fork: nothing of this factory may be used (rule 10)."""
-        self._poisoned = True
-        for locker in self._lockers:
-            life = locker._core.session.life
-            if life is not None:
-                life.deadline = float("-inf")
-            for lease in locker._leases.values():
-                lease.end("forked")
-            locker._leases = {}
-
     async def __aenter__(self) -> LockerFactory:
         return self
 
@@ -569,21 +387,7 @@ class LockerFactory:
         if kind is not GeneratorExit or self._runs_here():
             await self.close()
 
-    def __repr__(self) -> str:
-        return f"<consul_locker.aio.LockerFactory {self._client.address}>"
-
     def __del__(self) -> None:
         if getattr(self, "_exchange", None) is not None and not self._over and not self._poisoned:
             text = f"{self!r} was not closed; use 'async with' or await close()"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
-
-
-_FACTORIES: weakref.WeakSet[LockerFactory] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for factory in list(_FACTORIES):
-        factory._poison()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -1,35 +1,33 @@
-"""What both faces have in common: checked arguments, properties, and the fast path to a cached lock."""
+"""What the Lockers of both faces have in common: all but waiting, and the fast path to a cached lock."""
 
 from __future__ import annotations
 
 import copy
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from random import random
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from .config import ClientOptions, LockerOptions
+from .config import LockerOptions
 from .core.batch import MAX_OPS
 from .core.locker import LockerCore
 from .core.machine import STATES
 from .core.messages import Call
-from .errors import ConfigurationError
-from .exchange import Clock
+from .errors import ConfigurationError, LockLost
+from .factory import BaseFactory
 from .keys import check_id
-from .strategies import PermanentStrategy
-from .types import BaseLease, seconds
+from .types import BaseLease, LockInfo, seconds
+from .view import FsmView
 
-__all__ = ["CLOSED", "NEED_OPEN", "PERMANENT", "BaseLocker", "note", "to_raise"]
+__all__ = ["BaseLocker", "note", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
-#: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
-PERMANENT = PermanentStrategy()
 #: Calls that a closed factory refuses: they ask Consul, or begin anew. The others have an answer without it.
 NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
-#: What they are told.
-CLOSED = "the factory is closed; make a new one"
 #: Ids of one `lock_many`: each is one operation of a transaction, which is never split; two where it gives a place in a
 #: queue back besides (fair=True).
 MAX_MANY = MAX_OPS
@@ -54,32 +52,43 @@ def to_raise(error: BaseException) -> BaseException:
     return copied
 
 
+class Runtime(Protocol):
+    """What carries out the calls of a Locker: `Carrying`, or `AsyncCarrying`."""
+
+    def submit(self, call: Call) -> Any:
+        """Submit a call without waiting for its answer."""
+
+    def ask(self, call: Call) -> Any:
+        """Submit a call and wait for its answer; on asyncio a coroutine that does."""
+
+    def have_heard(self, job: Callable[[], None]) -> None:
+        """Put something before the observers."""
+
+
 class BaseLocker(Generic[LeaseT]):
     """The part of a Locker that never waits. See the Locker of the face."""
 
-    def __init__(
-        self,
-        client: ClientOptions,
-        options: LockerOptions,
-        clock: Clock,
-        random: Callable[[], float],
-        lease_type: type[LeaseT],
-    ) -> None:
+    #: Who calls, in the words of the face.
+    _caller: str
+    _runtime: Runtime
+
+    def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:
         identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
+        self._factory = factory
         self._options = options
-        self._timeout = client.timeout
+        self._clock = factory._clock
         self._core = LockerCore(
             options,
             identity=identity,
-            timeout=client.timeout,
-            clock=clock.now,
+            timeout=factory._client.timeout,
+            clock=factory._clock.now,
             random=random,
             lease_type=lease_type,
         )
-        self._clock = clock
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
         self._served = 0
+        self._holds: set[tuple[Any, str]] = set()  # (caller, id) of holds under way
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -131,7 +140,39 @@ class BaseLocker(Generic[LeaseT]):
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
 
+    # ------------------------------------------------------------------------------- calls that do not wait
+
+    def start(self) -> None:
+        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
+        self._submit(Call("start"))
+
+    def reboot(self) -> None:
+        """Give the session up, pause, and try again. Every lock is lost."""
+        self._submit(Call("reboot"))
+
     # -------------------------------------------------------------------------------------- for the faces
+
+    def _view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
+        """The Locker as an `Fsm`, with what the face does at the inputs that have an answer, without waiting."""
+        inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
+        return FsmView(self._core.fsm, inputs, self._runtime.have_heard)
+
+    def _submit(self, call: Call) -> Any:
+        self._factory._check(open=call.verb in NEED_OPEN)
+        return self._runtime.submit(call)
+
+    def _ask(self, call: Call) -> Any:
+        self._factory._check(open=call.verb in NEED_OPEN)
+        return self._runtime.ask(call)
+
+    def _poison(self) -> None:
+        """In the child of a fork: the leases are over, and nothing is kept that could be held for a lock."""
+        life = self._core.session.life
+        if life is not None:
+            life.deadline = float("-inf")
+        for lease in self._leases.values():
+            lease.end("forked")
+        self._leases = {}
 
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (DESIGN.md section 5).
@@ -162,22 +203,97 @@ class BaseLocker(Generic[LeaseT]):
             timeout=self._options.default_timeout if timeout is None else limit,
         )
 
-    @staticmethod
-    def _check_state(state: str) -> str:
-        if state not in STATES:
-            raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
-        return state
-
-    def _ids(self, ids: Iterable[Any]) -> list[Any]:
-        """The ids of `lock_many`, which must be a collection and not one id.
+    def _ids(self, ids: Iterable[Any]) -> list[str]:
+        """The ids of `lock_many`, which must be a collection and not one id; as text.
 
         Raises:
             ConfigurationError: they are one text, or more than a transaction can take.
         """
         if isinstance(ids, (str, bytes)):
             raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
-        found = list(ids)
+        found = [check_id(id) for id in ids]
         most = MAX_MANY_FAIR if self._options.fair else MAX_MANY
-        if len(dict.fromkeys(check_id(id) for id in found)) > most:
+        if len(set(found)) > most:
             raise ConfigurationError("ids", f"({len(found)} ids)", f"at most {most} at once")
         return found
+
+    @staticmethod
+    def _in_order(leases: Iterable[LeaseT], ids: Iterable[str]) -> list[LeaseT]:
+        """The lease of each id, in the order of the ids; one that is given twice has it twice."""
+        found = {lease.id: lease for lease in leases}
+        return [found[id] for id in ids]
+
+    def _release_call(self, id: Any) -> Call:
+        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+
+    def _release_all_call(self) -> Call:
+        return Call("release_all", timeout=self._options.default_timeout)
+
+    @staticmethod
+    def _guarded_call(lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
+        lease.check()
+        own = [dict(operation) for operation in operations]
+        return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+
+    @staticmethod
+    def _own_answers(lease: BaseLease, answers: list[LockInfo]) -> list[LockInfo]:
+        """The answers of `guarded` without those to the guard: each of its operations has one; a delete has none."""
+        return answers[len(lease.guard()) :]
+
+    @staticmethod
+    def _question(verb: str, id: Any) -> Call:
+        return Call(verb, (check_id(id),))
+
+    def _session_question(self, session_id: str | None) -> Call:
+        return Call("session_info", argument=self.session_id if session_id is None else session_id)
+
+    def _wait_limit(self, state: str, timeout: float | None) -> float | None:
+        """The time to wait for a state, in seconds; the arguments of `wait_for_state` are checked."""
+        self._factory._check()
+        if state not in STATES:
+            raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
+        return seconds("timeout", timeout)
+
+    # ---------------------------------------------------------------------------------------------- holds
+
+    def _hold_call(self, caller: Any, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+        """A call for a hold.
+
+        Raises:
+            RuntimeError: the caller holds one of them already.
+        """
+        call = self._lock_call(verb, ids, wait, timeout)
+        for id in call.ids:
+            if (caller, id) in self._holds:
+                raise RuntimeError(
+                    f"this {self._caller} holds {id!r} already; a hold within a hold would wait for itself"
+                )
+        return call
+
+    def _begin_hold(self, caller: Any, granted: Any) -> list[LeaseT]:
+        """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
+        leases: list[LeaseT] = granted if isinstance(granted, list) else [granted]
+        self._holds.update([(caller, lease.id) for lease in leases])
+        return leases
+
+    def _end_hold(self, caller: Any, leases: list[LeaseT]) -> Call:
+        """The call that gives back what a hold had."""
+        ids = tuple(lease.id for lease in leases)
+        self._holds.difference_update([(caller, id) for id in ids])
+        return Call("leave", ids, argument=leases)
+
+    @contextmanager
+    def _leaving(self, caller: Any, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
+        """Around the call that ends a hold. A lease lost meanwhile is said so, without hiding the body's own error.
+
+        Raises:
+            LockLost: one was, and the body ended without an error.
+        """
+        call = self._end_hold(caller, leases)
+        lost = next((lease for lease in leases if not lease.valid), None)
+        yield call
+        if lost is not None:
+            report = LockLost(lost.id, lost.key, lost.reason or "lost", lost.fence)
+            if error is None:
+                raise report
+            note(error, str(report))

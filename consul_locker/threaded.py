@@ -10,30 +10,24 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from random import random
 from types import TracebackType
 from typing import Any
 
-from .client.requests import Encoder
 from .client.transport import BlockingTransport
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .carrying import Carrying
 from .core.messages import Call
 from .delivery import PATIENCE, Delivery
-from .errors import LockLost
-from .exchange import Clock, Exchange, SystemClock
+from .exchange import Exchange
 from .io_thread import IoThread
-from .face import CLOSED, NEED_OPEN, PERMANENT, BaseLocker, note
-from .keys import check_id
-from .types import Lease, LockInfo, SessionInfo, Strategy, seconds
-from .view import FsmView
+from .face import BaseLocker
+from .factory import CLOSED, PERMANENT, BaseFactory, living
+from .types import Lease, LockInfo, SessionInfo, Strategy
 
 __all__ = ["Locker", "LockerFactory"]
 
@@ -55,10 +49,12 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
     """
 
+    _caller = "thread"
+    _factory: LockerFactory
+    _runtime: Carrying
+
     def __init__(self, factory: LockerFactory, options: LockerOptions) -> None:
-        super().__init__(factory._client, options, factory._clock, random, Lease)
-        self._factory = factory
-        self._holds: set[tuple[int, str]] = set()  # (thread, id) of holds under way
+        super().__init__(factory, options, Lease)
         self._runtime = Carrying(
             self._core,
             self,
@@ -69,26 +65,12 @@ class Locker(BaseLocker[Lease]):
             factory._delivery,
             factory._client.timeout,
         )
-        self.fsm = FsmView(
-            self._core.fsm,
-            {
-                "lock": self.submit_lock,
-                "release": self.submit_release,
-                "start": self.start,
-                "stop": lambda: self._runtime.submit(Call("stop", timeout=2 * self._timeout)),
-                "reboot": self.reboot,
-            },
-            self._runtime.have_heard,
+        self.fsm = self._view(
+            self.submit_lock,
+            self.submit_release,
+            lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
         )
         self._runtime.begin()
-
-    def _ask(self, call: Call) -> Any:
-        self._factory._check(open=call.verb in NEED_OPEN)
-        return self._runtime.ask(call)
-
-    def _submit(self, call: Call) -> Future[Any]:
-        self._factory._check(open=call.verb in NEED_OPEN)
-        return self._runtime.submit(call)
 
     # ---------------------------------------------------------------------------------------- locking
 
@@ -114,8 +96,7 @@ class Locker(BaseLocker[Lease]):
         found = self._cached(id)
         if found is not None:
             return found
-        call = self._lock_call("lock", (id,), wait, timeout)
-        lease: Lease = self._ask(call)
+        lease: Lease = self._ask(self._lock_call("lock", (id,), wait, timeout))
         return lease
 
     def submit_lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
@@ -123,7 +104,8 @@ class Locker(BaseLocker[Lease]):
 
         A future that is cancelled before it is done leaves no lock behind.
         """
-        return self._submit(self._lock_call("lock", (id,), wait, timeout))
+        future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
+        return future
 
     def lock_many(
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
@@ -142,12 +124,10 @@ class Locker(BaseLocker[Lease]):
             ConfigurationError: they are too many for one transaction.
             Besides: as for `lock`.
         """
-        given = [check_id(id) for id in self._ids(ids)]
+        given = self._ids(ids)
         if not given:
             return []
-        call = self._lock_call("lock_many", given, wait, timeout)
-        leases = {lease.id: lease for lease in self._ask(call)}
-        return [leases[id] for id in given]
+        return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
 
     @contextmanager
     def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
@@ -174,38 +154,23 @@ class Locker(BaseLocker[Lease]):
 
     @contextmanager
     def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
-        owner = threading.get_ident()
-        call = self._lock_call(verb, ids, wait, timeout)
-        for id in call.ids:
-            if (owner, id) in self._holds:
-                raise RuntimeError(f"this thread holds {id!r} already; a hold within a hold would wait for itself")
+        caller = threading.get_ident()
+        call = self._hold_call(caller, verb, ids, wait, timeout)
         if not call.ids:
             yield []
             return
-        got = self._ask(call)
-        leases: list[Lease] = got if isinstance(got, list) else [got]
-        keys = [(owner, id) for id in call.ids]
-        self._holds.update(keys)
+        leases = self._begin_hold(caller, self._ask(call))
         try:
             yield leases
         except BaseException as error:
-            self._leave(leases, keys, error)
+            self._leave(caller, leases, error)
             raise
         else:
-            self._leave(leases, keys, None)
+            self._leave(caller, leases, None)
 
-    def _leave(self, leases: list[Lease], keys: list[tuple[int, str]], error: BaseException | None) -> None:
-        """End a hold. A lease that was lost meanwhile is said so, without hiding the body's own error."""
-        for key in keys:
-            self._holds.discard(key)
-        lost = [lease for lease in leases if not lease.valid]
-        self._ask(Call("leave", tuple(lease.id for lease in leases), argument=leases))
-        if lost:
-            first = lost[0]
-            report = LockLost(first.id, first.key, first.reason or "lost", first.fence)
-            if error is None:
-                raise report
-            note(error, str(report))
+    def _leave(self, caller: Any, leases: list[Lease], error: BaseException | None) -> None:
+        with self._leaving(caller, leases, error) as call:
+            self._ask(call)
 
     def release(self, id: str | int) -> bool:
         """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
@@ -218,14 +183,12 @@ class Locker(BaseLocker[Lease]):
 
     def submit_release(self, id: str | int) -> Future[bool]:
         """The same as `release`, as a future."""
-        return self._submit(self._release_call(id))
-
-    def _release_call(self, id: Any) -> Call:
-        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+        future: Future[bool] = self._submit(self._release_call(id))
+        return future
 
     def release_all(self) -> int:
         """Give back every lock that `lock` and `lock_many` got; return how many there were."""
-        released: int = self._ask(Call("release_all", timeout=self._options.default_timeout))
+        released: int = self._ask(self._release_all_call())
         return released
 
     def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
@@ -242,18 +205,9 @@ class Locker(BaseLocker[Lease]):
             LockLost: Consul refused them because of the lock; nothing was done.
             ConsulUnavailable: it refused them for another reason, or did not answer.
         """
-        lease.check()
-        own = [dict(operation) for operation in operations]
-        guard = lease.guard()
-        call = Call("guarded", (lease.id,), argument=(lease, [*guard, *own]))
-        answers: list[LockInfo] = self._ask(call)
-        return answers[len(guard) :]  # each of the guard's operations has an answer; a delete has none
+        return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))
 
     # ------------------------------------------------------------------------------------------ life
-
-    def start(self) -> None:
-        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
-        self._submit(Call("start"))
 
     def stop(self, timeout: float | None = None) -> None:
         """Destroy the session, and so free every lock; final until `start`.
@@ -262,12 +216,7 @@ class Locker(BaseLocker[Lease]):
             timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
                 stopped all the same, and the session is destroyed in the background, as long as the process lives.
         """
-        limit = seconds("timeout", timeout)
-        self._ask(Call("stop", timeout=2 * self._timeout if limit is None else limit))
-
-    def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
-        self._submit(Call("reboot"))
+        self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
 
     def __enter__(self) -> Locker:
         return self
@@ -290,9 +239,7 @@ class Locker(BaseLocker[Lease]):
         Raises:
             RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
         """
-        self._factory._check()
-        self._check_state(state)
-        limit = seconds("timeout", timeout)
+        limit = self._wait_limit(state, timeout)
         if self.state == state:
             return True
         self._runtime.refuse_inside()
@@ -306,22 +253,21 @@ class Locker(BaseLocker[Lease]):
 
     def info(self, id: str | int) -> LockInfo | None:
         """The key of a lock as Consul has it; None when there is none."""
-        info: LockInfo | None = self._ask(Call("info", (check_id(id),)))
+        info: LockInfo | None = self._ask(self._question("info", id))
         return info
 
     def holder(self, id: str | int) -> LockInfo | None:
         """Who has a lock, with the session; None when nobody has."""
-        info: LockInfo | None = self._ask(Call("holder", (check_id(id),)))
+        info: LockInfo | None = self._ask(self._question("holder", id))
         return info
 
     def session_info(self, session_id: str | None = None) -> SessionInfo | None:
         """A session as Consul has it, this Locker's by default; None when there is none."""
-        wanted = self.session_id if session_id is None else session_id
-        info: SessionInfo | None = self._ask(Call("session_info", argument=wanted))
+        info: SessionInfo | None = self._ask(self._session_question(session_id))
         return info
 
 
-class LockerFactory:
+class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul agent; a context manager.
 
     Args:
@@ -341,6 +287,8 @@ class LockerFactory:
         ConfigurationError: an option cannot be meant.
     """
 
+    _full_name = "consul_locker.LockerFactory"
+
     def __init__(
         self,
         host: str | None = None,
@@ -356,18 +304,10 @@ class LockerFactory:
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
-            host,
-            port,
-            secure,
-            ca,
-            token=token,
-            cert=cert,
-            key=key,
-            dc=dc,
-            timeout=timeout,
-            max_connections=max_connections,
-        )
-        self._open(options, SystemClock(), None)
+            host, port, secure, ca,
+            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+        )  # fmt: skip
+        self._open(options)
 
     @classmethod
     def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
@@ -377,33 +317,16 @@ class LockerFactory:
             agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory.
             timeout: as for `LockerFactory`.
         """
-        from .embedded import Agent
+        return cls._embedded(agent, timeout)
 
-        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
-        own = None
-        if agent is None:
-            agent = own = Agent().start()
-        factory = cls.__new__(cls)
-        options = ClientOptions.build(agent.address, timeout=timeout, environ={})
-        factory._open(options, agent.clock or SystemClock(), own)
-        return factory
-
-    def _open(self, client: ClientOptions, clock: Clock, own_agent: Any) -> None:
-        self._client = client
-        self._clock = clock
-        self._own_agent = own_agent
-        self._encoder = Encoder(client)
+    def _prepare(self) -> None:
+        client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         self._transport = BlockingTransport(client, carriers)
         self._delivery = Delivery("consul_locker-signals")
         loop_connections = max(2, client.max_connections - carriers)
-        self._io_thread = IoThread(lambda: Exchange(client, self._encoder, clock, loop_connections))
-        self._lockers: list[Locker] = []
+        self._io_thread = IoThread(lambda: Exchange(client, self._encoder, self._clock, loop_connections))
         self._guard = threading.Lock()
-        self._poisoned = False
-        self._closed = False
-        self._over = False  # closed, and no state will change any more
-        _FACTORIES.add(self)
 
     def create(
         self,
@@ -448,25 +371,13 @@ class LockerFactory:
             RuntimeError: the factory is closed.
         """
         options = LockerOptions.build(
-            name,
-            max_retries=max_retries,
-            retry_interval=retry_interval,
-            ttl=ttl,
-            lock_delay=lock_delay,
-            checks=checks,
-            behavior=behavior,
-            strategy=strategy,
-            value=value,
-            flags=flags,
-            delete_on_release=delete_on_release,
-            identify_holder=identify_holder,
-            fair=fair,
-            default_timeout=default_timeout,
-        )
+            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
+            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
+            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
+        )  # fmt: skip
         self._check()
         with self._guard:
-            if self._closed:
-                raise RuntimeError(CLOSED)
+            self._check(open=True)
             self._io_thread.start()
             locker = Locker(self, options)
             self._lockers.append(locker)
@@ -481,12 +392,12 @@ class LockerFactory:
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
         """
-        limit = seconds("timeout", timeout)
+        limit = self._stop_limit(timeout)
         if self._poisoned:  # before any mutex: the parent may have held it (rule 10)
             return
         if self._delivery.here:
             raise RuntimeError("a factory cannot be closed inside an observer")
-        deadline = time.monotonic() + (2 * self._client.timeout if limit is None else limit)
+        deadline = time.monotonic() + limit
         with self._guard:
             if self._closed:
                 return
@@ -515,40 +426,10 @@ class LockerFactory:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<consul_locker.LockerFactory {self._client.address}>"
-
-    # -------------------------------------------------------------------------------- after a fork
-
-    def _check(self, open: bool = False) -> None:
-        if self._poisoned:
-            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
-        if open and self._closed:
-            raise RuntimeError(CLOSED)
-
-    def _poison(self) -> None:
-        """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
-        self._poisoned = True
-        for locker in self._lockers:
-            life = locker._core.session.life
-            if life is not None:
-                life.deadline = float("-inf")
-            for lease in locker._leases.values():
-                lease.end("forked")
-            locker._leases = {}
-
-
-_FACTORIES: weakref.WeakSet[LockerFactory] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for factory in list(_FACTORIES):
-        factory._poison()
-
 
 def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_LIMIT
-    for factory in list(_FACTORIES):
+    for factory in living(LockerFactory):
         try:
             factory.close(max(0.0, deadline - time.monotonic()))
             factory._io_thread.close()  # one that lingers would be broken off anywhere; in a forked child there is none
@@ -556,6 +437,4 @@ def _at_exit() -> None:
             _LOGGER.debug("a factory was not closed at exit", exc_info=True)
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - only Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)

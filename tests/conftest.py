@@ -21,6 +21,7 @@ import hypothesis
 import pytest
 
 from consul_locker import threaded
+from consul_locker.factory import living
 
 from .real_consul import RealConsul, find_binary
 
@@ -77,7 +78,7 @@ def agent(request: pytest.FixtureRequest) -> Iterator[Any]:
 def nothing_lingers() -> Iterator[None]:
     """A destroy that failed is not tried again in the tests that follow, whose agents may have the same ports."""
     yield
-    for factory in list(threaded._FACTORIES):
+    for factory in living(threaded.LockerFactory):
         if factory._closed:
             factory._io_thread.close()
 

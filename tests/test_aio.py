@@ -490,7 +490,7 @@ def test_a_task_that_an_observer_returns_is_not_waited_for(embedded: Agent, run:
                 await locker.lock("a")
                 await locker.lock("b")  # which would wait a second for the signals of the first
             assert len(started) == 2
-            assert locker._delivery._task is None
+            assert factory._delivery._task is None
             go_on.set()
             await asyncio.wait(started)
 

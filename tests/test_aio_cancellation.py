@@ -123,12 +123,12 @@ def locked(agent: Agent) -> dict[str, str]:
 
 async def quiet(locker: Locker) -> None:
     """Wait until nothing of the Locker is on the way, except for its watches."""
-    exchange = locker._exchange
+    exchange = locker._runtime._exchange
     while True:
         tasks = [
             task
             for request, (task, receive) in exchange._tasks.items()
-            if receive is locker._receive and not isinstance(request, Watch)
+            if receive is locker._runtime._receive and not isinstance(request, Watch)
         ]
         if not tasks:
             return
@@ -137,14 +137,14 @@ async def quiet(locker: Locker) -> None:
 
 def leftovers(locker: Locker) -> list[Any]:
     """What a call that is over must have taken away."""
-    found: list[Any] = [*locker._state_waiters, *locker._holds, *locker._delivery._flushing]
+    found: list[Any] = [*locker._runtime._state_waiters, *locker._holds, *locker._runtime._delivery._flushing]
     found += [call for slot in locker._core.ledger.slots.values() for call in slot.waiters]
     found += [work for slot in locker._core.ledger.slots.values() for work in slot.queue]
     found += locker._core.fsm.input_queue
     found += [
         name
-        for receive, name in locker._exchange._timers
-        if receive is locker._receive and name[0] in ("call", "wait", "pause", "stop", "destroy")
+        for receive, name in locker._runtime._exchange._timers
+        if receive is locker._runtime._receive and name[0] in ("call", "wait", "pause", "stop", "destroy")
     ]
     return found
 
@@ -609,7 +609,7 @@ def test_with_observers(agent: Agent) -> None:
                 assert await locker.wait_for_state("ready", LIMIT)
                 done = await cancelled(lambda: _lock_and_release(locker), rounds)
                 await quiet(locker)
-                await locker._delivery.flush(locker._told)
+                await locker._runtime._delivery.flush(locker._runtime._told)
                 assert leftovers(locker) == []
                 assert heard in ([], ["acquired", "released"])
                 assert locked(agent) == {}

@@ -1,4 +1,4 @@
-"""config: each option checked once; arguments before the environment before defaults."""
+"""config and environment: each option checked once; arguments before the environment before defaults."""
 
 from __future__ import annotations
 

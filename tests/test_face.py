@@ -19,7 +19,7 @@ def test_ids(fair: bool, most: int) -> None:
         locker: Any = SimpleNamespace(_options=LockerOptions.build("svc", fair=fair))
         return BaseLocker._ids(locker, given)
 
-    assert ids(iter([1, "1", "a"])) == [1, "1", "a"]
+    assert ids(iter([1, "1", "a"])) == ["1", "1", "a"]
     assert len(ids([str(n % most) for n in range(1000)])) == 1000
     for given in ("text", b"bytes", range(most + 1)):
         with pytest.raises(ConfigurationError):
@@ -29,9 +29,10 @@ def test_ids(fair: bool, most: int) -> None:
 
 
 def test_states() -> None:
-    assert BaseLocker._check_state("ready") == "ready"
+    locker: Any = SimpleNamespace(_factory=SimpleNamespace(_check=lambda: None))
+    assert BaseLocker._wait_limit(locker, "ready", 2) == 2.0
     with pytest.raises(ConfigurationError, match="acquiring"):
-        BaseLocker._check_state("asleep")
+        BaseLocker._wait_limit(locker, "asleep", 2)
 
 
 def test_an_error_that_callers_share() -> None:

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "consul_locker"
 
 #: From the top down. `__init__` modules are free: they only hand on names. A new module gets its place here.
 ORDER = """
-errors types keys config signals fsm_table fsm strategies
+errors types keys environment config signals fsm_table fsm strategies
 core.messages core.outbox core.machine core.session core.ledger core.batch core.audit core.waiting core.standing
 core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
@@ -27,7 +27,8 @@ core.locker
 client.answers client.requests client.wire client.connection client.transport client.aio_transport
 embedded.golang embedded.records embedded.store embedded.txn embedded.forms embedded.api embedded.server
 embedded.clock embedded.agent embedded.__main__
-watching exchange io_thread delivery view face carrying threaded aio_delivery aio diagrams cli __main__ pytest_plugin
+watching exchange io_thread delivery view factory face carrying threaded aio_delivery aio_carrying aio
+diagrams cli __main__ pytest_plugin
 """.split()
 
 #: What a pure module must not know: a clock, chance, other threads, sockets, HTTP.

@@ -265,7 +265,7 @@ def test_a_factory_that_cannot_be_closed_at_exit_holds_nobody_up(
         def close(self, timeout: float) -> None:
             raise OSError("no more threads")
 
-    monkeypatch.setattr(threaded, "_FACTORIES", [Stuck()])
+    monkeypatch.setattr(threaded, "living", lambda face: [Stuck()])
     with caplog.at_level("DEBUG", "consul_locker"):
         threaded._at_exit()
     assert "was not closed at exit" in caplog.text

@@ -1,0 +1,139 @@
+"""How the asyncio face carries out what the core says: on one loop, in the order in which it says it.
+
+Nothing is done on another thread and no mutex is needed: a step of the core and all that follows from it happen
+between two looks of the loop. Requests and timers are the `Exchange`'s, signals the `AsyncDelivery`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .aio_delivery import AsyncDelivery, refuse_inside
+from .core.locker import LockerCore
+from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from .exchange import Clock, Exchange
+from .face import to_raise
+
+__all__ = ["AsyncCarrying"]
+
+_LOGGER = logging.getLogger("consul_locker")
+
+
+class AsyncCarrying:
+    """The runtime of one Locker.
+
+    Args:
+        core: the Locker's; touched on the loop only.
+        sender: the Locker, as the sender of its signals.
+        clock: of the core.
+        exchange, delivery: the factory's.
+    """
+
+    def __init__(
+        self, core: LockerCore, sender: Any, clock: Clock, exchange: Exchange, delivery: AsyncDelivery
+    ) -> None:
+        self._core = core
+        self._sender = sender
+        self._clock = clock
+        self._exchange = exchange
+        self._delivery = delivery
+        self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
+        self._told = 0  # the number of its last signal
+        self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
+
+    def begin(self) -> None:
+        """The first step of the core."""
+        self._carry_out(self._core.begin(self._clock.now()))
+
+    # ------------------------------------------------------------------------------------------ calls
+
+    def submit(self, call: Call) -> None:
+        """Submit a call that is answered in its own step."""
+        self.step(call)
+
+    async def ask(self, call: Call) -> Any:
+        """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7).
+
+        Raises:
+            RuntimeError: inside an observer.
+            ConsulLockerError: the call's answer.
+        """
+        refuse_inside()
+        waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
+        call.waiter = waiter
+        told = self._told
+        self.step(call)
+        try:
+            answer = await waiter
+            if self._told != told:
+                await self._delivery.flush(self._told)
+        except asyncio.CancelledError:
+            self.step(Abandoned(call))
+            raise
+        if answer.error is not None:
+            raise to_raise(answer.error)
+        return answer.value
+
+    async def reach(self, state: str, limit: float | None) -> bool | None:
+        """Wait for a state that the Locker is not in, be it there for a moment.
+
+        Returns:
+            True; False when no state will come any more; None when the time (in seconds) was over first.
+        """
+        entry = state, asyncio.get_running_loop().create_future()
+        self._state_waiters.add(entry)
+        try:
+            done, _ = await asyncio.wait({entry[1]}, timeout=limit)
+        finally:
+            self._state_waiters.discard(entry)
+        return entry[1].result() if done else None
+
+    def end(self) -> None:
+        """Set those going who wait for a state: none will come any more."""
+        self._reached(None)
+
+    def requests(self) -> list[asyncio.Task[None]]:
+        """What this Locker has in flight, but for the questions of users."""
+        return [
+            task
+            for request, (task, receive) in self._exchange._tasks.items()
+            if receive is self._receive and getattr(request, "call", None) is None
+        ]
+
+    def step(self, event: Event) -> None:
+        """Give the core an event and do what follows."""
+        self._carry_out(self._core.step(event, self._clock.now()))
+
+    def have_heard(self, job: Callable[[], object]) -> None:
+        """Put something before the observers."""
+        self._told = self._delivery.put(job)
+
+    # --------------------------------------------------------------------------------------- commands
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        rest: list[Command] = []
+        for command in commands:
+            if isinstance(command, Emit):
+                self._told = self._delivery.emit(command.signal, self._sender, command.facts) or self._told
+                if command.signal == "state_changed":
+                    self._reached(command.facts["to_state"])
+            elif isinstance(command, Settle):
+                waiter = command.call.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(command)
+            elif isinstance(command, LeaseEnded):
+                command.lease.wake()
+            elif isinstance(command, Log):
+                _LOGGER.log(command.level, "%s", command.text)
+            else:
+                rest.append(command)
+        self._exchange.carry_out(self._receive, rest)
+
+    def _reached(self, state: str | None) -> None:
+        """Set those going who wait for a state; everyone, when no state will come any more."""
+        for wanted, waiting in self._state_waiters:
+            if state in (wanted, None) and not waiting.done():
+                waiting.set_result(state is not None)
