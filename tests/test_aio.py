@@ -151,7 +151,7 @@ def test_many_tasks_that_want_one_lock(embedded: Agent, run: Run) -> None:
             errors = await asyncio.gather(*(locker.lock("a") for _ in range(500)), return_exceptions=True)
             assert {type(error) for error in errors} == {AlreadyLocked}
             assert len(set(map(id, errors))) == 500
-            assert {len(list(traceback.walk_tb(error.__traceback__))) for error in errors} == {2}  # type: ignore[union-attr]
+            assert {len(list(traceback.walk_tb(error.__traceback__))) for error in errors} == {2}
             assert locker.stats()["requests"] == 1
             await holder.release("a")
             order: list[int] = []
@@ -259,7 +259,7 @@ def test_nothing_is_pending_after_a_stop(embedded: Agent, run: Run) -> None:
                 await locker.stop()
                 for _ in range(10):  # rounds in which cancelled tasks end, one within another
                     await asyncio.sleep(0)
-                named = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr]
+                named = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
                 assert not [name for name in named if name.startswith("Exchange.")]
                 requests = embedded.requests
                 assert requests["PUT", "/v1/session/create"] == requests["PUT", "/v1/session/destroy/"]
@@ -740,7 +740,7 @@ def test_a_timeout_around_each_call(embedded: Agent, run: Run) -> None:
                     assert not isinstance(over.value, LockTimeout), name
             assert locker.state == "stopped"
             assert not locker.held
-        assert not factory._exchange._tasks  # type: ignore[union-attr]
+        assert not factory._exchange._tasks
 
     run(main)
     requests = embedded.requests
@@ -767,7 +767,7 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
             with pytest.raises(ConfigurationError):  # refused before it is sent, so its task is over at once
                 await locker.guarded(lease, [{"KV": object()}])
             await asyncio.sleep(0)
-            assert not [request for request in factory._exchange._tasks if not isinstance(request, Watch)]  # type: ignore[union-attr]
+            assert not [request for request in factory._exchange._tasks if not isinstance(request, Watch)]
 
     run(main)
 
@@ -789,7 +789,7 @@ def test_a_program_whose_tasks_are_all_cancelled_ends(embedded: Agent, run: Run)
             await inside.wait()
             with embedded.pause():
                 other = asyncio.ensure_future(locker.lock("b"))
-                while not [request for request in factory._exchange._tasks if isinstance(request, Transact)]:  # type: ignore[union-attr]
+                while not [request for request in factory._exchange._tasks if isinstance(request, Transact)]:
                     await asyncio.sleep(0)
                 for task in asyncio.all_tasks() - kept:
                     task.cancel()

@@ -76,7 +76,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 def own_tasks() -> set[asyncio.Task[Any] | None]:
     """The tasks of the test itself: this one, and the one of `run`."""
     return {asyncio.current_task()} | {
-        task for task in asyncio.all_tasks() if task.get_coro().__name__ == "limited"  # type: ignore[union-attr]
+        task for task in asyncio.all_tasks() if task.get_coro().__name__ == "limited"
     }
 
 

@@ -143,5 +143,5 @@ def test_the_io_thread_is_closed_while_it_ends_by_itself() -> None:
     loop.close, loop.call_soon_threadsafe = close, call_soon_threadsafe
     tell(thread._retire, False)
     thread.close()
-    assert not thread._thread.is_alive()  # type: ignore[union-attr]
+    assert not thread._thread.is_alive()
     thread.close()

@@ -140,12 +140,12 @@ def test_a_change_after_a_shared_look_is_not_missed() -> None:
         late = wish(watching)
         await settle()
         line.sent[0][1].set_result(at(5))
-        assert [(await one).index for one in (first, late)] == [5, 5]  # type: ignore[union-attr]
+        assert [(await one).index for one in (first, late)] == [5, 5]
         again = [wish(watching, 5), wish(watching, 5)]
         await line.arrived(2)
         assert ("index", "5") in line.sent[1][0].params
         line.sent[1][1].set_result(at(6))  # which Consul does at once, since 6 is after 5
-        assert [(await one).index for one in again] == [6, 6]  # type: ignore[union-attr]
+        assert [(await one).index for one in again] == [6, 6]
         assert len(line.sent) == 2
 
     run(test)

@@ -14,7 +14,7 @@ from .tools import WAIT, Consul, Ear, until
 def test_a_hold(locker: Any, rival: Any, consul: Consul, name: str) -> None:
     with locker.hold("a") as lease:
         assert lease.valid
-        assert consul.key(f"{name}/a/lock").session == locker.session_id  # type: ignore[union-attr]
+        assert consul.key(f"{name}/a/lock").session == locker.session_id
         assert "a" in locker.held
         with pytest.raises(AlreadyLocked) as denied:
             rival.lock("a")
@@ -53,7 +53,7 @@ def test_the_body_s_error_goes_through(locker: Any, consul: Consul, name: str) -
     with pytest.raises(KeyError, match="mine"), locker.hold("a"):
         raise KeyError("mine")
     assert not locker.held
-    assert consul.key(f"{name}/a/lock").session is None  # type: ignore[union-attr]
+    assert consul.key(f"{name}/a/lock").session is None
 
 
 def test_lost_while_held(locker: Any, consul: Consul) -> None:

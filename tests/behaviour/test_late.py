@@ -108,7 +108,7 @@ def test_a_destroy_delivered_twice(face: Any, gate: Gate, consul: Consul, name: 
         status, _ = consul.call(destroy.method, destroy.path, destroy.body)
         assert status == 200
         assert lease.valid
-        assert consul.key(lease.key).session == lease.session_id  # type: ignore[union-attr]
+        assert consul.key(lease.key).session == lease.session_id
 
 
 def test_a_renewal_that_is_held_up_is_no_loss(face: Any, gate: Gate, name: str) -> None:

@@ -556,7 +556,7 @@ def test_a_stop_takes_at_most_twice_the_timeout() -> None:
     stopping = driver.one(DestroySession)
     assert driver.timers[("stop",)] == driver.now + 2 * TIMEOUT
     driver.now += TTL / 2
-    driver.core.session.life.deadline = math.inf  # type: ignore[union-attr]
+    driver.core.session.life.deadline = math.inf
     driver.fire("stop")
     assert driver.core.state == "stopped"
     assert driver.result(call) is None

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ..behaviour.conftest import consul, ear, face, name
+from ..behaviour.conftest import consul, ear, face, factory, name, rival
 from .proxy import Proxy
 
-__all__ = ["consul", "ear", "embedded_only", "face", "name", "proxy", "real_only", "soon"]
+__all__ = ["consul", "ear", "embedded_only", "face", "factory", "name", "proxy", "real_only", "rival", "soon"]
 
 #: For tests that wait for audits and renewals: seconds each, and the embedded agent has nothing of its own to show.
 real_only = pytest.mark.parametrize("agent", [pytest.param("real", marks=pytest.mark.real)], indirect=True)

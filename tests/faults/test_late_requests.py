@@ -104,7 +104,7 @@ def test_a_release(
     with pytest.raises(LockLost):
         first.check()
     if not at_once:
-        until(lambda: consul.key(first.key).session is None, LOOKED_WITHIN)  # type: ignore[union-attr]
+        until(lambda: consul.key(first.key).session is None, LOOKED_WITHIN)
         all_known(consul, name, locker)
     second = locker.lock("a")
     assert second.session_id == first.session_id

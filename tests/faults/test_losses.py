@@ -49,20 +49,6 @@ SLACK = 1.5
 PAUSED_FOR = 2.5 * TTL
 
 
-@pytest.fixture
-def factory(face: Any, agent: Any) -> Iterator[Any]:
-    """A factory on the agent."""
-    with face.factory(agent.address) as factory:
-        yield factory
-
-
-@pytest.fixture
-def rival(face: Any, agent: Any, name: str) -> Iterator[Any]:
-    """A Locker of the same name with a factory of its own."""
-    with face.factory(agent.address) as factory:
-        yield factory.create(name)
-
-
 @pytest.fixture(scope="module")
 def private(consul_binary: str) -> Iterator[RealConsul]:
     """A real agent for these tests, which do to it what would disturb others."""
@@ -151,9 +137,9 @@ def test_what_happens_to_a_key_is_told_within_a_renewal_period(
     assert locker.state == "ready"
     assert "session_ended" not in ear.names()
     # What was overwritten is ours in Consul still: it is given back at once, and nobody else's tenure is touched.
-    until(lambda: consul.key(leases["overwritten"].key).session is None, SLACK)  # type: ignore[union-attr]
+    until(lambda: consul.key(leases["overwritten"].key).session is None, SLACK)
     assert taken.valid
-    assert consul.key(taken.key).fence == taken.fence  # type: ignore[union-attr]
+    assert consul.key(taken.key).fence == taken.fence
 
 
 @real_only
@@ -183,7 +169,7 @@ def test_an_audit_that_crosses_releases_is_no_loss(
         assert next_audit.answers[0].status == 200
         assert second.valid
         assert second.fence > first.fence
-        assert consul.key(second.key).fence == second.fence  # type: ignore[union-attr]
+        assert consul.key(second.key).fence == second.fence
         assert leaving.wait_lost(0) == "released"
         assert locker.stats()["lost"] == 0
         assert "lock_lost" not in ear.names()
@@ -244,10 +230,10 @@ def test_a_restored_snapshot(face: Any, private: RealConsul, name: str, ear: Ear
         snapshot(private, taken)
         assert of_later.wait_lost(WAIT) in ("session destroyed", "key deleted")  # whatever is looked at first
         assert got.wait_lost(WAIT) == "key deleted"
-        until(lambda: consul.key(returned.key).session is None)  # type: ignore[union-attr]
+        until(lambda: consul.key(returned.key).session is None)
         assert time.monotonic() - began < PERIOD + SLACK
         assert kept.valid
-        assert consul.key(kept.key).fence == kept.fence  # type: ignore[union-attr]
+        assert consul.key(kept.key).fence == kept.fence
         assert set(locker.held) == {"kept"}
         assert not later.held
         ear.wait("lock_lost", 2)
@@ -255,7 +241,7 @@ def test_a_restored_snapshot(face: Any, private: RealConsul, name: str, ear: Ear
         for one, lease in ((locker, got), (locker, returned), (later, of_later)):
             again = one.lock(lease.id)
             assert again.fence > lease.fence
-            assert consul.key(lease.key).fence == again.fence  # type: ignore[union-attr]
+            assert consul.key(lease.key).fence == again.fence
         assert [facts["session_id"] for facts in ear.of("session_ended")] == [of_later.session_id]
         assert {facts["id"] for facts in ear.of("lock_lost")} == {got.id, of_later.id}
 
@@ -366,10 +352,10 @@ def test_real_ttls(real_agent: Any, name: str, ear: Ear) -> None:
         assert time.monotonic() - shut < TTL + SLACK
         is_over(lost, "deadline passed")
         assert ear.wait("lock_lost")["lease"] is lost
-        assert consul.key(lost.key).session == lost.session_id  # type: ignore[union-attr]  # Consul takes twice that
+        assert consul.key(lost.key).session == lost.session_id  # Consul takes twice that
         proxy.open()
         assert lonely.wait_for_state("ready", WAIT)
-        until(lambda: consul.key(lost.key).session is None)  # type: ignore[union-attr]  # the old session is destroyed
+        until(lambda: consul.key(lost.key).session is None)  # the old session is destroyed
         assert not lonely.held
         assert lonely.lock("agent gone").fence > lost.fence
 
@@ -379,11 +365,11 @@ def test_real_ttls(real_agent: Any, name: str, ear: Ear) -> None:
             assert next_holder.fence > fences[id]
             assert holder.use()[:2] == ["lost", "False"]
             assert next_holder.valid
-            assert consul.key(next_holder.key).fence == next_holder.fence  # type: ignore[union-attr]
+            assert consul.key(next_holder.key).fence == next_holder.fence
 
         assert lives.valid
         lives.check()
-        assert consul.key(lives.key).fence == lives.fence  # type: ignore[union-attr]
+        assert consul.key(lives.key).fence == lives.fence
         assert locker.stats()["renewals"] >= 6
         assert locker.stats()["lost"] == 0
         assert [facts["lease"] for facts in ear.of("lock_lost")] == [lost]

@@ -421,7 +421,7 @@ class World:
                 key = player.key(id)
                 lease, entry = player.knows(id), self.sim.keys.get(key)
                 ours = entry is not None and entry.session == life.session_id
-                if ours and (lease is None or lease.fence != entry.modify_index):  # type: ignore[union-attr]
+                if ours and (lease is None or lease.fence != entry.modify_index):
                     raise Violation("no lock is left that nobody knows of", f"{entry} of {player.number}, {lease}")
                 if lease is not None and lease.takers == 0:
                     raise Violation("an abandoned call leaves no lock behind", f"{lease} of {player.number}")
