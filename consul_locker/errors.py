@@ -64,6 +64,7 @@ class AlreadyLocked(ConsulLockerError):
             Locker holds it exclusively, or shares what was asked for exclusively).
         holder: who has it, a `LockInfo`, where that was read; else None.
         ids: for calls that ask for several locks, the ids that were refused.
+        queued: whether nobody has the lock, but others wait in its queue, who are served first (``fair=True``).
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class AlreadyLocked(ConsulLockerError):
         reason: str = "held",
         holder: LockInfo | None = None,
         ids: tuple[str, ...] = (),
+        queued: bool = False,
     ) -> None:
         self.id = id
         self.key = key
         self.reason = reason
         self.holder = holder
+        self.queued = queued
         self.ids = ids or (id,)
         super().__init__(self._message())
 
@@ -91,6 +94,11 @@ class AlreadyLocked(ConsulLockerError):
         if self.reason == "local":
             return (
                 f"Already locked: {named} is in use by another caller of this Locker; wait for it with "
+                f"wait=seconds"
+            )
+        if self.queued:
+            return (
+                f"Already locked: others wait in the queue of {named}, and are served first; wait behind them with "
                 f"wait=seconds"
             )
         who = f" by {self.holder.described()}" if self.holder is not None else " by another session"

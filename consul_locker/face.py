@@ -209,12 +209,13 @@ class BaseLocker(Generic[LeaseT]):
         Raises:
             ConfigurationError: they are one text, or more than a transaction can take.
         """
-        if isinstance(ids, (str, bytes)):
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
             raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
         found = [check_id(id) for id in ids]
         most = MAX_MANY_FAIR if self._options.fair else MAX_MANY
         if len(set(found)) > most:
-            raise ConfigurationError("ids", f"({len(found)} ids)", f"at most {most} at once")
+            where = " with fair=True" if self._options.fair else ""
+            raise ConfigurationError("ids", f"({len(set(found))} ids)", f"at most {most} at once{where}")
         return found
 
     @staticmethod

@@ -9,6 +9,9 @@ finds, which may be older than the wish of one who joined it late: it may show t
 by whom he was refused, or a free key. But the next query of everyone who gets the answer carries *its* index, so
 Consul answers that one at once if anything has changed since; and who finds a key free that is not, tries and
 is refused again.
+
+Waiters of a fair Locker watch a key each and share nothing; but of the callers of one Locker only the first one
+watches.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ __all__ = ["Watching"]
 WATCH_SHARE = 0.5
 #: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
 WATCH_TURN = 1.0
+
+
+_Key = tuple[str, str, int, float]
 
 
 class _Query:
@@ -55,10 +61,11 @@ class Watching:
         self._options = options
         self._encoder = encoder
         self._transport = transport
-        self._queries: dict[tuple[str, str, int], _Query] = {}  # those that can be joined
+        self._queries: dict[_Key, _Query] = {}  # those that can be joined
         self._places = max(1, int(connections * WATCH_SHARE))
         self._taken = 0
-        self._line: deque[asyncio.Future[None]] = deque()
+        # Those on keys come first: a caller waits for each, and a lost session is noticed by its renewal too.
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {"key": deque(), "session": deque()}
         self._crowded = asyncio.Event()  # while watches wait for a place
 
     async def watch(self, request: Watch) -> Outcome:
@@ -68,8 +75,7 @@ class Watching:
             ConsulUnavailable: there is no answer; everyone who shares the query is told so.
             ConsulLockerError: it cannot be encoded.
         """
-        # The wait is not looked at: for one kind of target the core wants the same one always.
-        key = request.target, request.name, request.index
+        key = request.target, request.name, request.index, request.wait
         query = self._queries.get(key)
         if query is None:
             query = self._queries[key] = _Query()
@@ -86,11 +92,11 @@ class Watching:
             raise
         return query.task.result()
 
-    async def _ask(self, key: tuple[str, str, int], query: _Query, request: Watch) -> Outcome:
+    async def _ask(self, key: _Key, query: _Query, request: Watch) -> Outcome:
         """One blocking query, when it is its turn; again with the same index when its turn was cut short."""
         try:
             while True:
-                await self._take_place()
+                await self._take_place(request.target)
                 try:
                     outcome = await self._turn(request)
                 finally:
@@ -100,46 +106,54 @@ class Watching:
         finally:
             self._forget(key, query)  # before anybody has the answer: the next who asks wants a newer one
 
-    def _forget(self, key: tuple[str, str, int], query: _Query) -> None:
+    def _forget(self, key: _Key, query: _Query) -> None:
         """Nobody joins it any more; by now there may be another one in its place."""
         if self._queries.get(key) is query:
             del self._queries[key]
 
     # ------------------------------------------------------------------------------------------ turns
 
-    async def _take_place(self) -> None:
-        """First come, first served."""
+    async def _take_place(self, target: str) -> None:
+        """First come, first served, among those on keys and then among those on sessions."""
         if self._taken < self._places:  # then nobody is in the line
             self._taken += 1
             return
         turn = self._loop.create_future()
-        self._line.append(turn)
+        self._lines[target].append(turn)
         self._crowded.set()
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._line.remove(turn)
-                self._uncrowd()
-            else:
+            if not turn.cancelled():
                 self._give_place()
+            elif turn in self._lines[target]:  # a place that came free since then took it out
+                self._lines[target].remove(turn)
+                self._uncrowd()
             raise
 
     def _give_place(self) -> None:
-        """A place is free: it goes to the first in the line."""
-        if self._line:
-            self._line.popleft().set_result(None)
-            self._uncrowd()
-        else:
-            self._taken -= 1
+        """A place is free: it goes to the first in the line who still wants it."""
+        for line in self._lines.values():
+            while line:
+                turn = line.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    self._uncrowd()
+                    return
+        self._taken -= 1
+        self._uncrowd()
+
+    @property
+    def _waiting(self) -> bool:
+        return any(self._lines.values())
 
     def _uncrowd(self) -> None:
-        if not self._line:
+        if not self._waiting:
             self._crowded.clear()
 
     async def _turn(self, request: Watch) -> Outcome | None:
         """The query itself; None when others waited for its place, and it had been there long enough."""
-        wait, began = request.wait if not self._line else min(request.wait, WATCH_TURN), self._loop.time()
+        wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
         http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
         limit = wait * (1 + 1 / 16) + self._options.timeout

@@ -74,7 +74,7 @@ def run(test: Callable[[Watching, Line], Coroutine[Any, Any, None]], connections
         watching = Watching(options, Encoder(options), line, connections)
         await asyncio.wait_for(test(watching, line), WAIT)
         await settle()
-        assert (watching._queries, watching._taken, list(watching._line)) == ({}, 0, [])
+        assert (watching._queries, watching._taken, watching._waiting) == ({}, 0, False)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(go())
@@ -250,7 +250,7 @@ def test_one_who_shares_needs_no_place_of_his_own() -> None:
     async def test(watching: Watching, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
-        assert not watching._line
+        assert not watching._lines["key"]
         line.open()[0].set_result(at(8))
         await asyncio.gather(*wishes)
 
@@ -273,9 +273,9 @@ def test_a_watch_that_is_given_up_frees_its_place() -> None:
 def test_a_watch_that_is_given_up_leaves_the_line() -> None:
     async def test(watching: Watching, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
-        await until(lambda: watching._line)
+        await until(lambda: watching._lines["key"])
         await gone(second)
-        assert not watching._line
+        assert not watching._lines["key"]
         assert not watching._crowded.is_set()
         await gone(first)
 
@@ -286,7 +286,7 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
     async def test(watching: Watching, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await line.arrived(1)
-        await until(lambda: watching._line)
+        await until(lambda: watching._lines["key"])
         just_before(watching, "_give_place", second.cancel)
         line.open()[0].set_result(at(9))
         assert await first == KeysRead((), 9)
@@ -324,7 +324,7 @@ def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.M
         wishes = [wish(watching, index) for index in (7, 8, 9)]
         await line.arrived(2)
         assert [dict(request.params)["wait"] for request, _ in line.sent] == ["300000ms", "1ms"]
-        while watching._line:
+        while watching._lines["key"]:
             line.open()[0].set_result(at(10))
             await settle()
         await until(line.open)
@@ -346,11 +346,52 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
     monkeypatch.setattr("consul_locker.watching.WATCH_TURN", length)
 
     async def test(watching: Watching, line: Line) -> None:
-        watching._line.append(asyncio.get_running_loop().create_future())  # others wait for a place
+        watching._lines["key"].append(asyncio.get_running_loop().create_future())  # others wait for a place
         turn = asyncio.create_task(watching._turn(Watch(1, "key", "k", 7, 300.0)))
         await line.arrived(1)
         line.open()[0].set_result(at(index))
         assert await turn == (KeysRead((), index) if told else None)
-        watching._line.clear()
+        watching._lines["key"].clear()
 
     run(test)
+
+
+@pytest.mark.parametrize("rounds", range(16))
+def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> None:
+    """Whatever the loop does first: the place is there for the next one, and the answer is that of who had it."""
+
+    async def test(watching: Watching, line: Line) -> None:
+        first, second, third = wish(watching, 7), wish(watching, 8), wish(watching, 9)
+        await line.arrived(1)
+        await settle()
+        line.open()[0].set_result(at(20))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await gone(second)
+        assert await asyncio.wait_for(first, WAIT) == KeysRead((), 20)
+        await until(line.open)
+        line.open()[0].set_result(at(21))
+        assert await asyncio.wait_for(third, WAIT) == KeysRead((), 21)
+
+    run(test, connections=2)
+
+
+def test_who_waits_for_a_key_goes_before_who_watches_a_session() -> None:
+    session = "00000000-0000-0000-0000-000000000000"
+
+    async def test(watching: Watching, line: Line) -> None:
+        first = wish(watching, 7)
+        await line.arrived(1)
+        last, next_one = wish(watching, 1, session, "session"), wish(watching, 8)
+        await settle()
+        line.open()[0].set_result(at(20))
+        await first
+        await line.arrived(2)
+        assert "/kv/" in line.sent[1][0].path
+        line.open()[0].set_result(at(20))
+        await next_one
+        await line.arrived(3)
+        assert "/session/" in line.sent[2][0].path
+        await gone(last)
+
+    run(test, connections=2)

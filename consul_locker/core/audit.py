@@ -51,6 +51,9 @@ FORMER_FOR = 120.0
 #: So many of these keys at most, the latest: 16 transactions of reads in a period. Older ones are given up, and what
 #: comes of them then lasts until the session ends.
 MAX_FORMER = 1024
+#: The same for places in the queues of a fair Locker, of which each handover leaves one: two transactions. The next
+#: look of the Locker at a queue finds an older one.
+MAX_FORMER_PLACES = 128
 #: What a check of our session fails with on a key that is not ours.
 NOT_OURS = (Refusal.SESSION, Refusal.MISSING)
 
@@ -79,7 +82,8 @@ class Audit:
         self._timeout = timeout
         self._highest = 0  # the highest index seen
         self._unswept = False  # a sweep was asked for, and not answered yet
-        self._former: dict[str, tuple[Slot, float]] = {}  # id -> until when it is looked at; the latest stands last
+        # id -> until when it is looked at; the latest stands last. Locks, and places in queues.
+        self._former: tuple[dict[str, tuple[Slot, float]], dict[str, tuple[Slot, float]]] = ({}, {})
         self.former_for = FORMER_FOR
         self.keeper: Keeper | None = None  # set once, by LockerCore
 
@@ -87,7 +91,8 @@ class Audit:
         """A session is in use: audit from now on."""
         self._highest = 0
         self._unswept = False
-        self._former.clear()
+        for former in self._former:
+            former.clear()
         self._out.timer(("audit",), self._out.now + self._period)
 
     def end_generation(self) -> None:
@@ -137,19 +142,22 @@ class Audit:
 
     def asked(self, slot: Slot) -> None:
         """The session asked for this key, and does not have it now: refused, given back, or lost."""
-        self._former.pop(slot.id, None)
-        self._former[slot.id] = slot, self._out.now + self.former_for
-        if len(self._former) > MAX_FORMER:
-            del self._former[next(iter(self._former))]
+        former, most = (self._former[1], MAX_FORMER_PLACES) if slot.place_for else (self._former[0], MAX_FORMER)
+        former.pop(slot.id, None)
+        former[slot.id] = slot, self._out.now + self.former_for
+        if len(former) > most:
+            del former[next(iter(former))]
 
     def _look_at_former(self, life: SessionLife) -> None:
         """Check our session on keys that it does not have: each check must fail."""
-        for id, (_, until) in list(self._former.items()):
-            if until > self._out.now:
-                break
-            del self._former[id]
-        # What is held, in use or in doubt is looked at as that.
-        slots = [slot for id, (slot, _) in self._former.items() if self._ledger.slots.get(id, slot).state == "free"]
+        slots: list[Slot] = []
+        for former in self._former:
+            for id, (_, until) in list(former.items()):
+                if until > self._out.now:
+                    break
+                del former[id]
+            # What is held, in use or in doubt is looked at as that.
+            slots += [slot for id, (slot, _) in former.items() if self._ledger.slots.get(id, slot).state == "free"]
         for start in range(0, len(slots), MAX_OPS):
             part = slots[start : start + MAX_OPS]
             operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)

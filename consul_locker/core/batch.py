@@ -125,6 +125,10 @@ class Batch:
         one counts, since a check answers with the entry too.
         """
         by_key = {entry.key: entry for entry in answer.entries}
+        for _, ops in items:
+            for op in ops:
+                if op.verb in (Verb.DELETE, Verb.DELETE_CAS):
+                    by_key.pop(op.key, None)  # the check before a delete shows what is gone by now
         outcomes = Outcomes()
         outcomes.granted = [(work, by_key) for work, _ in items]
         return outcomes

@@ -43,10 +43,12 @@ class Denials(Releases):
         else:
             self._deny_now(slot, calls, reason, None)
 
-    def _deny_now(self, slot: Slot, calls: list[Call], reason: str, holder: LockInfo | None) -> None:
+    def _deny_now(
+        self, slot: Slot, calls: list[Call], reason: str, holder: LockInfo | None, queued: bool = False
+    ) -> None:
         live = [call for call in calls if not call.settled]
         refused = live[0].argument if live and isinstance(live[0].argument, tuple) else ()
-        error = AlreadyLocked(slot.id, slot.key, reason, holder, refused)
+        error = AlreadyLocked(slot.id, slot.key, reason, holder, refused, queued)
         self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
         for call in live:
             self._out.settle(call, error=error)
@@ -59,15 +61,16 @@ class Denials(Releases):
         for slot, calls in self._naming.pop(id(request), ()):
             entry = entries.get(slot.key)
             holder = lock_info(slot.id, entry) if entry is not None and entry.session is not None else None
-            self._deny_now(slot, calls, "held", holder)
+            self._deny_now(slot, calls, "held", holder, queued=self._options.fair and not holder and entry is not None)
 
     def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
         """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""
         self._out.count("denied", len(slots))
         if len(call.ids) > 1:
             call.argument = tuple(slot.id for slot in slots)
-        known = lock is not None and lock.session is not None and self._options.identify_holder
-        self._deny_now(slots[0], [call], "held", lock_info(slots[0].id, lock) if known and lock is not None else None)
+        held = lock is not None and lock.session is not None
+        known = lock_info(slots[0].id, lock) if lock is not None and held and self._options.identify_holder else None
+        self._deny_now(slots[0], [call], "held", known, queued=not held)
 
     def fail(self, call: Call, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """Answer a call with an error."""

@@ -258,7 +258,8 @@ class Grants(Denials):
 
     def looked(self, request: Transact, outcome: Outcome) -> None:
         """A look at queues was answered."""
-        self._waiting.looked(request, outcome, self._failure(outcome)[0])
+        failure = None if isinstance(outcome, Committed) else self._failure(outcome)[0]
+        self._waiting.looked(request, outcome, failure)
 
     # ------------------------------------------------------------------------------------- the end
 

@@ -226,7 +226,9 @@ class LockerCore(Lifecycle):
             self._out.emit("session_created", session_id=self.session.life.session_id)
             self.fsm.handle("session_created")
         elif verdict == "failed":
-            self._out.warn(f"Locker {self.options.name!r}: no session: {self.session.cause}")
+            limit = self.options.max_retries
+            count = f"{self.session.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
+            self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
             self.fsm.handle("session_failed")
 
     # ----------------------------------------------------------------------------------------- timers

@@ -64,7 +64,7 @@ class Queue(Waiting):
             standing.asking = True
             return True
         if self.may_wait(call) and any(other.queues for other in self._line(standing.slots[0])):
-            self.add(call, standing.slots[0], "held")  # somebody waits already, for one a caller of this Locker
+            self._wait(standing, standing.slots[0], "held")  # somebody waits already: a caller of this Locker
         else:
             self._look(standing)
         return False
@@ -85,10 +85,14 @@ class Queue(Waiting):
 
     def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
         """A call has to wait; it keeps the places that it has."""
-        self._begin(call, reason, error)
         standing = self._stand(call)
         if reason != "local":
             standing.doubtful = slot.lease
+        self._wait(standing, slot, reason, error)
+
+    def _wait(self, standing: Standing, slot: Slot, reason: str, error: ConsulLockerError | None = None) -> None:
+        self._begin(standing.call, reason, error)
+        standing.blocked = slot
         if not standing.places:
             self._queue_up(standing)
         elif reason == "held":
@@ -170,10 +174,11 @@ class Queue(Waiting):
 
     def remove(self, call: Call) -> None:
         """A call waits no longer: its places are given back, or go to a caller who shares them."""
-        self._out.cancel(("wait", call))
         standing = self._standings.get(call)
         if standing is None:
+            super().remove(call)
             return
+        self._out.cancel(("wait", call))
         self._take_out(standing)
         heir = self._heir(standing)
         if heir is not None and standing.places:
@@ -262,16 +267,16 @@ class Queue(Waiting):
             requests.append(request)
         return requests
 
-    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError) -> None:
+    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError | None) -> None:
         """A look was answered; ``failure`` says what its outcome means where it shows nothing."""
         for standing in request.context:
             if standing.asked is not request:
                 continue  # it waits for something else by now, or no longer
             standing.asked = None
-            if isinstance(outcome, Committed):
-                self._judge(standing, outcome.entries)
-            else:
+            if failure is not None:
                 self._failed(standing, failure)
+            elif isinstance(outcome, Committed):  # pragma: no branch - there is a failure for all else
+                self._judge(standing, outcome.entries)
 
     def _judge(self, standing: Standing, entries: Iterable[Entry]) -> None:
         """Is it its turn? If not, what shows when to look again?"""
@@ -306,11 +311,12 @@ class Queue(Waiting):
         if not blocked:
             self._ask(standing)
         elif not standing.places and self.may_wait(standing.call):
-            self.add(standing.call, standing.slots[0], "held")
+            self._wait(standing, blocked[0], "held")
         elif not standing.places:
             self.remove(standing.call)
             self._steward.refuse_queued(standing.call, blocked, by_key.get(blocked[0].key))
         else:
+            standing.blocked = blocked[0]
             # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
             before = (ahead or closed)[0]
             if before.session != life.session_id:
@@ -386,6 +392,11 @@ class Queue(Waiting):
         standing.pauses += 1
         self._out.timer(("pause", standing.call), self._out.now + pause_length(standing.pauses, self._out.random()))
 
+    def obstacle(self, call: Call) -> Slot | None:
+        """The lock that a waiting call could not have when it was looked last."""
+        standing = self._standings.get(call)
+        return standing.blocked or standing.slots[0] if standing is not None and not standing.asking else None
+
     def pause_over(self, name: object) -> None:
         """A pause is over."""
         standing = self._standings.get(cast(Call, name))
@@ -412,7 +423,11 @@ class Queue(Waiting):
         """A stop begins: nobody waits any more. Returns the places to be given back."""
         places = [place for standing in self._standings.values() for place in standing.places.values()]
         for standing in self._standings.values():
-            standing.places = {}
+            self._rest(standing)
+            if standing.errand is not None:
+                standing.errand.settled = True  # a place that comes yet is given back
+        self._standings.clear()
+        self._to_look.clear()
         return places
 
     def end_generation(self) -> None:

@@ -57,12 +57,14 @@ class Standing:
         look: whether it is to be looked whose turn it is.
         asked: the look that was sent.
         asking: whether it is its turn, and the lock is asked for.
+        blocked: the first of its locks that it could not have when it was looked last.
         doubtful: the lease that this Locker has of a lock for which Consul refused the call: it is lost, most likely.
     """
 
     __slots__ = (
         "asked",
         "asking",
+        "blocked",
         "call",
         "doubtful",
         "errand",
@@ -87,6 +89,7 @@ class Standing:
         self.paused = False
         self.pauses = 0
         self.asking = False
+        self.blocked: Slot | None = None
         self.doubtful: BaseLease | None = None
 
     def shares(self, slot: Slot) -> bool:

@@ -85,7 +85,7 @@ class Waiting:
         """What is to be asked at the end of a step."""
         return []
 
-    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError) -> None:
+    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError | None) -> None:
         """What was asked is answered; ``failure`` says what an answer means that shows nothing."""
 
     def disband(self) -> list[Slot]:
@@ -151,13 +151,16 @@ class Waiting:
         if call.wait_until is not None:
             self._out.cancel(("wait", call))
 
+    def obstacle(self, call: Call) -> Slot | None:
+        """The lock at which a call waits; None while it does not."""
+        slots = (self._ledger.slots.get(id) for id in call.ids)
+        return next((slot for slot in slots if slot is not None and call in slot.waiters), None)
+
     def over(self, call: Call) -> None:
         """A call's time to wait is over."""
         if call.settled:
             return
-        slot = next(
-            (slot for slot in map(self._ledger.slots.get, call.ids) if slot is not None and call in slot.waiters), None
-        )
+        slot = self.obstacle(call)
         if slot is None:
             return  # an attempt is under way; its answer decides
         self.remove(call)

@@ -552,3 +552,61 @@ def test_who_inherits_a_place_that_is_being_used_up_needs_it_no_more_when_it_is_
     driver.grant()
     assert driver.result(second).id == "a"
     assert driver.all(Transact) == []
+
+
+def test_a_set_shares_a_lock_of_this_locker_s_while_it_waits_for_another() -> None:
+    """Consul refused it nothing that the Locker has, so it does not wait for that to be given back."""
+    driver = fair()
+    first = driver.call("lock", "a")
+    look(driver)
+    driver.grant()
+    lease = driver.result(first)
+    mine, other = entry(KEY, "S1", lease.fence), "svc/b/lock"
+    driver.call("hold", "a", wait=None)  # another caller waits for this Locker's own lock
+    take_place(driver, mine)
+    call = driver.call("lock_many", "a", "b", wait=None)
+    taking = driver.commit()
+    own = [Entry(op.key, b"", 0, "S1", 400 + at, 400 + at, 1) for at, op in enumerate(taking.operations[:2])]
+    shown = [*own, mine, entry(other, STRANGER, 200)] if len(taking.operations) > 2 else own
+    driver.answer(taking, Committed(tuple(shown)))
+    assert driver.result(call) == PENDING
+    waiter = driver.core._waiting._standings[call]  # type: ignore[attr-defined]  # only a fair Locker has it
+    assert waiter.shares(driver.core.ledger.slots["a"])
+
+
+def test_what_a_set_waited_for_is_told_when_its_time_is_over() -> None:
+    driver = fair()
+    call = driver.call("hold_many", "a", "b", wait=1.0)
+    look(driver, entry("svc/b/lock", STRANGER, 200))
+    driver.fire("wait", call)
+    refused = driver.result(call)
+    assert (refused.id, refused.ids) == ("b", ("b",))
+
+
+def test_a_queue_before_a_free_lock_is_told_as_that() -> None:
+    driver = fair()
+    call = driver.call("lock", "a")
+    look(driver, FREE, place(STRANGER, 1, 150))
+    assert driver.result(call).queued
+    assert "others wait in the queue of 'a'" in str(driver.result(call))
+    call = driver.call("lock", "a")
+    look(driver, TAKEN)
+    assert not driver.result(call).queued
+
+
+def test_a_place_given_back_in_the_transaction_that_shows_the_queue_counts_no_more() -> None:
+    driver = fair()
+    first, own = waiting(driver, TAKEN)
+    driver.call("lock", "other")
+    look(driver)
+    busy = driver.commit()  # so what comes next goes together
+    driver.abandon(first)
+    call = driver.call("hold", "a", wait=None)
+    look(driver, TAKEN, own)
+    driver.grant(busy)
+    together = driver.commit()
+    new = next(op.key for op in together.operations if op.verb is Verb.LOCK)
+    fresh = Entry(new, b"", 0, "S1", 400, 400, 1)
+    driver.answer(together, Committed((own, fresh, TAKEN, fresh)))
+    assert driver.all(Watch)[-1].name == KEY
+    assert driver.result(call) == PENDING
