@@ -11,7 +11,7 @@ fault: it would keep everybody behind it waiting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from .batch import MAX_OPS
@@ -118,8 +118,8 @@ class Queue(Waiting):
         sharing = (other for other in self._line(standing.slots[0]) if other.call.verb == "lock" and other.queues)
         return next((other for other in sharing if other is not standing), None)
 
-    def _line(self, slot: Slot) -> list[Standing]:
-        return [self._standings[call] for call in slot.waiters]
+    def _line(self, slot: Slot) -> Iterator[Standing]:
+        return (self._standings[call] for call in slot.waiters)
 
     def _queue_up(self, standing: Standing) -> None:
         """Take a place at the end of each queue, all in one transaction: so sets stand in one order everywhere."""
@@ -227,7 +227,7 @@ class Queue(Waiting):
             sharing.append(standing.call)
         for call in sharing:  # what another caller got is theirs too, and they need no place any more
             self._steward.lock(call)
-        line = self._line(lock)
+        line = list(self._line(lock))
         for standing in line:
             if standing.idle and not standing.places:
                 self._queue_up(standing)  # unless another one does, whose place it shares
