@@ -275,6 +275,9 @@ class AsyncTransport:
             self._idle.append(keep)
         elif connection is not None:
             connection.abort()
+            # Its place is free when it is closed, and not before: else there is one too many for a moment.
+            connection.lost.add_done_callback(lambda _: self._release())
+            return
         self._release()
 
     def _failure(self, request: HttpRequest, connection: _Connection, error: Exception) -> ConsulUnavailable:

@@ -226,7 +226,8 @@ class Gate:
                 return
             with self._guard:
                 self._sockets.add(client)
-                self.most_connections = max(self.most_connections, len(self._sockets))
+                # One that the client has closed may be here yet: its thread has not come to it.
+                self.most_connections = max(self.most_connections, sum(not _ended(one) for one in self._sockets))
             threading.Thread(target=self._serve, args=(client,), name="gate", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -275,6 +276,15 @@ class Gate:
                     held.left -= 1
                     return held
         return None
+
+
+def _ended(one: socket.socket) -> bool:
+    try:
+        return one.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:  # reset
+        return True
 
 
 def _shut(one: socket.socket) -> None:
