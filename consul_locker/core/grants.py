@@ -216,7 +216,7 @@ class Grants(Denials):
         if work.kind is Kind.RELEASE:
             self._release_failed(work, error)
             return
-        if sent:
+        if sent or work.rounds:  # one sent before, and rolled back, may have been delivered twice
             self._doubt(work)
         calls = work.live()
         if work.slots[0].place_for:
