@@ -277,7 +277,9 @@ def test_a_destroy(locker: Any, proxy: Proxy, consul: Consul, ear: Ear, name: st
     assert {answer.status for answer in late} <= {200}  # Consul says true to a session that it does not know
     assert stands(consul, second)
     assert [session["ID"] for session in consul.sessions(name)] == [second.session_id]
-    assert ends(ear, first) == ["released" if fate is Fate.TWICE else "lock_lost"]
+    # A destroy whose answer was lost has worked, and the watch on the session may say so before the stop gives up.
+    told = {Fate.TWICE: ("released",), Fate.ANSWER_LOST: ("released", "lock_lost")}.get(fate, ("lock_lost",))
+    assert ends(ear, first) in [[signal] for signal in told]
     assert ends(ear, second) == []
 
 
