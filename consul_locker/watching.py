@@ -1,5 +1,8 @@
 """The blocking queries of a factory: one for all who wait for the same, and turns when they are too many.
 
+Keys
+----
+
 Several Lockers of one factory that wait for one key ask the very same: what is there once it has changed
 since this index. Whoever asks that while such a query is in flight joins it, and gets its answer.
 
@@ -12,22 +15,33 @@ is refused again.
 
 Waiters of a fair Locker watch a key each and share nothing; but of the callers of one Locker only the first one
 watches.
+
+Sessions
+--------
+A few Lockers watch their own sessions, which nobody else's wake (measured). The sessions of more of them are watched by
+one query on all sessions of their node (rule 2); it is woken whenever one is created or destroyed there, but neither by
+renewals nor by keys (measured).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 
 from .client.aio_transport import AsyncTransport
 from .client.requests import Encoder
 from .config import ClientOptions
-from .core.messages import KeysRead, Outcome, SessionRead, Watch
+from .core.messages import Outcome, SessionRead, SessionsRead, Watch
+from .types import SessionInfo
 
 __all__ = ["Watching"]
 
 #: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
 WATCH_SHARE = 0.5
+#: So many sessions of a factory are watched one by one; those of more Lockers by one query on their node. Where others'
+#: sessions come and go all the time that one is woken for nothing, and answered with a list of them all.
+OWN_SESSION_WATCHES = 3
 #: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
 WATCH_TURN = 1.0
 
@@ -44,6 +58,21 @@ class _Query:
 
     def __init__(self) -> None:
         self.wanted = 0
+
+
+class _Node:
+    """The sessions of a node as the query on them has shown them last, for those who share it."""
+
+    __slots__ = ("index", "sessions", "watchers")
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.sessions: Mapping[str, SessionInfo] = {}
+        self.watchers = 0
+
+    def lacks(self, request: Watch) -> bool:
+        """Whether a session is gone that its watcher has seen: what is shown here is no older than what he saw."""
+        return request.index <= self.index and request.name not in self.sessions
 
 
 class Watching:
@@ -64,8 +93,9 @@ class Watching:
         self._queries: dict[_Key, _Query] = {}  # those that can be joined
         self._places = max(1, int(connections * WATCH_SHARE))
         self._taken = 0
+        self._nodes: dict[str, _Node] = {}  # those that are watched
         # Those on keys come first: a caller waits for each, and a lost session is noticed by its renewal too.
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {"key": deque(), "session": deque()}
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {"key": deque(), "node": deque(), "session": deque()}
         self._crowded = asyncio.Event()  # while watches wait for a place
 
     async def watch(self, request: Watch) -> Outcome:
@@ -75,6 +105,36 @@ class Watching:
             ConsulUnavailable: there is no answer; everyone who shares the query is told so.
             ConsulLockerError: it cannot be encoded.
         """
+        if request.target == "session" and request.index and request.node and self._many_sessions():
+            return await self._on_node(request)
+        return await self._share(request)
+
+    def _many_sessions(self) -> bool:
+        alone = sum(1 for target, _, index, _ in self._queries if target == "session" and index)
+        return alone >= OWN_SESSION_WATCHES
+
+    async def _on_node(self, request: Watch) -> Outcome:
+        """A watch on a session by the query on its node: answered when it is gone, or the query had nothing new."""
+        node = self._nodes.setdefault(request.node, _Node())
+        node.watchers += 1
+        try:
+            while not node.lacks(request):
+                asked = node.index
+                outcome = await self._share(Watch(request.generation, "node", request.node, asked, request.wait))
+                if not isinstance(outcome, SessionsRead):
+                    return outcome
+                if node.index == asked:  # the first to go on, of all who share this answer
+                    node.index, node.sessions = outcome.index, outcome.sessions
+                if outcome.index <= asked:  # the watcher is told, as by a query of his own: in terms of his own index
+                    session = outcome.sessions.get(request.name)
+                    return SessionRead(session, min(outcome.index, request.index))
+            return SessionRead(None, node.index)
+        finally:
+            node.watchers -= 1
+            if not node.watchers:  # what was seen says nothing of the time when nobody watches
+                del self._nodes[request.node]
+
+    async def _share(self, request: Watch) -> Outcome:
         key = request.target, request.name, request.index, request.wait
         query = self._queries.get(key)
         if query is None:
@@ -114,7 +174,7 @@ class Watching:
     # ------------------------------------------------------------------------------------------ turns
 
     async def _take_place(self, target: str) -> None:
-        """First come, first served, among those on keys and then among those on sessions."""
+        """First come, first served, among those on keys, then among those on sessions."""
         if self._taken < self._places:  # then nobody is in the line
             self._taken += 1
             return
@@ -166,8 +226,7 @@ class Watching:
                 outcome = http.decode(await asking)
                 # What comes back with nothing new, before its wait is over, tells something: a snapshot was restored.
                 over = wait < request.wait and self._loop.time() - began >= wait
-                unchanged = isinstance(outcome, (KeysRead, SessionRead)) and outcome.index == request.index
-                return None if over and unchanged else outcome
+                return None if over and getattr(outcome, "index", None) == request.index else outcome
             return None
         finally:
             if not self._loop.is_closed():  # of a closed loop no task is left to end

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
@@ -39,6 +40,7 @@ from consul_locker.core.messages import (
     RolledBack,
     SessionCreated,
     SessionRead,
+    SessionsRead,
     TooLarge,
     Transact,
     Verb,
@@ -81,6 +83,7 @@ ALL: list[Request] = [
     raw({"KV": {"Verb": "get", "Key": "k"}}),
     Watch(1, target="session", name=SID, index=7, wait=1.5),
     Watch(1, target="key", name="writer/1/lock", index=7, wait=1.5),
+    Watch(1, target="node", name="n1", index=7, wait=1.5),
 ]
 
 
@@ -133,6 +136,7 @@ def unusable(outcome: Outcome) -> ConsulUnavailable:
         (ALL[8], "GET", f"/v1/session/info/{SID}?index=7&wait=1500ms", None),
         (ALL[9], "GET", "/v1/kv/writer/1/lock?index=7&wait=1500ms", None),
         (Watch(1, target="key", name="k", index=0, wait=5), "GET", "/v1/kv/k", None),
+        (ALL[10], "GET", "/v1/session/node/n1?index=7&wait=1500ms", None),
     ],
 )
 def test_what_is_sent(request_: Request, method: str, target: str, body: Any) -> None:
@@ -289,6 +293,10 @@ def test_sessions() -> None:
     assert answer(ALL[3], 200, [{"ID": SID, "CreateIndex": 1, "Checks": None, "NodeChecks": ["a"]}]) == SessionRead(
         SessionInfo(SID, "", "", None, 0.0, "release", ("a",), 1), 9
     )
+    assert answer(ALL[10], 200, [SESSION, {**SESSION, "ID": OTHER}]) == SessionsRead(
+        {SID: INFO, OTHER: replace(INFO, id=OTHER)}, 9
+    )
+    assert answer(ALL[10], 200, []) == SessionsRead({}, 9)
 
 
 def test_keys() -> None:

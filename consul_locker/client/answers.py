@@ -28,6 +28,7 @@ from ..core.messages import (
     RolledBack,
     SessionCreated,
     SessionRead,
+    SessionsRead,
     TooLarge,
 )
 from ..errors import AccessDenied, ConsulUnavailable
@@ -183,6 +184,15 @@ def session_read(value: tuple[Any, Any], body: bytes) -> Outcome:
         _check_empty(body)
         return SessionRead(None, _header_index(index))
     return SessionRead(_session_info(session), _header_index(index))
+
+
+def sessions_read(value: tuple[Any, Any], body: bytes) -> Outcome:
+    """Of index and a list of sessions."""
+    index, found = value
+    if not found:
+        _check_empty(body)
+    sessions = [_session_info(session) for session in found]
+    return SessionsRead({session.id: session for session in sessions}, _header_index(index))
 
 
 def _check_empty(body: bytes) -> None:

@@ -48,6 +48,7 @@ from .answers import (
     renewed,
     session_created,
     session_read,
+    sessions_read,
 )
 
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
@@ -217,6 +218,9 @@ class Encoder:
         if request.target == "session":
             recorded = self._agent.session.info(_session_id(request.name), index=request.index, wait=wait)
             return _finish("session watch", recorded, session_read)
+        if request.target == "node":
+            recorded = self._agent.session.node(request.name, index=request.index, wait=wait)
+            return _finish("session watch on a node", recorded, sessions_read)
         recorded = self._agent.kv.get(request.name, index=request.index, wait=wait)
         return _finish("kv watch", recorded, keys_read, missing=keys_missing)
 

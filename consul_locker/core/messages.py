@@ -28,6 +28,7 @@ a `Request`            sends it to Consul and returns an `Answered` with it, exa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Union
@@ -229,19 +230,22 @@ class RawTransact(Request):
 
 @dataclass(frozen=True, eq=False)
 class Watch(Request):
-    """A blocking query. Answered by `SessionRead` or `KeysRead` when something changed or ``wait`` is over.
+    """A blocking query. Answered by what its target shows, when something changed there or ``wait`` is over.
 
     Attributes:
-        target: ``"session"`` or ``"key"``.
-        name: the session's id, or the key.
+        target: ``"session"`` (`SessionRead`), ``"key"`` (`KeysRead`), or ``"node"``, all sessions there
+            (`SessionsRead`), which only a runtime asks.
+        name: the session's id, the node, or the key.
         index: the X-Consul-Index seen last; 0 asks for the present state at once.
         wait: how long Consul may hold it, in seconds; it adds up to a sixteenth of it.
+        node: a session's, where it is known: a runtime may watch all sessions there instead, for many Lockers.
     """
 
     target: str
     name: str
     index: int
     wait: float
+    node: str = ""
 
 
 # ----------------------------------------------------------------------------------- what Consul answers
@@ -310,6 +314,14 @@ class SessionRead:
 
 
 @dataclass(frozen=True)
+class SessionsRead:
+    """``sessions`` by their ids."""
+
+    sessions: Mapping[str, SessionInfo]
+    index: int
+
+
+@dataclass(frozen=True)
 class KeysRead:
     entries: tuple[Entry, ...]
     index: int
@@ -343,7 +355,7 @@ class Failed:
 
 
 Outcome = Union[
-    SessionCreated, Done, Renewed, Gone, SessionRead, KeysRead, Committed, RolledBack, TooLarge, Failed
+    SessionCreated, Done, Renewed, Gone, SessionRead, SessionsRead, KeysRead, Committed, RolledBack, TooLarge, Failed
 ]
 
 # --------------------------------------------------------------------------------------------- events

@@ -76,6 +76,7 @@ class Session:
         self._watch: Watch | None = None
         self._watch_failures = 0
         self._looked = False  # whether the watch of this session was ever answered
+        self._node = ""  # where the session is, once a watch has said so
         self._destroying: dict[str, int] = {}  # session id -> attempts so far
 
     # ------------------------------------------------------------------------------------ creation
@@ -147,6 +148,7 @@ class Session:
         self._renewing = None
         self._watch_failures = 0
         self._looked = False
+        self._node = ""
         self._schedule(self._asked)
         self._out.timer(("deadline",), self.life.deadline)
         self._watch_again(0)
@@ -205,7 +207,7 @@ class Session:
 
     def _watch_again(self, index: int) -> None:
         assert self.life is not None
-        self._watch = Watch(self.generation, "session", self.life.session_id, index, WATCH_WAIT)
+        self._watch = Watch(self.generation, "session", self.life.session_id, index, WATCH_WAIT, self._node)
         self._out.send(self._watch)
 
     def watched(self, request: Watch, outcome: Outcome) -> str | None:
@@ -222,6 +224,7 @@ class Session:
             self._watch_failures = 0
             if outcome.session is None:
                 return "confirm"
+            self._node = outcome.session.node
             # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
             # measured): begin at nought again.
             self._watch_again(outcome.index if outcome.index > request.index else 0)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from consul_locker import LockLost
+from consul_locker.watching import OWN_SESSION_WATCHES
 
-from .tools import WAIT, Consul, Ear, until
+from .tools import WAIT, Consul, Ear, Gate, until
 
 #: A destroyed session is told by the watch on it, long before the next renewal (5 s) would find out.
 BEFORE_THE_RENEWAL = 4.0
@@ -29,6 +30,31 @@ def test_a_destroyed_session(locker: Any, consul: Consul, ear: Ear) -> None:
     assert locker.session_id != session
     assert not locker.held  # nothing lost is taken again in silence
     assert locker.lock("a").fence > leases[0].fence
+
+
+def test_the_sessions_of_many_lockers_are_watched_together(
+    face: Any, gate: Gate, consul: Consul, name: str, ear: Ear
+) -> None:
+    """Their renewals are due in hours: it is the watch that tells each of its own session, and of no other."""
+    with face.factory(gate.address) as factory:
+        lockers = [factory.create(name, ttl=86_400) for _ in range(20)]
+        leases = [locker.lock(number) for number, locker in enumerate(lockers)]
+        # While sessions are created each watch comes back at once: Consul counts them all with one index (measured).
+        until(lambda: gate.under_way("GET /v1/session/info/") == OWN_SESSION_WATCHES)
+        assert gate.under_way("GET /v1/session/node/") == 1
+        for lease in leases[::2]:
+            consul.destroy(lease.session_id)
+        for lease in leases[::2]:
+            assert lease.wait_lost(WAIT) == "session destroyed"
+        assert all(lease.valid for lease in leases[1::2])
+        for locker in lockers[::2]:
+            assert locker.wait_for_state("ready", WAIT)
+        again = [locker.lock(number) for number, locker in enumerate(lockers)]
+        assert again[1::2] == leases[1::2]
+        for lease in again:  # those who were told, and those who were not, are watched as before
+            consul.destroy(lease.session_id)
+            assert lease.wait_lost(WAIT) == "session destroyed"
+    assert [facts["reason"] for facts in ear.of("lock_lost")].count("session destroyed") == 30
 
 
 def test_keys_lost_are_found_within_one_renewal_period(factory: Any, consul: Consul, name: str, ear: Ear) -> None:

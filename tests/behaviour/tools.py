@@ -178,6 +178,11 @@ class Gate:
         """How many requests came to an endpoint, as ``"PUT /v1/txn"``."""
         return sum(1 for seen in list(self.seen) if seen.endpoint.startswith(endpoint))
 
+    def under_way(self, endpoint: str) -> int:
+        """How many requests to an endpoint are not answered yet."""
+        with self._guard:
+            return sum(count for request, count in self._under_way.items() if request.startswith(endpoint))
+
     def hold(self, wanted: Callable[[Seen], bool] | str, count: int = 1_000_000, answers: bool = False) -> Held:
         """Keep back the next requests of this endpoint (or for which the function is true)."""
         test = wanted if callable(wanted) else (lambda seen, endpoint=wanted: seen.endpoint.startswith(endpoint))
