@@ -181,17 +181,17 @@ class BaseLocker(Generic[LeaseT]):
         is found there and valid is held in the state ready.
         """
         lease: Any = self._leases.get(id) if type(id) is str else None
-        if (
-            lease is not None
-            and not lease.exclusive
-            and lease.valid
-            and self._strategy.serves(lease, self._clock.now())
-        ):
-            self._served += 1
-            lease.takers += 1
-            found: LeaseT = lease
-            return found
-        return None
+        if lease is None or not (lease.cached and lease.valid):
+            return None
+        try:
+            if not self._strategy.serves(lease, self._clock.now()):
+                return None
+        except Exception:  # of a user's strategy: the core asks it again, and says so
+            return None
+        self._served += 1
+        lease.takers += 1
+        found: LeaseT = lease
+        return found
 
     def _lock_call(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
         """A call for locks, its arguments checked before anything is done."""

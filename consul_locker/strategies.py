@@ -30,8 +30,8 @@ class NoStrategy:
     shares_in_flight = False
 
     def keeps(self, lease: BaseLease) -> bool:
-        """The ledger still knows the lease (it must release it); it only answers nobody."""
-        return True
+        """None: the Locker still knows the lease, which it must release, but it answers nobody else."""
+        return False
 
     def serves(self, lease: BaseLease, now: float) -> bool:
         """Never: Consul is asked."""

@@ -67,6 +67,7 @@ class BaseLease:
         "_life",
         "_reason",
         "acquired_at",
+        "cached",
         "exclusive",
         "fence",
         "id",
@@ -84,6 +85,7 @@ class BaseLease:
         self.fence = fence
         self.acquired_at = now
         self.exclusive = exclusive
+        self.cached = False  # whether it may answer other calls, as the strategy said
         self.takers = 0  # calls that it answered; one whose caller is gone gives its share back (rule 7)
         self._life = life
         self._clock = clock

@@ -334,7 +334,8 @@ WORDS = [
     ('failed to check index, key "k" doesn\'t exist', Refusal.MISSING),
     ('key "k" doesn\'t exist', Refusal.MISSING),
     ('key "k" exists', Refusal.EXISTS),
-    ("Permission denied", Refusal.OTHER),
+    ("Permission denied", Refusal.DENIED),
+    ("Permission denied: token lacks permission 'key:write'", Refusal.DENIED),
     ("", Refusal.OTHER),
 ]
 

@@ -18,7 +18,7 @@ def test_permanent() -> None:
 
 def test_none() -> None:
     strategy: Strategy = NoStrategy()
-    assert strategy.keeps(LEASE)
+    assert not strategy.keeps(LEASE)
     assert not strategy.serves(LEASE, 2.0)
     assert not strategy.shares_in_flight
     assert repr(strategy) == "NoStrategy()"

@@ -302,6 +302,7 @@ _WORDS = (
     ("failed to lock key", "due to lock delay", Refusal.LOCK_DELAY),
     ("failed to unlock key", "held by another session", Refusal.NOT_HELD),
     ("invalid session", "", Refusal.INVALID_SESSION),
+    ("Permission denied", "", Refusal.DENIED),
     ("failed session check", "", Refusal.SESSION),
     ("failed index check", "", Refusal.INDEX),
     ("failed to ", "index is stale", Refusal.INDEX),

@@ -227,7 +227,7 @@ class Encoder:
     def _transact(self, request: Transact) -> HttpRequest:
         operations = request.operations
         body = json.dumps([_operation(operation) for operation in operations])
-        return self._transaction(body, tuple(operation.session for operation in operations))
+        return self._transaction(body, tuple(operation.session for operation in operations), request.consistent)
 
     def _raw_transact(self, request: RawTransact) -> HttpRequest:
         try:
@@ -242,12 +242,12 @@ class Encoder:
             sessions.append(inner.get("Session") if isinstance(inner, dict) else None)
         return self._transaction(body, tuple(sessions))
 
-    def _transaction(self, body: str, sessions: tuple[Any, ...]) -> HttpRequest:
+    def _transaction(self, body: str, sessions: tuple[Any, ...], consistent: bool = False) -> HttpRequest:
         agent = self._agent
         recorded = agent.http.put(
             partial(decode_transaction, sessions),
             path="/v1/txn",
-            params=self._params,
+            params=[*self._params, ("consistent", "1")] if consistent else self._params,
             data=body,
             headers=agent.prepare_headers(),
         )

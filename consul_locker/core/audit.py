@@ -6,10 +6,10 @@ tenure is still the same and nothing is in flight for the key, and after a consi
 confirmed it (DESIGN.md section 3, rule 2): an audit may cross a release, or ask a server that has not
 yet applied its log.
 
-Keys in doubt (an acquire or a release with an unknown outcome) are read until it is clear what became
-of them; one that shows our session without a lease is given back (rule 5). Keys that were asked for, and refused
-or given back, are looked at for a while longer, since something on the way may deliver the acquire once
-more.
+Keys in doubt (an acquire or a release with an unknown outcome) are looked at until it is clear what became
+of them. Keys that were asked for, and refused or given back, are looked at for a while longer, since something
+on the way may deliver the acquire once more. All of them together by transactions of reads in which each check
+of our session must fail; one that does not is read, and given back (rule 5).
 """
 
 from __future__ import annotations
@@ -36,19 +36,24 @@ from .messages import (
 from .outbox import Outbox
 from .session import READ_EVERY, RENEW_AFTER, Session
 from ..config import LockerOptions
-from ..types import SessionLife
 
 __all__ = ["Audit", "Keeper"]
 
 #: Keys in one audit: two checks each, and Consul takes 64 operations.
 KEYS_PER_AUDIT = 32
-#: A doubt is looked into this long after it arose, in seconds, and from then on with each audit. A request
-#: that timed out mostly commits within a second, or when a leader is back (2 to 4 s measured).
+#: The longest time between two audits, in seconds, where a third of the TTL is longer: what happens to a key is not to
+#: stay unnoticed for hours because its session may live as long.
+LONGEST_PERIOD = 60.0
+#: A doubt is looked into this long after it arose, in seconds. A request that timed out mostly commits within a second,
+#: or when a leader is back (2 to 4 s measured).
 LOOK_SOON = 1.0
+#: From then on keys that we do not have, and may have all the same, are looked at this often, in seconds: what comes of
+#: them is in nobody's hands, and in everybody's way.
+LOOK_EVERY = 5.0
 #: A key that this session asked for is looked at for so long after it was refused or given back, in seconds: four times
 #: the longest delay that an acquire was seen to commit after (over 30 s, a paused leader; measured).
 FORMER_FOR = 120.0
-#: So many of these keys at most, the latest: 16 transactions of reads in a period. Older ones are given up, and what
+#: So many of these keys at most, the latest: 16 transactions of reads in a look. Older ones are given up, and what
 #: comes of them then lasts until the session ends.
 MAX_FORMER = 1024
 #: The same for places in the queues of a fair Locker, of which each handover leaves one: two transactions. The next
@@ -74,7 +79,7 @@ class Audit:
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, timeout: float
     ) -> None:
-        self._period = READ_EVERY if options.ttl is None else options.ttl * RENEW_AFTER
+        self._period = READ_EVERY if options.ttl is None else min(options.ttl * RENEW_AFTER, LONGEST_PERIOD)
         self._prefix = options.name + "/"
         self._out = outbox
         self._session = session
@@ -85,12 +90,16 @@ class Audit:
         # id -> until when it is looked at; the latest stands last. Locks, and places in queues.
         self._former: tuple[dict[str, tuple[Slot, float]], dict[str, tuple[Slot, float]]] = ({}, {})
         self.former_for = FORMER_FOR
+        self._look_due: float | None = None  # when the next look is
+        self._looks: set[Transact] = set()  # those of the last one that were not answered yet
         self.keeper: Keeper | None = None  # set once, by LockerCore
 
     def begin(self) -> None:
         """A session is in use: audit from now on."""
         self._highest = 0
         self._unswept = False
+        self._look_due = None
+        self._looks.clear()
         for former in self._former:
             former.clear()
         self._out.timer(("audit",), self._out.now + self._period)
@@ -118,7 +127,7 @@ class Audit:
     # ------------------------------------------------------------------------------------ asking
 
     def audit(self) -> None:
-        """The period is over: check everything held, look at everything in doubt."""
+        """The period is over: check everything held."""
         life = self._session.life
         if life is None:
             return
@@ -134,8 +143,6 @@ class Audit:
             self._out.send(
                 Transact(life.generation, tuple(operations), "audit", context=context, timeout=self._timeout)
             )
-        self._look_at_former(life)
-        self.look()
         if self._unswept:
             self.sweep()
         self._out.timer(("audit",), self._out.now + self._period)
@@ -147,39 +154,48 @@ class Audit:
         former[slot.id] = slot, self._out.now + self.former_for
         if len(former) > most:
             del former[next(iter(former))]
+        self._look_within(LOOK_EVERY)
 
-    def _look_at_former(self, life: SessionLife) -> None:
-        """Check our session on keys that it does not have: each check must fail."""
-        slots: list[Slot] = []
+    def look_soon(self) -> None:
+        """A doubt arose."""
+        self._look_within(LOOK_SOON)
+
+    def _look_within(self, delay: float) -> None:
+        at = self._out.now + delay
+        if self._session.life is not None and (self._look_due is None or at < self._look_due):
+            self._look_due = at
+            self._out.timer(("look",), at)
+
+    def look(self) -> None:
+        """Look at the keys that we do not have, and may have all the same."""
+        life = self._session.life
+        if life is None:
+            return
+        self._look_due = None
+        slots = self._unheld()
+        if not self._looks:  # a Consul that does not answer is asked once
+            for start in range(0, len(slots), MAX_OPS):
+                part = slots[start : start + MAX_OPS]
+                operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
+                look = Transact(
+                    life.generation, operations, "unheld", context=part, consistent=True, timeout=self._timeout
+                )
+                self._looks.add(look)
+                self._out.send(look)
+        if slots:
+            self._look_within(LOOK_EVERY)
+
+    def _unheld(self) -> list[Slot]:
+        """Keys in doubt, then the former ones; not what is held or in use, which is looked at as that."""
+        known = self._ledger.slots
+        slots = [slot for slot in known.values() if slot.state == "unknown"]
         for former in self._former:
             for id, (_, until) in list(former.items()):
                 if until > self._out.now:
                     break
                 del former[id]
-            # What is held, in use or in doubt is looked at as that.
-            slots += [slot for id, (slot, _) in former.items() if self._ledger.slots.get(id, slot).state == "free"]
-        for start in range(0, len(slots), MAX_OPS):
-            part = slots[start : start + MAX_OPS]
-            operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
-            self._out.send(Transact(life.generation, operations, "former", context=part, timeout=self._timeout))
-
-    def look_soon(self) -> None:
-        """A doubt arose."""
-        if self._session.life is not None:
-            self._out.timer(("look",), self._out.now + LOOK_SOON)
-
-    def look(self) -> None:
-        """Read the keys in doubt."""
-        life = self._session.life
-        if life is None:
-            return
-        for slot in self._ledger.slots.values():
-            if slot.doubts or slot.leftover:
-                self._look_at(slot, life)
-
-    def _look_at(self, slot: Slot, life: SessionLife) -> None:
-        if not slot.queue and slot.lease is None:
-            self._out.send(ReadKey(life.generation, slot.key, "doubt", context=slot, timeout=self._timeout))
+            slots += [slot for id, (slot, _) in former.items() if known.get(id, slot).state == "free"]
+        return slots
 
     def suspect(self, slot: Slot) -> None:
         """Something spoke against the lease of a key: read it."""
@@ -200,27 +216,31 @@ class Audit:
             if slot.lease is lease:
                 self.suspect(slot)
 
-    def former(self, request: Transact, outcome: Outcome) -> None:
-        """Keys that are none of ours were checked: one for which the check did not fail is ours again."""
+    def looked(self, request: Transact, outcome: Outcome) -> None:
+        """Keys that we do not have were checked: one for which the check did not fail is ours all the same."""
         life = self._session.life
         assert life is not None
+        self._looks.discard(request)
         failed: set[int] = set()
         if isinstance(outcome, RolledBack):
             if any(refused.refusal not in NOT_OURS for refused in outcome.refused):
                 return  # it says nothing of the keys
             failed = {refused.position for refused in outcome.refused}
         elif not isinstance(outcome, Committed):
-            return  # the next audit asks again
+            return  # the next look asks again
         for place, known in enumerate(request.context):
-            if place not in failed:
-                slot = self._ledger.slots.setdefault(known.id, known)
-                slot.leftover = True
-                self._look_at(slot, life)
+            if place in failed:
+                self._cleared(known, None)
+                continue
+            slot = self._ledger.slots.setdefault(known.id, known)
+            slot.leftover = True
+            if not slot.queue and slot.lease is None:
+                self._out.send(ReadKey(life.generation, slot.key, "doubt", context=slot, timeout=self._timeout))
 
     def read(self, request: ReadKey, outcome: Outcome) -> None:
         """A key was read, for a verdict or out of doubt."""
         if not isinstance(outcome, KeysRead):
-            return  # the next audit asks again
+            return  # the next audit, or look, asks again
         entry = outcome.entries[0] if outcome.entries else None
         if request.purpose == "doubt":
             self._cleared(request.context, entry)
@@ -271,8 +291,10 @@ class Audit:
                 slot.leftover = True  # with an operation under way: it is looked into afterwards
                 if not slot.queue:
                     self.keeper_release(slot, entry.modify_index)
+        found = {entry.key: (entry.session, entry.modify_index) for entry in outcome.entries}
         for slot in list(self._ledger.slots.values()):
-            self.suspect(slot)
+            if slot.lease is not None and found.get(slot.key) != (life.session_id, slot.lease.fence):
+                self.suspect(slot)
 
     def _judge(self, slot: Slot, reason: str) -> None:
         assert self.keeper is not None
@@ -284,7 +306,7 @@ class Audit:
         self.keeper.release_found(slot, index)
 
     def _cleared(self, slot: Slot, entry: Entry | None) -> None:
-        """A key in doubt was read."""
+        """A key in doubt was looked at; ``entry`` is not that of another session."""
         life = self._session.life
         if slot.queue or slot.lease is not None or life is None or self._ledger.slots.get(slot.id) is not slot:
             return
@@ -299,4 +321,5 @@ class Audit:
 
     def _seen(self, slot: Slot, entry: Entry) -> None:
         """The tenure that stands in the key is in doubt no longer."""
-        slot.doubts = {tenure for tenure in slot.doubts if f'"tenure":{tenure}}}'.encode() not in (entry.value or b"")}
+        value = entry.value or b""  # the tenure stands last in it
+        slot.doubts = {tenure for tenure in slot.doubts if not value.endswith(f'"tenure":{tenure}}}'.encode())}

@@ -48,14 +48,14 @@ class Grants(Denials):
                     tail.calls.append(call)
                     self._out.count("shared")
                     return
-            elif slot.lease is not None and self._strategy.serves(slot.lease, self._out.now):
+            elif slot.lease is not None and self._answers(slot):
                 self._out.count("cached")
                 self._give(call, [slot.lease])
                 return
             elif call.wait != 0.0 and self._waiting.known_taken(slot):
                 self._waiting.add(call, slot)
                 return
-        elif call.verb == "lock_many" and all(self._served(slot) for slot in slots):
+        elif call.verb == "lock_many" and all(not slot.queue and self._answers(slot) for slot in slots):
             self._out.count("cached", len(slots))
             self._give(call, [slot.lease for slot in slots if slot.lease is not None])
             return
@@ -63,13 +63,35 @@ class Grants(Denials):
             exclusive = call.verb in ("hold", "hold_many")
             self._want(Kind.LOCK, slots, [call], exclusive, self._waiting.places(call))
 
-    def _served(self, slot: Slot) -> bool:
-        return (
-            not slot.queue
-            and slot.lease is not None
-            and not slot.lease.exclusive
-            and self._strategy.serves(slot.lease, self._out.now)
-        )
+    def _answers(self, slot: Slot) -> bool:
+        """Whether the lease of a key answers those who ask for it now: what the strategy, a user's object, says."""
+        lease = slot.lease
+        if lease is None or not lease.cached or not lease.live:
+            return False
+        try:
+            return bool(self._strategy.serves(lease, self._out.now))
+        except Exception as error:
+            self._out.warn(f"strategy.serves raised {error!r}; Consul is asked")
+            return False
+
+    def _keeps(self, lease: BaseLease) -> bool:
+        try:
+            return bool(self._strategy.keeps(lease))
+        except Exception as error:
+            self._out.warn(f"strategy.keeps raised {error!r}; the lease answers nobody else")
+            return False
+
+    def _start(self, work: Work) -> None:
+        """Begin; but what was granted while it stood in line answers it: locked anew, its lease would be lost."""
+        if work.kind is not Kind.LOCK or work.exclusive or not all(map(self._answers, work.slots)):
+            super()._start(work)
+            return
+        work.started = True
+        for call in work.live():
+            self._waiting.remove(call)
+            self._out.count("cached")
+            self._give(call, [slot.lease for slot in work.slots if slot.lease is not None])
+        self._finish(work)
 
     def _blocked_locally(self, call: Call, slots: Iterable[Slot]) -> Slot | None:
         """The first slot that is in use on the other side of rule 9: shared against exclusive."""
@@ -104,6 +126,9 @@ class Grants(Denials):
                 return "session destroyed"
             for work, found in self._batch.rolled_back(items, outcome).refused:
                 self._refused(work, found)
+            for work, _ in items:
+                if work.kind is Kind.LOCK and work.calls and not work.live():
+                    self.withdraw(work)  # its callers have gone meanwhile
         elif isinstance(outcome, TooLarge) and len(items) > 1:
             self._batch.again(items, halves=True)
         else:
@@ -167,6 +192,7 @@ class Grants(Denials):
             # Without a cache the same session takes the lock again: a new tenure, which ends the old.
             self._lost(slot, "taken again")
         lease = self._lease_type(slot.id, slot.key, life, fence, self._out.now, self._clock, work.exclusive)
+        lease.cached = not (work.exclusive or slot.place_for) and self._keeps(lease)
         self._ledger.grant(slot, lease)
         slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
         self._tell("lock_acquired", slot, "granted", lease=lease)
@@ -175,7 +201,6 @@ class Grants(Denials):
         if work.kind is Kind.RELEASE:
             self._release_refused(work, found)
             return
-        first = found[0][1]
         known = (Refusal.HELD, Refusal.LOCK_DELAY)
         lost = (Refusal.SESSION, Refusal.INDEX, Refusal.MISSING)
         if work.many and all(refused.refusal in lost for _, refused in found):
@@ -188,9 +213,7 @@ class Grants(Denials):
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
         if work.slots[0].place_for or not any(refused.refusal in known for _, refused in found):
-            self._failed(
-                work, ConsulUnavailable(f"Consul refused the lock: {first.what}", operation="lock", status=409), False
-            )
+            self._failed(work, self._refusal_error("lock", found), False)
             return
         losers = [(op, refused) for op, refused in found if refused.refusal in known]
         slots = [self._slot_of(work, op.key) for op, _ in losers]
@@ -226,7 +249,7 @@ class Grants(Denials):
             return
         self._tell_failed(work.slots, error)
         for call in calls:
-            if call.wait_until is not None and self._waiting.may_wait(call):
+            if self._waiting.outlasts(call, error):
                 self._waiting.add(call, work.slots[0], "failed", error)
             else:
                 self._waiting.remove(call)
@@ -296,7 +319,9 @@ class Grants(Denials):
                 work.calls = []
                 if not work.sent:
                     self._batch.unwant(work)
-                    self._ledger.finish(work)
+                    for following in self._ledger.finish(work):
+                        if following.kind is Kind.RELEASE:
+                            self._start(following)
         for slot in list(self._ledger.slots.values()):
             for call in [call for call in slot.waiters if not call.settled]:
                 calls.append(call)

@@ -78,7 +78,7 @@ class Lifecycle:
         self._audit.keeper = self._grants
         self.strategy = strategy
         self.stopping: DestroySession | None = None  # the destroy of a stop, while it is under way
-        self._releasing_first: Call | None = None  # a stop that gives the locks back before it destroys
+        self._giving_back = False  # a stop destroys once everything that is to be given back was
         self._stops: list[Call] = []
         self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
         self._gave_up = False
@@ -112,7 +112,7 @@ class Lifecycle:
         try:
             pause = self.session.pause()
         except Exception as error:  # retry_interval is the user's function; the Locker must not hang for it
-            self._out.warn(f"retry_interval raised {error!r}; giving up")
+            self._out.warn(f"retry_interval raised {error!r}, or returned what is no length of time; giving up")
             pause = None
         if pause is None:
             self._gave_up = True
@@ -127,12 +127,21 @@ class Lifecycle:
     def enter_stopped(self) -> None:
         """On entering stopped: whoever waits in the buffer is refused (the original leaves them hanging)."""
         self.session.abandon_attempt()
+        if not self._starting:
+            self._refuse_buffered()
+        if self._gave_up:
+            self._out.warn(f"Locker {self.options.name!r}: retry limit exceeded, stopped")
+
+    @property
+    def _starting(self) -> bool:
+        """Whether a start that came during a stop is to follow it; what is buffered besides came after that start."""
+        return any(queued.input == "start" for queued in self.fsm.input_queue)
+
+    def _refuse_buffered(self) -> None:
         buffered = [queued.args[0] for queued in self.fsm.input_queue if queued.input in ("lock", "release")]
         self.fsm.discard(lambda queued: queued.input in ("lock", "release"))
         for call in buffered:
             self._out.settle(call, error=self._refusal())
-        if self._gave_up:
-            self._out.warn(f"Locker {self.options.name!r}: retry limit exceeded, stopped")
 
     def leave_stopped(self) -> None:
         """On leaving stopped: a new beginning, with all retries."""
@@ -176,20 +185,27 @@ class Lifecycle:
         if call.settled:
             return  # its time was over while it was buffered
         if self._stops:
-            self.refuse(call)
+            self._ask_while_stopping(call)
         else:
             self._grants.lock(call)
+
+    def _ask_while_stopping(self, call: Call) -> None:
+        """Refused; after a start it waits for that."""
+        if self._starting:
+            self.fsm.defer_until_transition(READY)
+        else:
+            self.refuse(call)
 
     def ask_release(self, call: Call) -> None:
         """A release in ready."""
         if call.settled:
             return
-        if self._stops:
-            self.refuse(call)
+        if call.verb == "leave":
+            self._grants.leave(call)  # during a stop, too: a hold that is left raises nothing (rule 9)
+        elif self._stops:
+            self._ask_while_stopping(call)
         elif call.verb == "release":
             self._grants.release(call)
-        elif call.verb == "leave":
-            self._grants.leave(call)
         else:
             self._grants.release_all(call)
 
@@ -202,20 +218,26 @@ class Lifecycle:
         """A stop in ready: the session is destroyed, and so every lock freed."""
         if len(self._stops) > 1:
             self.fsm.discard(lambda queued: queued.input == "start")  # the last word is to stop
+            self._refuse_buffered()
             return  # another stop is at it
         life = self.session.life
         assert life is not None  # in ready there is one
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
         first = self._waiting.disband()
+        self._giving_back = bool(first)
         self._refuse_all(self._grants.refuse_waiting())
         if self.options.lock_delay > 0 or self.options.delete_on_release:
             # A destroy would leave the keys in their lock-delay, and in Consul; a release does not (measured).
+            self._giving_back = True
             first += [slot for slot in self.ledger.slots.values() if not slot.place_for]
         leases = [slot.lease for slot in first if slot.lease is not None and slot.lease.live]
-        if leases:
-            self._releasing_first = Call("leave", argument=leases)
-            self._grants.leave(self._releasing_first)
-        else:
+        self._grants.leave(Call("leave", argument=leases))
+        self._destroy_when_given_back()
+
+    def _destroy_when_given_back(self) -> None:
+        """Also what was on its way when the stop came: releases, and locks, which nobody wants any more."""
+        if not self._giving_back or not any(self.ledger.works()):
+            self._giving_back = False
             self._destroy_now()
 
     def _destroy_now(self) -> None:
@@ -237,7 +259,7 @@ class Lifecycle:
         """The session has ended, or is taken for ended, whatever Consul says."""
         life = self.session.life
         assert life is not None  # a stop is under way in ready only
-        self._releasing_first = None
+        self._giving_back = False
         self.stopping = None
         self._refuse_all(self._grants.end_generation("stopped", released=confirmed))
         self._end_session("stopped")

@@ -177,9 +177,8 @@ class LockerCore(Lifecycle):
                 self._audit.sweep()
             elif reason is not None:
                 self._lose(reason)
-            elif self._releasing_first is not None and self._releasing_first.settled:
-                self._releasing_first = None
-                self._destroy_now()
+            elif self._giving_back:
+                self._destroy_when_given_back()
 
     def _of_this_generation(self, request: Request, outcome: Outcome) -> str | None:
         """An answer that counts. Returns the reason when it shows the session lost."""
@@ -190,8 +189,8 @@ class LockerCore(Lifecycle):
                 self._grants.named(request, outcome)
             elif request.purpose == "look":
                 self._grants.looked(request, outcome)
-            elif request.purpose == "former":
-                self._audit.former(request, outcome)
+            elif request.purpose == "unheld":
+                self._audit.looked(request, outcome)
             elif request.purpose == "audit":
                 self._audit.audited(request, outcome)
         elif isinstance(request, RenewSession):

@@ -208,16 +208,18 @@ class Transact(Request):
 
     Attributes:
         operations: at most 64.
-        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"former"``, ``"holder"``,
+        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"holder"``,
             ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
         calls: whose outcome depends on it; a blocked one of these may carry it (DESIGN.md section 5).
         context: the core's own.
+        consistent: whether the leader makes sure that it is one, before it answers; for one of reads.
     """
 
     operations: tuple[Operation, ...]
     purpose: str = "commit"
     calls: tuple[Call, ...] = ()
     context: Any = None
+    consistent: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,6 +277,7 @@ class Refusal(Enum):
     SESSION = "session"
     MISSING = "missing"
     EXISTS = "exists"
+    DENIED = "permission denied"
     OTHER = "other"
 
 

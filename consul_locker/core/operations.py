@@ -18,6 +18,8 @@ from .messages import (
     Operation,
     Outcome,
     ReadKey,
+    Refusal,
+    Refused,
     TooLarge,
     Transact,
     Verb,
@@ -26,7 +28,7 @@ from .outbox import Outbox
 from .session import Session
 from .waiting import Waiting
 from ..config import LockerOptions
-from ..errors import ConsulLockerError, ConsulUnavailable
+from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
 from ..types import BaseLease, SessionLife, Strategy
 
 __all__ = ["LeaseType", "Operations"]
@@ -178,7 +180,8 @@ class Operations:
 
     def _finish(self, work: Work) -> None:
         """The work is over: what stands behind it begins, and whoever waits is looked at."""
-        self._batch.unwant(work)
+        if not work.sent:
+            self._batch.unwant(work)
         for slot in work.slots:
             if slot.lease is None:
                 self._audit.asked(slot)
@@ -203,6 +206,15 @@ class Operations:
                     # Sent in more than one transaction, its number does not tell which of them was seen.
                     slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
             self._audit.look_soon()
+
+    @staticmethod
+    def _refusal_error(operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
+        """What a refusal means that says nothing of who has the lock: the token's rights, or something unexpected."""
+        for _, refused in found:
+            if refused.refusal is Refusal.DENIED:
+                return AccessDenied(operation, 403, refused.what)
+        what = found[0][1].what
+        return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
 
     @staticmethod
     def _failure(outcome: Outcome) -> tuple[ConsulLockerError, bool]:

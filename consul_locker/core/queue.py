@@ -233,7 +233,8 @@ class Queue(Waiting):
                 self._queue_up(standing)  # unless another one does, whose place it shares
         # The others stand behind the first of this Locker's, and hear of its end.
         first = min(line, key=lambda standing: standing.turn(lock), default=None)
-        if first is not None and first.idle and first.places:
+        in_the_way = lock.lease is not None and lock.lease.exclusive  # whose end will be heard here
+        if first is not None and first.idle and first.places and not in_the_way:
             self._look(first)
 
     def _sharer(self, lock: Slot) -> Standing | None:
@@ -282,6 +283,7 @@ class Queue(Waiting):
         """Is it its turn? If not, what shows when to look again?"""
         life = self._session.life
         assert life is not None
+        standing.call.error = None  # of a look before
         by_key = {entry.key: entry for entry in entries}
         blocked: list[Slot] = []  # the locks that cannot be had now,
         ahead: list[Entry] = []  # since others wait before us: the last of them in each queue,
@@ -348,7 +350,7 @@ class Queue(Waiting):
     def _failed(self, standing: Standing, error: ConsulLockerError) -> None:
         """Consul did not answer. Whoever has waited before goes on waiting, as with any failure."""
         call = standing.call
-        if call.wait_until is not None and self.may_wait(call):
+        if self.outlasts(call, error):
             call.error = error
             self._pause_standing(standing)
         else:

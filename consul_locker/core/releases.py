@@ -13,7 +13,7 @@ from .messages import (
     Refused,
 )
 from .operations import Operations
-from ..errors import ConsulLockerError, ConsulUnavailable
+from ..errors import ConsulLockerError
 from ..types import BaseLease
 
 __all__ = ["Releases"]
@@ -25,15 +25,16 @@ class Releases(Operations):
     def release(self, call: Call) -> None:
         """A call gives a lock back. Its lease is over at once, for all who share it (rule 8)."""
         slot = self._ledger.slot(call.id)
-        if slot.lease is not None and slot.lease.exclusive:
-            self._out.settle(call, False)  # release never ends a hold (rule 9)
+        if slot.lease is not None and not slot.lease.exclusive:
+            self._end_lease(slot)
+        if self._is_hold(slot):
+            self._out.settle(call, False)  # release never ends a hold (rule 9), also one that is yet to be granted
             return
-        self._end_lease(slot)
         self._want(Kind.RELEASE, (slot,), [call])
 
     def release_all(self, call: Call) -> None:
         """Every shared lock is given back; the call is answered with how many were."""
-        slots = [slot for slot in self._ledger.slots.values() if self._shared(slot)]
+        slots = [slot for slot in self._ledger.slots.values() if self._is_shared(slot)]
         call.argument = [len(slots), 0, None]  # still to come, released, the first error
         if not slots:
             self._out.settle(call, 0)
@@ -42,7 +43,14 @@ class Releases(Operations):
             self._want(Kind.RELEASE, (slot,), [call])
 
     @staticmethod
-    def _shared(slot: Slot) -> bool:
+    def _is_hold(slot: Slot) -> bool:
+        """Whether the last in line at a key leaves a hold behind."""
+        if slot.queue:
+            return slot.queue[-1].kind is Kind.LOCK and slot.queue[-1].exclusive
+        return slot.lease is not None and slot.lease.exclusive
+
+    @staticmethod
+    def _is_shared(slot: Slot) -> bool:
         """Whether the last in line at a key leaves a lock behind that callers share."""
         if slot.place_for:
             return False
@@ -81,9 +89,8 @@ class Releases(Operations):
 
     def _release_refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
         """409: another index, or not ours. Which of them, the key tells (rule 5)."""
-        if any(refused.refusal is Refusal.OTHER for _, refused in found):
-            what = found[0][1].what
-            self._release_failed(work, ConsulUnavailable(f"Consul refused the release: {what}", operation="release"))
+        if any(refused.refusal in (Refusal.DENIED, Refusal.OTHER) for _, refused in found):
+            self._release_failed(work, self._refusal_error("release", found))
             return
         life = self._session.life
         assert life is not None  # answers of an ended generation do not get here

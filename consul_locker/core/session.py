@@ -25,7 +25,8 @@ from .messages import (
 )
 from .outbox import Outbox
 from ..config import LockerOptions
-from ..types import SessionLife
+from ..errors import ConfigurationError
+from ..types import SessionLife, seconds
 
 __all__ = ["FIRST_PAUSE", "Session"]
 
@@ -135,7 +136,10 @@ class Session:
             return None
         interval = self._options.retry_interval
         if callable(interval):
-            return interval(self.retries)
+            length = seconds("retry_interval", interval(self.retries))
+            if length is None:
+                raise ConfigurationError("retry_interval", None, "a callable that returns seconds, 0 or more")
+            return length
         # Full pauses would bring all lockers of a site back at the same moment, so up to half is jitter.
         longest = min(interval, FIRST_PAUSE * 2.0 ** min(self.retries - 1, 60))
         return longest * (1.0 - self._out.random() / 2.0)

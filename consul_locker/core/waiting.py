@@ -9,14 +9,16 @@ is tried again after pauses.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Protocol
 
 from .ledger import Ledger, Slot, Work
 from .messages import Call, CancelRequest, Entry, KeysRead, Outcome, Transact, Watch
 from .outbox import Outbox
 from .session import Session
-from ..errors import AlreadyLocked, ConsulLockerError
+from ..errors import AccessDenied, AlreadyLocked, ConsulLockerError
 
 __all__ = ["Asker", "Waiting"]
 
@@ -100,6 +102,10 @@ class Waiting:
             return call.wait != 0.0
         return self._out.now < call.wait_until
 
+    def outlasts(self, call: Call, error: ConsulLockerError) -> bool:
+        """Whether a call that waits goes on in spite of a failure: what Consul forbids it will forbid again."""
+        return call.wait_until is not None and self.may_wait(call) and not isinstance(error, AccessDenied)
+
     def known_taken(self, slot: Slot) -> bool:
         """Whether something will tell when to try again: no need to ask before.
 
@@ -139,7 +145,7 @@ class Waiting:
 
     @staticmethod
     def _line_up(call: Call, slot: Slot) -> None:
-        slot.waiters.insert(sum(1 for other in slot.waiters if other.order < call.order), call)
+        insort(slot.waiters, call, key=attrgetter("order"))
 
     def remove(self, call: Call) -> None:
         """Take a call out of its line; the last one out stops the watch."""
@@ -148,6 +154,8 @@ class Waiting:
             if slot is not None and call in slot.waiters:
                 slot.waiters.remove(call)
                 self._settle_down(slot)
+            elif slot is not None:
+                self._ledger.tidy(slot)
         if call.wait_until is not None:
             self._out.cancel(("wait", call))
 
@@ -182,6 +190,8 @@ class Waiting:
         if told and slot.lease is None:
             return
         for call in list(slot.waiters):
+            if call not in slot.waiters:
+                continue  # what was done for one before it has served it too
             if slot.queue and call.verb != "lock":
                 break  # an attempt is under way, which only callers of lock may share
             if slot.lease is not None and (slot.lease.exclusive or call.verb in ("hold", "hold_many")):

@@ -66,6 +66,11 @@ def held(position: int = 0) -> RolledBack:
     return RolledBack((Refused(position, Refusal.HELD, "lock is already held"),))
 
 
+def not_ours(*positions: int) -> RolledBack:
+    """A look: keys at these positions are not ours."""
+    return RolledBack(tuple(Refused(position, Refusal.SESSION, "failed session check") for position in positions))
+
+
 class Driver:
     """One LockerCore, everything it commanded so far, and its timers.
 
@@ -159,6 +164,13 @@ class Driver:
     def commit(self) -> Transact:
         """The only transaction of the batch that was not answered."""
         (request,) = (each for each in self.all(Transact) if each.purpose == "commit")
+        return request
+
+    def look(self) -> Transact:
+        """The look that is due at keys that we do not have, and may have all the same."""
+        self.fire("look")
+        (request,) = (each for each in self.all(Transact) if each.purpose == "unheld")
+        assert request.consistent
         return request
 
     # ----------------------------------------------------------------------------------- in a word

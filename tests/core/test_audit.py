@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core import audit as audit_module
-from consul_locker.core.audit import FORMER_FOR
+from consul_locker.core.audit import FORMER_FOR, LOOK_EVERY, LOOK_SOON
 from consul_locker.core.messages import (
     Committed,
     KeysRead,
+    Outcome,
     ReadKey,
     ReadPrefix,
     ReadSession,
@@ -22,7 +23,7 @@ from consul_locker.core.messages import (
     Watch,
 )
 
-from .helpers import STRANGER, Driver, entry, failure, held, session_info
+from .helpers import STRANGER, Driver, entry, failure, held, not_ours, session_info
 
 BAD = RolledBack((Refused(0, Refusal.SESSION, "failed session check"), Refused(1, Refusal.INDEX, "failed index check")))
 ALIVE = SessionRead(session_info("S1"), 1)
@@ -60,7 +61,14 @@ def test_everything_held_is_checked_once_in_each_period() -> None:
     driver.answer(driver.commit(), failure())
     driver.fire("audit")
     assert driver.all(Transact) == []
-    assert driver.one(ReadKey).purpose == "doubt"
+
+
+@pytest.mark.parametrize(("ttl", "period"), [(15.0, 5.0), (180.0, 60.0), (86_400.0, 60.0)])
+def test_a_long_ttl_does_not_mean_that_losses_go_unnoticed_as_long(ttl: float, period: float) -> None:
+    driver = Driver(ttl=ttl).ready()
+    assert driver.timers["audit",] == driver.now + period
+    driver.fire("audit")
+    assert driver.timers["audit",] == driver.now + period
 
 
 def test_many_locks_take_several_audits() -> None:
@@ -176,9 +184,9 @@ def test_a_release_during_the_last_question_wins() -> None:
 # -------------------------------------------------------------------------------------------- doubts
 
 
-def doubtful() -> Driver:
+def doubtful(**options: object) -> Driver:
     """A Locker that does not know whether it has a lock."""
-    driver = Driver().ready()
+    driver = Driver(**options).ready()  # type: ignore[arg-type]  # options of any kind
     driver.call("lock", "a")
     driver.answer(driver.commit(), failure())
     return driver
@@ -186,21 +194,58 @@ def doubtful() -> Driver:
 
 def test_a_doubt_is_looked_into_until_its_tenure_is_seen() -> None:
     driver = doubtful()
-    driver.fire("look")
-    driver.found(driver.one(ReadKey), None)
+    driver.answer(driver.look(), not_ours(0))
     assert driver.core.ledger.slots["a"].state == "unknown"
-    driver.fire("audit")
+    driver.answer(driver.look(), Committed(()))
     driver.answer(driver.one(ReadKey), KeysRead((entry("svc/a/lock", "S1", 300, b'{"pid":1,"tenure":1}'),), 300))
     driver.grant()
     assert driver.core.ledger.slots == {}
 
 
-def test_another_tenure_does_not_clear_a_doubt() -> None:
+@pytest.mark.parametrize("value", [b'{"pid":1,"tenure":11}', b'{"job":{"tenure":1},"tenure":2}', None])
+def test_another_tenure_does_not_clear_a_doubt(value: bytes | None) -> None:
     driver = doubtful()
-    driver.fire("look")
-    driver.answer(driver.one(ReadKey), KeysRead((entry("svc/a/lock", "S1", 300, b'{"pid":1,"tenure":11}'),), 300))
+    driver.answer(driver.look(), Committed(()))
+    driver.answer(driver.one(ReadKey), KeysRead((entry("svc/a/lock", "S1", 300, value),), 300))
     driver.grant()
     assert driver.core.ledger.slots["a"].doubts == {1}
+
+
+@pytest.mark.parametrize("ttl", [15.0, 86_400.0])
+def test_a_doubt_is_looked_into_soon_and_again_and_again_whatever_the_ttl(ttl: float) -> None:
+    driver = doubtful(ttl=ttl)
+    assert driver.timers["look",] == driver.now + LOOK_SOON
+    for _ in range(3):
+        driver.answer(driver.look(), not_ours(0))
+        assert driver.timers["look",] == driver.now + LOOK_EVERY
+
+
+def test_doubts_that_go_on_arising_do_not_put_the_look_off() -> None:
+    driver = doubtful()
+    due = driver.timers["look",]
+    driver.step(TimerFired(("nothing",)), driver.now + LOOK_SOON / 2)
+    driver.call("lock", "b")
+    driver.answer(driver.commit(), failure())
+    assert driver.timers["look",] == due
+    assert [op.key for op in driver.look().operations] == ["svc/a/lock", "svc/b/lock"]
+
+
+def test_a_consul_that_does_not_answer_is_asked_once() -> None:
+    driver = doubtful()
+    request = driver.look()
+    assert driver.look() is request
+    driver.answer(request, failure())
+    assert driver.look() is not request
+
+
+def test_many_doubts_are_few_requests() -> None:
+    driver = Driver(max_ops=1000).ready()
+    for number in range(100):
+        driver.call("lock", str(number))
+    while driver.all(Transact):
+        driver.answer(driver.commit(), failure())
+    driver.fire("look")
+    assert [len(each.operations) for each in driver.all(Transact)] == [64, 36]
 
 
 def test_a_doubt_outlives_the_next_grant() -> None:
@@ -216,27 +261,28 @@ def test_a_release_that_did_commit_clears_itself() -> None:
     driver.locked("a")
     driver.call("release", "a")
     driver.answer(driver.commit(), failure())
-    driver.fire("look")
-    driver.found(driver.one(ReadKey), None)
+    driver.answer(driver.look(), not_ours(0))
     assert driver.core.ledger.slots == {}
 
 
 def test_a_look_that_crosses_an_operation_means_nothing() -> None:
     driver = doubtful()
-    driver.fire("look")
+    request = driver.look()
+    driver.answer(request, Committed(()))
     read = driver.one(ReadKey)
     driver.call("lock", "a")
     driver.answer(read, KeysRead((entry("svc/a/lock", "S1", 300),), 300))
+    driver.answer(request, Committed(()))  # once more
+    assert driver.all(ReadKey) == []
     assert len(driver.all(Transact)) == 1
     assert driver.commit().operations[0].verb is Verb.LOCK
 
 
-def test_a_look_that_fails_is_repeated_with_the_next_audit() -> None:
+def test_a_read_that_fails_is_repeated_after_the_next_look() -> None:
     driver = doubtful()
-    driver.fire("look")
-    assert driver.answer(driver.one(ReadKey), failure()) == []
-    driver.fire("audit")
-    assert driver.one(ReadKey).purpose == "doubt"
+    for _ in range(2):
+        driver.answer(driver.look(), Committed(()))
+        assert driver.answer(driver.one(ReadKey), failure()) == []
 
 
 # ---------------------------------------------------------------------------------- restored snapshots
@@ -266,8 +312,15 @@ def test_a_sweep_gives_back_what_nobody_knows_of() -> None:
         (Verb.UNLOCK, "svc/b/lock"),
     ]
     driver.grant()
-    assert driver.one(ReadKey).key == "svc/a/lock"  # what we have is looked at as well
+    assert driver.all(ReadKey) == []
     assert list(driver.core.ledger.slots) == ["a"]
+
+
+@pytest.mark.parametrize("entries", [[], [("svc/a/lock", STRANGER, 101)], [("svc/a/lock", "S1", 40)]])
+def test_what_a_sweep_says_against_a_lease_is_read_again(entries: list[tuple[str, str | None, int]]) -> None:
+    driver = sweeping()
+    swept(driver, *entries)
+    assert driver.one(ReadKey).key == "svc/a/lock"
 
 
 def test_a_sweep_that_fails_is_repeated_with_the_next_audit() -> None:
@@ -284,8 +337,7 @@ def test_a_sweep_that_crosses_an_operation_looks_again_after_it() -> None:
     driver.call("lock", "b")
     swept(driver, ("svc/b/lock", "S1", 40))
     driver.answer(driver.commit(), failure(sent=False))
-    driver.fire("audit")
-    assert [read.key for read in driver.all(ReadKey) if read.purpose == "doubt"] == ["svc/b/lock"]
+    assert [op.key for op in driver.look().operations] == ["svc/b/lock"]
 
 
 def test_an_index_of_a_grant_that_falls_is_followed_by_a_sweep() -> None:
@@ -324,13 +376,6 @@ def test_a_locker_without_a_ttl_audits_as_often_as_it_reads_its_session() -> Non
 # ------------------------------------------------------------------- keys that were refused or given back
 
 
-def former(driver: Driver) -> Transact:
-    """The look at former keys that is due is sent."""
-    driver.fire("audit")
-    (request,) = (each for each in driver.all(Transact) if each.purpose == "former")
-    return request
-
-
 def given_back(*ids: str, former_for: float = FORMER_FOR) -> Driver:
     """A Locker that had these locks and gave them back."""
     driver = Driver().ready()
@@ -342,13 +387,9 @@ def given_back(*ids: str, former_for: float = FORMER_FOR) -> Driver:
     return driver
 
 
-def not_ours(*positions: int) -> RolledBack:
-    return RolledBack(tuple(Refused(position, Refusal.SESSION, "failed session check") for position in positions))
-
-
 def test_a_lock_whose_acquire_is_delivered_again_is_given_back() -> None:
     driver = given_back("a", "b")
-    request = former(driver)
+    request = driver.look()
     assert [(op.verb, op.key, op.session) for op in request.operations] == [
         (Verb.CHECK_SESSION, "svc/a/lock", "S1"),
         (Verb.CHECK_SESSION, "svc/b/lock", "S1"),
@@ -365,48 +406,54 @@ def test_a_lock_whose_acquire_is_delivered_again_is_given_back() -> None:
 
 def test_all_former_keys_may_be_ours_again() -> None:
     driver = given_back("a")
-    driver.answer(former(driver), Committed(()))
+    driver.answer(driver.look(), Committed(()))
     driver.found(driver.one(ReadKey), None)
     assert driver.core.ledger.slots == {}
 
 
 def test_former_keys_that_are_not_ours_cost_nothing_more() -> None:
     driver = given_back("a")
-    assert driver.answer(former(driver), not_ours(0)) == []
+    assert driver.answer(driver.look(), not_ours(0)) == []
     assert driver.core.ledger.slots == {}
 
 
 @pytest.mark.parametrize("outcome", [failure(), RolledBack((Refused(0, Refusal.OTHER, "denied"),))])
-def test_a_look_at_former_keys_that_fails_says_nothing(outcome: object) -> None:
+def test_a_look_that_fails_says_nothing(outcome: Outcome) -> None:
     driver = given_back("a")
-    assert driver.answer(former(driver), outcome) == []  # type: ignore[arg-type]
-    assert former(driver).operations[0].key == "svc/a/lock"
+    assert driver.answer(driver.look(), outcome) == []
+    assert driver.look().operations[0].key == "svc/a/lock"
 
 
 def test_a_refused_lock_is_looked_at_too() -> None:
     driver = Driver().ready()
     driver.call("lock", "a")
     driver.answer(driver.commit(), held())
-    assert former(driver).operations[0].key == "svc/a/lock"
+    assert driver.look().operations[0].key == "svc/a/lock"
 
 
 def test_former_keys_that_are_in_use_again_are_left_to_the_audit() -> None:
     driver = given_back("a")
     driver.locked("a")
+    driver.fire("look")
+    assert driver.all(Transact) == []
     driver.fire("audit")
     assert [each.purpose for each in driver.all(Transact)] == ["audit"]
 
 
 def test_former_keys_are_forgotten_in_time() -> None:
-    driver = given_back("a", former_for=5.0)  # a renewal period: the audit is due then
+    driver = given_back("a", former_for=LOOK_EVERY)  # when the look is due
     driver.step(TimerFired(("nothing",)), driver.now + 1.0)
     driver.locked("b")
     driver.call("release", "b")
     driver.grant()
-    assert [op.key for op in former(driver).operations] == ["svc/b/lock"]
+    assert [op.key for op in driver.look().operations] == ["svc/b/lock"]
+    driver.answer(driver.all(Transact)[0], not_ours(0))
+    driver.fire("look")
+    assert driver.all(Transact) == []
+    assert ("look",) not in driver.timers  # nothing is left to be looked at
 
 
 def test_the_oldest_former_keys_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_module, "MAX_FORMER", 2)
     driver = given_back("a", "b", "a", "c")
-    assert [op.key for op in former(driver).operations] == ["svc/a/lock", "svc/c/lock"]
+    assert [op.key for op in driver.look().operations] == ["svc/a/lock", "svc/c/lock"]

@@ -20,7 +20,8 @@ from consul_locker.core.messages import (
     Verb,
     Watch,
 )
-from consul_locker.errors import AlreadyLocked, ConsulUnavailable, SessionEnded
+from consul_locker.errors import AccessDenied, AlreadyLocked, ConsulUnavailable, SessionEnded
+from consul_locker.types import BaseLease
 
 from .helpers import PENDING, STRANGER, Driver, entry, failure, held
 
@@ -240,15 +241,22 @@ def test_a_release_finds_the_lock_gone() -> None:
     assert driver.emitted("released", "lock_lost") == [("lock_lost", "not held any more")]
 
 
-@pytest.mark.parametrize("outcome", [failure(), refused(Refusal.OTHER)])
-def test_a_release_that_failed_goes_on_in_the_background(outcome: RolledBack) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (failure(), ConsulUnavailable),
+        (refused(Refusal.OTHER), ConsulUnavailable),
+        (refused(Refusal.DENIED), AccessDenied),
+    ],
+)
+def test_a_release_that_failed_goes_on_in_the_background(outcome: RolledBack, error: type[Exception]) -> None:
     driver = Driver().ready()
     driver.locked("a")
     call = driver.call("release", "a")
     driver.answer(driver.commit(), outcome)
-    assert isinstance(driver.result(call), ConsulUnavailable)
+    assert isinstance(driver.result(call), error)
     assert driver.emitted("lock_lost") == [("lock_lost", "release failed")]
-    driver.fire("look")
+    driver.answer(driver.look(), Committed(()))
     driver.found(driver.one(ReadKey), "S1", 90)
     driver.grant()
     assert driver.core.ledger.slots == {}
@@ -538,3 +546,150 @@ def test_a_lock_whose_taker_was_gone_is_given_back_when_nobody_else_gets_it() ->
     driver.grant()
     assert driver.core.ledger.slots == {}
     assert driver.emitted("released") == [("released", "a")]
+
+
+# ------------------------------------------------------------------- what stands in line behind what is in flight
+
+
+def test_a_release_never_ends_a_hold_that_is_in_flight() -> None:
+    driver = Driver().ready()
+    hold = driver.call("hold", "a")
+    release = driver.call("release", "a")
+    assert driver.result(release) is False
+    driver.grant()
+    assert driver.result(hold).valid
+
+
+def test_a_release_never_ends_the_next_hold() -> None:
+    driver = Driver().ready()
+    first = driver.call("hold", "a")
+    driver.grant()
+    driver.call("leave", "a", argument=[driver.result(first)])
+    second = driver.call("hold", "a")
+    assert driver.result(driver.call("release", "a")) is False
+    driver.grant()
+    driver.grant()
+    assert driver.result(second).valid
+
+
+def test_a_release_ends_what_is_shared_before_a_hold_that_stands_behind_another_release() -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a")
+    driver.call("lock_many", "b", "c")
+    many = driver.call("lock_many", "a", "b")  # stands behind both
+    driver.call("release", "a")
+    hold = driver.call("hold", "a", wait=None)
+    driver.grant()
+    shared = driver.core.ledger.leases["a"]
+    assert driver.result(driver.call("release", "a")) is False
+    assert not shared.live
+    for _ in range(4):
+        driver.grant()
+    assert driver.result(hold).valid
+    assert driver.result(many) != PENDING
+
+
+@pytest.mark.parametrize("first", ["lock", "lock_many"])
+@pytest.mark.parametrize("second", ["lock", "lock_many"])
+def test_a_lock_that_is_granted_while_another_call_stands_in_line_answers_it(first: str, second: str) -> None:
+    """Locked anew, the first caller's lease would be lost."""
+    driver = Driver().ready()
+    one, two = driver.call(first, "a"), driver.call(second, "a")
+    driver.grant()
+    leases = [each[0] if isinstance(each, list) else each for each in map(driver.result, (one, two))]
+    assert leases[0] is leases[1]
+    assert leases[0].valid
+    assert driver.emitted("lock_lost") == []
+    assert driver.all(Transact) == []
+
+
+def test_an_abandoned_call_in_line_takes_nothing_from_who_was_granted_the_lock() -> None:
+    driver = Driver().ready()
+    many = driver.call("lock_many", "a", "b")
+    driver.abandon(driver.call("lock", "a"))
+    driver.grant()
+    assert all(lease.valid for lease in driver.result(many))
+    assert driver.all(Transact) == []
+
+
+def test_a_call_in_line_that_shares_a_grant_gives_its_place_in_the_queue_back() -> None:
+    """With ``fair=True`` it may have waited before."""
+    driver = Driver(fair=True).ready()
+    waits = driver.call("hold_many", "a", "b", wait=None)
+    reads = driver.all(Transact)
+    assert [each.purpose for each in reads] == ["look"]
+    driver.abandon(waits)
+    assert driver.core.ledger.slots == {}
+
+
+class Strategy:
+    """A user's, which says what the test wants."""
+
+    shares_in_flight = True
+
+    def __init__(self, keeps: object, serves: object) -> None:
+        self._keeps, self._serves = keeps, serves
+
+    def keeps(self, lease: BaseLease) -> object:
+        return _said(self._keeps)
+
+    def serves(self, lease: BaseLease, now: float) -> object:
+        return _said(self._serves)
+
+
+def _said(answer: object) -> object:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("keeps", "serves", "cached"),
+    [(True, True, True), (False, True, False), (True, False, False), (ValueError("x"), True, False),
+     (True, ValueError("x"), False)],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["lock", "lock_many"])
+def test_what_a_strategy_says_decides_what_is_cached(keeps: object, serves: object, cached: bool, verb: str) -> None:
+    driver = Driver(strategy=Strategy(keeps, serves)).ready()
+    lease = driver.locked("a")
+    call = driver.call(verb, "a")
+    assert (driver.result(call) == PENDING) is not cached
+    if not cached:
+        driver.grant()
+        assert not lease.valid
+    raises = any(isinstance(said, Exception) for said in (keeps, serves))
+    assert ("raised ValueError('x')" in driver.logged()) is raises
+
+
+def test_a_token_without_rights_ends_a_wait() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 400))
+    driver.answer(driver.commit(), refused(Refusal.DENIED))
+    error = driver.result(call)
+    assert isinstance(error, AccessDenied)
+    assert (error.operation, error.status) == ("lock", 403)
+
+
+def test_a_lock_whose_callers_have_gone_is_not_sent_again() -> None:
+    driver = Driver().ready()
+    blocker = driver.call("lock_many", "x", "y")
+    first, gone, last = driver.call("lock", "a"), driver.call("lock", "b"), driver.call("lock", "c")
+    driver.grant()
+    driver.abandon(gone)
+    driver.answer(driver.commit(), held())
+    assert [op.key for op in driver.commit().operations] == ["svc/c/lock"]
+    driver.grant()
+    assert isinstance(driver.result(first), AlreadyLocked)
+    assert driver.result(last).valid
+    assert driver.result(blocker)
+
+
+def test_what_a_refused_set_asked_for_besides_is_forgotten() -> None:
+    driver = Driver().ready()
+    driver.call("hold", "common")
+    driver.grant()
+    for number in range(5):
+        driver.call("lock_many", "common", str(number))
+    assert list(driver.core.ledger.slots) == ["common"]

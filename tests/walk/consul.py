@@ -95,7 +95,8 @@ class SimConsul:
         if isinstance(request, Transact):
             if request.purpose == "commit":
                 return self._transact(request.operations, now, self.keys)
-            return self._transact(request.operations, now, self.history[0] if stale and self.history else self.keys)
+            behind = stale and not request.consistent and self.history
+            return self._transact(request.operations, now, self.history[0] if behind else self.keys)
         if isinstance(request, ReadKey):
             entry = self.keys.get(request.key)
             return KeysRead((entry,) if entry else (), self.key_index(request.key))

@@ -13,7 +13,20 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core import audit, batch, grants, ledger, lifecycle, locker, machine, outbox, queue, session, waiting
+from consul_locker.core import (
+    audit,
+    batch,
+    grants,
+    ledger,
+    lifecycle,
+    locker,
+    machine,
+    operations,
+    outbox,
+    queue,
+    session,
+    waiting,
+)
 from consul_locker.core.ledger import Kind
 from consul_locker.core.messages import Answered, Call, Failed, KeysRead, Operation, Verb
 from consul_locker.fsm import Queued, Table
@@ -427,6 +440,19 @@ def release_ends_a_hold(patch: pytest.MonkeyPatch) -> None:
         self._want(Kind.RELEASE, (slot,), [call])
 
     patch.setattr(grants.Grants, "release", release)
+
+
+@plant
+def release_ends_a_hold_in_flight(patch: pytest.MonkeyPatch) -> None:
+    def is_hold(slot: Any) -> bool:
+        return slot.lease is not None and bool(slot.lease.exclusive)
+
+    patch.setattr(grants.Grants, "_is_hold", staticmethod(is_hold))
+
+
+@plant
+def lock_granted_while_another_stood_in_line_taken_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(grants.Grants, "_start", operations.Operations._start)
 
 
 @plant

@@ -33,6 +33,7 @@ from consul_locker.core.messages import (
 )
 from consul_locker.core.session import TRUST_AFTER_READ
 from consul_locker.keys import lock_key, lock_key_of, place_number
+from consul_locker.strategies import PermanentStrategy
 from consul_locker.types import BaseLease
 
 from .consul import SimConsul
@@ -288,6 +289,8 @@ class Player:
         leases: list[BaseLease] = command.value if isinstance(command.value, list) else [command.value]
         for lease in leases:
             if lease in self._ending and lease not in self.ended_leases:
+                if lease.exclusive and lease.reason == "released":
+                    raise Violation("a release never ends a hold", f"{call}: {lease}")
                 continue
             if call.verb == "lock_many" and lease.reason == "released":
                 continue  # of a lock that was held when the set was sent, and given back since
@@ -360,6 +363,8 @@ class Player:
         self.live[lease] = None
 
     def _check_loss(self, lease: BaseLease, reason: str) -> None:
+        if lease.reason == "taken again" and lease.takers and isinstance(self.options.strategy, PermanentStrategy):
+            raise Violation("a cached lock is not taken again", f"{lease}")
         broken = (lease.key, lease.fence) in self.around.sim.broken
         if reason in ("release failed", "not held any more"):
             broken = broken or lease.key in self.doubtful

@@ -74,6 +74,25 @@ class Register:
         self.highest, self.lease = lease.fence, lease
 
 
+class Moody:
+    """A user's strategy: now it remembers and shares, now it does not."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+
+    @property
+    def shares_in_flight(self) -> bool:
+        return self._rng.random() < 0.5
+
+    def keeps(self, lease: BaseLease) -> bool:
+        return self._rng.random() < 0.5
+
+    def serves(self, lease: BaseLease, now: float) -> bool:
+        if self._rng.random() < 0.1:
+            raise ValueError("not in the mood")
+        return self._rng.random() < 0.5
+
+
 class World:
     """Everything that a schedule is made of. See the module's description."""
 
@@ -117,7 +136,7 @@ class World:
                 ttl=None if self.chance(0.1) else 15.0,
                 lock_delay=delay,
                 behavior=rng.choice(["release", "release", "delete"]),
-                strategy=None if self.chance(0.15) else PermanentStrategy(),
+                strategy=rng.choice([None, Moody(rng)] + 8 * [PermanentStrategy()]),
                 delete_on_release=self.chance(0.15),
                 identify_holder=self.chance(0.5),
                 max_retries=rng.choice([None, 10, 1]),

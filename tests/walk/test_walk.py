@@ -42,5 +42,5 @@ def test_the_command_tells_the_seed_and_the_invariant(capsys: pytest.CaptureFixt
     assert "seed 5: 3 schedules, 0 failed" in capsys.readouterr().out
     assert walk.main(["--only", "5/0"]) == 0
     with faults.planted("value without tenure"):
-        _, failures = walk.walk(1, 0, 10)
+        _, failures = walk.walk(1, 0, 100)
     assert any("seed 1/" in failure and "fences of a key rise" in failure for failure in failures)
