@@ -23,7 +23,7 @@ from .config import ClientOptions, LockerOptions, RetryInterval
 from .core.messages import Call
 from .delivery import PATIENCE
 from .exchange import Exchange
-from .face import BaseLocker
+from .face import BaseLocker, Hold
 from .factory import CLOSED, PERMANENT, BaseFactory
 from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
 
@@ -130,25 +130,27 @@ class Locker(BaseLocker[Lease]):
 
     @asynccontextmanager
     async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
-        caller = asyncio.current_task()
-        call = self._hold_call(caller, verb, ids, wait, timeout)
+        hold = Hold(asyncio.current_task())
+        call = self._hold_call(hold, verb, ids, wait, timeout)
         if not call.ids:
             yield []
             return
-        leases = self._begin_hold(caller, await self._ask(call))
+        leases = self._begin_hold(hold, await self._ask(call))
         try:
             yield leases
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not self._factory._runs_here():
-                self._factory._later(self._runtime.step, self._end_hold(caller, leases))
+                self._factory._later(self._runtime.step, self._end_hold(hold, leases))
             else:
-                await self._leave(caller, leases, error)
+                await self._leave(hold, leases, error)
             raise
         else:
-            await self._leave(caller, leases, None)
+            await self._leave(hold, leases, None)
 
-    async def _leave(self, caller: Any, leases: list[Lease], error: BaseException | None) -> None:
-        with self._leaving(caller, leases, error) as call:
+    async def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
+        if self._factory._poisoned:
+            return  # the parent's hold, which goes on there (rule 10)
+        with self._leaving(hold, leases, error) as call:
             await self._ask(call)
 
     async def release(self, id: str | int) -> bool:
@@ -190,7 +192,7 @@ class Locker(BaseLocker[Lease]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not GeneratorExit or self._factory._runs_here():
+        if not self._factory._poisoned and (kind is not GeneratorExit or self._factory._runs_here()):
             await self.stop()
 
     async def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
@@ -308,7 +310,7 @@ class LockerFactory(BaseFactory[Locker]):
         if self._exchange is None:
             self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)
         locker = Locker(self, self._exchange, options)
-        self._lockers.append(locker)
+        self._lockers.add(locker)
         return locker
 
     async def close(self, timeout: float | None = None) -> None:
@@ -334,7 +336,8 @@ class LockerFactory(BaseFactory[Locker]):
                 self._closing.result()
 
     async def _close(self, limit: float) -> None:
-        stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in self._lockers]
+        lockers = list(self._lockers)
+        stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in lockers]
         try:
             await _ends(stops, limit + PATIENCE)
         finally:
@@ -347,7 +350,7 @@ class LockerFactory(BaseFactory[Locker]):
             if self._own_agent is not None:
                 self._own_agent.close()
             self._over = True
-            for locker in self._lockers:
+            for locker in lockers:
                 locker._runtime.end()
 
     def _check(self, open: bool = False) -> None:

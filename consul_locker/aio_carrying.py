@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ class AsyncCarrying:
         self._exchange = exchange
         self._delivery = delivery
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
+        self._events: deque[Event] = deque()
+        self._stepping = False
         self._told = 0  # the number of its last signal
         self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
 
@@ -104,8 +107,16 @@ class AsyncCarrying:
         ]
 
     def step(self, event: Event) -> None:
-        """Give the core an event and do what follows."""
-        self._carry_out(self._core.step(event, self._clock.now()))
+        """Give the core an event and do what follows; one that comes in between, from a finalizer say, after that."""
+        self._events.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._events:
+                self._carry_out(self._core.step(self._events.popleft(), self._clock.now()))
+        finally:
+            self._stepping = False
 
     def have_heard(self, job: Callable[[], object]) -> None:
         """Put something before the observers."""

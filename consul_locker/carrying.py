@@ -5,6 +5,9 @@ it, so that one caller alone pays no thread switch (as the leader of a write gro
 his own outcome he carries at most one more, then hands over to a caller who still waits; when none is
 blocked, the I/O thread carries.
 
+A caller who sleeps can be interrupted by a signal handler that calls the Locker: he carries nothing until that call is
+over. What else may come in between, and may not wait then, is in `consul_locker.inside`.
+
 The order of things: under a Locker's mutex the core takes a step, and what must stay in order (signals,
 timers, requests) is put into queues that never wait; everything else happens outside.
 """
@@ -23,7 +26,7 @@ from typing import Any
 
 from .client.requests import Encoder
 from .client.transport import BlockingTransport
-from .core.locker import LockerCore
+from .core.locker import LOCKS, RELEASES, LockerCore
 from .core.messages import (
     Abandoned,
     Answered,
@@ -46,6 +49,7 @@ from .delivery import Delivery
 from .errors import ConsulLockerError, ConsulUnavailable
 from .exchange import Clock
 from .face import to_raise
+from .inside import INSIDE
 from .io_thread import IoThread
 from .signals import ALL
 
@@ -53,6 +57,8 @@ __all__ = ["Carrying"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
+#: What waits for a transaction of the batch. While this thread carries one, no other goes out.
+BATCHED = LOCKS | RELEASES
 #: How many transactions a caller carries past his own outcome, before he hands over.
 EXTRA_CARRIES = 1
 
@@ -86,9 +92,14 @@ class _Waiter:
             return None
 
     def close(self) -> Transact | None:
-        """The caller leaves; returns a transaction that was offered too late."""
+        """The caller leaves, or is interrupted; returns a transaction that was offered too late."""
         self.closed = True
         return self.take()
+
+    def reopen(self) -> None:
+        """The interruption is over."""
+        self.closed = False
+        self.wake()
 
     def wake(self) -> None:
         """Let it look; more than once does no harm."""
@@ -144,15 +155,24 @@ class Carrying:
             rest = self._sort(self._core.begin(self._clock.now()))
         self._carry_out(rest, None)
 
-    def refuse_inside(self) -> None:
-        """Refuse what would wait, in the thread that runs the observers: it would wait for itself.
+    def refuse_inside(self, verb: str = "") -> None:
+        """Refuse what would wait where the library itself waits for this thread.
+
+        Args:
+            verb: what is called.
 
         Raises:
-            RuntimeError: this is that thread.
+            RuntimeError: this is such a place.
         """
+        advice = f"use submit_{verb} there" if verb in ("lock", "release") else "let another thread do it"
         if self._delivery.here:
             raise RuntimeError(
-                "this call would wait inside an observer of a signal; use submit_lock or submit_release there"
+                f"this call would wait inside an observer of a signal, or a callback of a future; {advice}"
+            )
+        if INSIDE.stepping or INSIDE.serves or (INSIDE.carrying and verb in BATCHED):
+            raise RuntimeError(
+                "this call would wait for the call of this thread that it came in between, from a signal handler, an "
+                f"object's finalizer, or a strategy; {advice}"
             )
 
     # ------------------------------------------------------------------------------------------ calls
@@ -174,12 +194,19 @@ class Carrying:
         """Submit a call and wait for its answer, carrying transactions meanwhile.
 
         Raises:
-            RuntimeError: inside an observer.
+            RuntimeError: it would wait for this very thread.
             ConsulLockerError: the call's answer.
         """
-        self.refuse_inside()
+        if call.verb == "leave" and (INSIDE.busy or self._delivery.here):
+            self.step(call)  # of a generator, say, that the collector throws away: leaving a hold raises nothing
+            return None
+        self.refuse_inside(call.verb)
+        beneath, carrying = INSIDE.asleep, INSIDE.carrying
         waiter = call.waiter = _Waiter()
         try:
+            INSIDE.asleep, INSIDE.carrying = None, True
+            if beneath is not None:
+                self._pass_on(beneath.close())
             self.step(call, call)
             while True:
                 request = waiter.take()
@@ -188,7 +215,9 @@ class Carrying:
                 elif waiter.done:
                     break
                 else:
+                    INSIDE.asleep, INSIDE.carrying = waiter, False
                     waiter.sleep()
+                    INSIDE.asleep, INSIDE.carrying = None, True
             if self._heard != self._told:
                 self._delivery.flush()
         except BaseException:
@@ -199,9 +228,10 @@ class Carrying:
                 self.step(Call("leave", call.ids, argument=leases))
             raise
         finally:
-            late = waiter.close()
-            if late is not None:
-                self._hand_to_io(late)
+            self._pass_on(waiter.close())
+            INSIDE.asleep, INSIDE.carrying = beneath, carrying
+            if beneath is not None:
+                beneath.reopen()
         if waiter.error is not None:
             raise to_raise(waiter.error)
         return waiter.value
@@ -221,9 +251,18 @@ class Carrying:
             event: what happened.
             me: the call of this thread, when it is blocked and can carry.
         """
-        with self._mutex:
-            rest = self._sort(self._core.step(event, self._clock.now()))
+        if INSIDE.stepping:
+            INSIDE.later.append(partial(self.step, event))
+            return
+        try:
+            INSIDE.stepping = True
+            with self._mutex:
+                rest = self._sort(self._core.step(event, self._clock.now()))
+        finally:
+            INSIDE.stepping = False
         self._carry_out(rest, me)
+        while INSIDE.later:
+            INSIDE.later.popleft()()
 
     def have_heard(self, job: Callable[[], None]) -> None:
         """Put something before the observers. Only under the mutex, where the core is at work."""
@@ -299,6 +338,11 @@ class Carrying:
                 waiter.wake()
                 return
         self._hand_to_io(request)
+
+    def _pass_on(self, late: Transact | None) -> None:
+        """A transaction that was offered to a caller who cannot carry it."""
+        if late is not None:
+            self._hand_to_io(late)
 
     def _hand_to_io(self, request: Transact) -> None:
         self._io_thread.put(self._receive, request)

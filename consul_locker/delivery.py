@@ -49,7 +49,7 @@ class Delivery:
         self._name = name
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a finalizer may come in between, and settle something
         self._closed = False
 
     def put(self, job: Callable[[], None]) -> None:

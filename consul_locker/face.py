@@ -22,7 +22,7 @@ from .keys import check_id
 from .types import BaseLease, LockInfo, seconds
 from .view import FsmView
 
-__all__ = ["BaseLocker", "note", "to_raise"]
+__all__ = ["BaseLocker", "Hold", "note", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
@@ -50,6 +50,21 @@ def to_raise(error: BaseException) -> BaseException:
     copied = copy.copy(error)
     vars(copied).pop("__notes__", None)
     return copied
+
+
+class Hold:
+    """A hold under way.
+
+    Attributes:
+        caller: the thread or task that began it.
+        over: whether it has been left.
+    """
+
+    __slots__ = ("caller", "over")
+
+    def __init__(self, caller: Any) -> None:
+        self.caller = caller
+        self.over = False
 
 
 class Runtime(Protocol):
@@ -88,7 +103,7 @@ class BaseLocker(Generic[LeaseT]):
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
         self._served = 0
-        self._holds: set[tuple[Any, str]] = set()  # (caller, id) of holds under way
+        self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the hold under way
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -257,7 +272,11 @@ class BaseLocker(Generic[LeaseT]):
 
     # ---------------------------------------------------------------------------------------------- holds
 
-    def _hold_call(self, caller: Any, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+    def _is_within(self, hold: Hold) -> bool:
+        """Whether what its caller does now is done within the hold."""
+        return True
+
+    def _hold_call(self, hold: Hold, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
         """A call for a hold.
 
         Raises:
@@ -265,32 +284,36 @@ class BaseLocker(Generic[LeaseT]):
         """
         call = self._lock_call(verb, ids, wait, timeout)
         for id in call.ids:
-            if (caller, id) in self._holds:
+            other = self._holds.get((hold.caller, id))
+            if other is not None and self._is_within(other):
                 raise RuntimeError(
                     f"this {self._caller} holds {id!r} already; a hold within a hold would wait for itself"
                 )
         return call
 
-    def _begin_hold(self, caller: Any, granted: Any) -> list[LeaseT]:
+    def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
         """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
         leases: list[LeaseT] = granted if isinstance(granted, list) else [granted]
-        self._holds.update([(caller, lease.id) for lease in leases])
+        self._holds.update({(hold.caller, lease.id): hold for lease in leases})
         return leases
 
-    def _end_hold(self, caller: Any, leases: list[LeaseT]) -> Call:
+    def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
         """The call that gives back what a hold had."""
+        hold.over = True
         ids = tuple(lease.id for lease in leases)
-        self._holds.difference_update([(caller, id) for id in ids])
+        for id in ids:
+            if self._holds.get((hold.caller, id)) is hold:
+                del self._holds[hold.caller, id]
         return Call("leave", ids, argument=leases)
 
     @contextmanager
-    def _leaving(self, caller: Any, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
+    def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
         """Around the call that ends a hold. A lease lost meanwhile is said so, without hiding the body's own error.
 
         Raises:
             LockLost: one was, and the body ended without an error.
         """
-        call = self._end_hold(caller, leases)
+        call = self._end_hold(hold, leases)
         lost = next((lease for lease in leases if not lease.valid), None)
         yield call
         if lost is not None:

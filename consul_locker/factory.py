@@ -38,7 +38,8 @@ class BaseFactory(Generic[LockerT]):
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent
         self._encoder = Encoder(client)
-        self._lockers: list[LockerT] = []
+        # One that is stopped goes when its user forgets it; the others are known to requests and timers under way.
+        self._lockers: weakref.WeakSet[LockerT] = weakref.WeakSet()
         self._closed = False  # or about to be
         self._over = False  # closed, and no state will change any more
         self._poisoned = False

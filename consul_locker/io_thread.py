@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from .core.messages import Answered, Command, Event, Request
 from .exchange import Exchange, closed, destroys
+from .inside import INSIDE
 
 __all__ = ["IoThread"]
 
@@ -75,6 +76,7 @@ class IoThread:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
+        INSIDE.serves = True
         try:
             loop.run_until_complete(self._serve())
         finally:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +27,8 @@ from .core.messages import Call
 from .delivery import PATIENCE, Delivery
 from .exchange import Exchange
 from .io_thread import IoThread
-from .face import BaseLocker
+from .face import BaseLocker, Hold
+from .inside import INSIDE
 from .factory import CLOSED, PERMANENT, BaseFactory, living
 from .types import Lease, LockInfo, SessionInfo, Strategy
 
@@ -37,6 +40,10 @@ _LOGGER = logging.getLogger("consul_locker")
 EXIT_LIMIT = 2.0
 #: A part of the connections is for callers who carry requests; the rest is the I/O thread's.
 CARRIER_SHARE = 0.25
+
+
+#: The holds within which code runs, of whatever Locker: where a context goes, to another thread, say, they go.
+_WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
 
 
 class Locker(BaseLocker[Lease]):
@@ -154,23 +161,30 @@ class Locker(BaseLocker[Lease]):
 
     @contextmanager
     def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
-        caller = threading.get_ident()
-        call = self._hold_call(caller, verb, ids, wait, timeout)
+        hold = Hold(threading.get_ident())
+        call = self._hold_call(hold, verb, ids, wait, timeout)
         if not call.ids:
             yield []
             return
-        leases = self._begin_hold(caller, self._ask(call))
+        leases = self._begin_hold(hold, self._ask(call))
+        _WITHIN.set((*(other for other in _WITHIN.get() if not other.over), hold))
         try:
             yield leases
         except BaseException as error:
-            self._leave(caller, leases, error)
+            self._leave(hold, leases, error)
             raise
         else:
-            self._leave(caller, leases, None)
+            self._leave(hold, leases, None)
 
-    def _leave(self, caller: Any, leases: list[Lease], error: BaseException | None) -> None:
-        with self._leaving(caller, leases, error) as call:
+    def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
+        if self._factory._poisoned:
+            return  # the parent's hold, which goes on there (rule 10)
+        with self._leaving(hold, leases, error) as call:
             self._ask(call)
+
+    def _is_within(self, hold: Hold) -> bool:
+        # A thread of a pool that began a hold is free for others until it is left.
+        return hold in _WITHIN.get()
 
     def release(self, id: str | int) -> bool:
         """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
@@ -224,7 +238,8 @@ class Locker(BaseLocker[Lease]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        if not self._factory._poisoned:  # in a forked child it is the parent's (rule 10)
+            self.stop()
 
     def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
         """Wait until the Locker is in a state.
@@ -326,7 +341,8 @@ class LockerFactory(BaseFactory[Locker]):
         self._delivery = Delivery("consul_locker-signals")
         loop_connections = max(2, client.max_connections - carriers)
         self._io_thread = IoThread(lambda: Exchange(client, self._encoder, self._clock, loop_connections))
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a signal handler may come in between
+        _see_to_the_exit()
 
     def create(
         self,
@@ -380,7 +396,7 @@ class LockerFactory(BaseFactory[Locker]):
             self._check(open=True)
             self._io_thread.start()
             locker = Locker(self, options)
-            self._lockers.append(locker)
+            self._lockers.add(locker)
         return locker
 
     def close(self, timeout: float | None = None) -> None:
@@ -395,8 +411,8 @@ class LockerFactory(BaseFactory[Locker]):
         limit = self._stop_limit(timeout)
         if self._poisoned:  # before any mutex: the parent may have held it (rule 10)
             return
-        if self._delivery.here:
-            raise RuntimeError("a factory cannot be closed inside an observer")
+        if self._delivery.here or INSIDE.stepping:
+            raise RuntimeError("a factory cannot be closed inside an observer, or within a step of this thread")
         deadline = time.monotonic() + limit
         with self._guard:
             if self._closed:
@@ -438,3 +454,13 @@ def _at_exit() -> None:
 
 
 atexit.register(_at_exit)
+
+
+def _see_to_the_exit() -> None:
+    """A forked child of multiprocessing ends by ``os._exit``: there only multiprocessing's own hooks are called."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=0)
+

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
+from ..inside import INSIDE
 from .api import Api
 from .clock import ManualClock
 from .forms import TEXT, Answer
@@ -86,6 +87,7 @@ class Agent:
 
     def _run(self) -> None:
         assert self._loop is not None  # start() made it
+        INSIDE.serves = True  # whoever waits in this thread waits for its answers
         self._loop.run_forever()
         self._loop.run_until_complete(self._wind_down())
         self._loop.close()

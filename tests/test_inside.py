@@ -1,0 +1,380 @@
+"""inside: what Python runs in the middle of a call may call the Locker, and nothing hangs for it.
+
+Signal handlers run in the middle of the main thread's code, finalizers in the middle of any. Where in the middle, each
+test decides: it puts the stranger's call into a step of the core, into the sending of a transaction, or sends a signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import multiprocessing.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, LockerFactory, aio
+from consul_locker.carrying import _Waiter
+from consul_locker.core.messages import Call, Transact
+from consul_locker.embedded import Agent
+from consul_locker.inside import INSIDE
+
+from .behaviour.tools import WAIT, Consul, until
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    with Agent() as agent:
+        yield agent
+
+
+@pytest.fixture
+def factory(agent: Agent) -> Iterator[LockerFactory]:
+    with LockerFactory(agent.address) as factory:
+        yield factory
+
+
+@pytest.fixture
+def locker(factory: LockerFactory) -> Locker:
+    locker = factory.create("n")
+    assert locker.wait_for_state("ready", WAIT)
+    return locker
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    yield
+    assert (INSIDE.busy, INSIDE.asleep, len(INSIDE.later)) == (False, None, 0)
+
+
+@contextmanager
+def in_between(owner: Any, method: str, work: Callable[[], object]) -> Iterator[list[Any]]:
+    """Once, do something in the middle of a method; what came of it is in the list."""
+    came: list[Any] = []
+    original = getattr(owner, method)
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        if threading.current_thread() is here and not came:
+            came.append(None)
+            try:
+                came[0] = work()
+            except BaseException as error:
+                came[0] = error
+        return original(*args, **more)
+
+    here = threading.current_thread()
+    setattr(owner, method, interrupted)
+    try:
+        yield came
+    finally:
+        setattr(owner, method, original)
+    assert came
+
+
+def holding(locker: Locker, id: str) -> Iterator[Lease]:
+    """A generator that holds a lock: thrown away, it gives it back, wherever that happens."""
+    with locker.hold(id) as lease:
+        yield lease
+
+
+# -------------------------------------------------------------------------------------- in a step of the core
+
+
+def test_what_need_not_wait_is_done_after_the_step(locker: Locker) -> None:
+    locker.lock("x")
+    with in_between(locker._core, "step", lambda: locker.submit_release("x")) as came:
+        locker.lock("a")
+    assert came[0].result(WAIT) is True
+    assert set(locker.held) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("call", "advice"),
+    [
+        (lambda locker: locker.release("x"), "use submit_release there"),
+        (lambda locker: locker.lock("y"), "use submit_lock there"),
+        (lambda locker: locker.stop(), "let another thread do it"),
+        (lambda locker: locker.wait_for_state("stopped"), "let another thread do it"),
+        (lambda locker: locker._factory.close(), "cannot be closed"),
+    ],
+)
+def test_what_would_wait_is_refused(locker: Locker, call: Callable[[Locker], object], advice: str) -> None:
+    with in_between(locker._core, "step", lambda: call(locker)) as came:
+        assert locker.lock("a").valid
+    assert isinstance(came[0], RuntimeError)
+    assert advice in str(came[0])
+
+
+def test_a_hold_of_a_generator_that_is_thrown_away_is_left_without_waiting(locker: Locker) -> None:
+    generator = holding(locker, "x")
+    lease = next(generator)
+    with in_between(locker._core, "step", generator.close) as came:
+        locker.lock("a")
+    assert came == [None]
+    assert lease.wait_lost(WAIT) == "released"
+    until(lambda: "x" not in locker.held)
+
+
+# ------------------------------------------------------------------------------- while it carries a transaction
+
+
+def test_what_waits_for_the_transaction_that_is_carried_is_refused(locker: Locker) -> None:
+    locker.lock("x")
+    with in_between(locker._factory._transport, "send", lambda: locker.release("x")) as came:
+        assert locker.lock("a").valid
+    assert isinstance(came[0], RuntimeError)
+    with in_between(locker._factory._transport, "send", lambda: locker.submit_release("x")) as came:
+        assert locker.lock("b").valid
+    assert came[0].result(WAIT) is True
+
+
+def test_a_hold_is_left_while_another_call_carries(locker: Locker) -> None:
+    generator = holding(locker, "x")
+    lease = next(generator)
+    with in_between(locker._factory._transport, "send", generator.close):
+        locker.lock("a")
+    assert lease.wait_lost(WAIT) == "released"
+
+
+def test_what_waits_for_something_else_is_done(locker: Locker) -> None:
+    with in_between(locker._factory._transport, "send", lambda: locker.info("a")) as came:
+        locker.lock("a")
+    assert came == [None]  # there was no such key yet
+    with in_between(locker._factory._transport, "send", locker.stop), pytest.raises(ConsulLockerError):
+        locker.lock("b")
+    assert locker.state == "stopped"
+
+
+# ------------------------------------------------------------------------------------- in a thread of the library
+
+
+@pytest.mark.parametrize("where", ["the I/O thread", "the agent's"])
+def test_in_a_thread_that_others_wait_for_nothing_waits(agent: Agent, locker: Locker, where: str) -> None:
+    loop: Any = locker._factory._io_thread._loop if where == "the I/O thread" else agent._loop
+    generator = holding(locker, "x")
+    lease = next(generator)
+    came: Future[BaseException] = Future()
+
+    def finalizer() -> None:
+        generator.close()
+        try:
+            locker.lock("a")
+        except BaseException as error:
+            came.set_result(error)
+
+    loop.call_soon_threadsafe(finalizer)
+    assert isinstance(came.result(WAIT), RuntimeError)
+    assert lease.wait_lost(WAIT) == "released"
+
+
+# ------------------------------------------------------------------------------------------ in a signal handler
+
+
+def test_a_handler_that_comes_while_a_call_sleeps_may_call_the_locker(locker: Locker, agent: Agent) -> None:
+    """SIGTERM, say, while the main thread waits for a lock."""
+    done: list[object] = []
+
+    def handler(number: int, frame: object) -> None:
+        done.append(locker.lock("b").valid)
+        done.append(locker.release("b"))
+
+    with LockerFactory(agent.address) as elsewhere:
+        rival = elsewhere.create("n")
+        rival.lock("a")
+        before = signal.signal(signal.SIGUSR1, handler)
+        main = threading.main_thread().ident
+        assert main is not None and main == threading.get_ident()
+
+        def stranger() -> None:
+            until(lambda: locker.stats()["denied"])
+            signal.pthread_kill(main, signal.SIGUSR1)
+            until(lambda: len(done) == 2)
+            rival.release("a")
+
+        thread = threading.Thread(target=stranger)
+        thread.start()
+        try:
+            assert locker.lock("a", wait=WAIT).valid
+        finally:
+            thread.join(WAIT)
+            signal.signal(signal.SIGUSR1, before)
+    assert done == [True, True]
+
+
+def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -> None:
+    """Else what is offered to him would wait for him, and the call that interrupts him for that."""
+    waiter = _Waiter()
+    first, second = Transact(1, (), calls=(Call("lock", ("x",)),)), Transact(1, ())
+    assert waiter.offer(first)
+    handed_over: list[object] = []
+    locker._runtime._hand_to_io = handed_over.append  # type: ignore[method-assign]  # what it does is not asked here
+    INSIDE.asleep = waiter
+    try:
+        assert locker.holder("x") is None
+        assert handed_over == [first]
+        assert INSIDE.asleep is waiter
+        assert not waiter.closed
+    finally:
+        INSIDE.asleep = None
+    waiter.close()
+    assert not waiter.offer(second)
+
+
+# ------------------------------------------------------------------------------------------------------ asyncio
+
+
+def test_on_a_loop_what_comes_in_between_is_done_after_the_step(agent: Agent) -> None:
+    async def go() -> None:
+        async with aio.LockerFactory(agent.address) as factory:
+            locker = factory.create("n")
+            await locker.lock("x")
+            with in_between(locker._core, "step", locker.reboot) as came:
+                lease = await locker.lock("a", timeout=WAIT)
+            assert came == [None]
+            assert lease.session_id == locker.session_id
+            assert set(locker.held) == {"a"}
+
+    asyncio.run(go())
+
+
+# ------------------------------------------------------------------------------- whose hold is a hold within a hold
+
+
+def test_a_thread_of_a_pool_is_free_for_others_while_one_of_them_holds(locker: Locker) -> None:
+    """As with a web framework that enters a ``with`` in some thread of a pool, and leaves it in another."""
+    first = contextvars.copy_context()
+    manager = locker.hold("a")
+    lease = first.run(manager.__enter__)
+    with pytest.raises(AlreadyLocked, match="another caller of this Locker"):
+        locker.hold("a").__enter__()
+    with pytest.raises(RuntimeError, match="within a hold"):
+        first.run(locker.hold("a").__enter__)
+    second = locker.hold("a", wait=WAIT)
+    waiting = threading.Thread(target=contextvars.copy_context().run, args=(second.__enter__,))
+    waiting.start()
+    first.run(manager.__exit__, None, None, None)
+    waiting.join(WAIT)
+    assert not lease.valid
+    assert locker.holder("a") is not None
+    second.__exit__(None, None, None)
+    assert not locker._holds
+
+
+def test_a_new_thread_with_the_number_of_an_old_one_holds_nothing(
+    locker: Locker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = locker.hold("a")
+    old = threading.Thread(target=manager.__enter__)
+    old.start()
+    old.join(WAIT)
+    number = next(iter(locker._holds))[0]
+    monkeypatch.setattr(threading, "get_ident", lambda: number)
+    with pytest.raises(AlreadyLocked):
+        locker.hold("a").__enter__()
+    manager.__exit__(None, None, None)
+    with locker.hold("a") as lease:
+        assert lease.valid
+
+
+# ------------------------------------------------------------------------------------------- forks and children
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT, check=False)
+
+
+@pytest.mark.parametrize(("ends", "code"), [("sys.exit(7)", 7), ("raise ValueError('its own')", 1)])
+def test_a_forked_child_leaves_the_parent_s_with_as_it_wants(agent: Agent, ends: str, code: int) -> None:
+    ended = run(f"""
+import os, sys
+from consul_locker import LockerFactory
+with LockerFactory({agent.address!r}) as factory, factory.create("n") as locker, locker.hold("a") as lease:
+    child = os.fork()
+    if not child:
+        {ends}
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == {code}, status
+    assert lease.valid
+""")
+    assert ended.returncode == 0, ended.stderr
+    assert "RuntimeError" not in ended.stderr
+    assert ended.stderr.count("Traceback") == (code == 1)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_of_multiprocessing_leaves_no_session(agent: Agent, method: str, tmp_path: Any) -> None:
+    """It ends by os._exit, unless it was spawned: only multiprocessing's own hooks run there."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing
+from consul_locker import LockerFactory
+
+def work():
+    factory = LockerFactory({agent.address!r})
+    factory.create("child").lock("a")
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context({method!r}).Process(target=work)
+    process.start()
+    process.join({WAIT})
+    assert process.exitcode == 0
+""")
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=WAIT, check=False)
+    assert ended.returncode == 0, ended.stderr
+    consul = Consul(agent.address)
+    assert consul.key("child/a/lock") is not None
+    assert not consul.sessions("child")
+
+
+def test_the_hooks_of_multiprocessing_close_factories(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.process.parent_process", lambda: os.getppid())
+    factory = LockerFactory(agent.address)
+    assert factory.create("n").lock("a").valid
+    multiprocessing.util._run_finalizers(0)
+    assert factory._closed
+    assert not Consul(agent.address).sessions("n")
+
+
+# --------------------------------------------------------------------------------------------- what is forgotten
+
+
+def test_a_factory_keeps_no_locker_that_is_stopped_and_forgotten(factory: LockerFactory) -> None:
+    locker = factory.create("n")
+    locker.lock("a")
+    known = weakref.ref(locker)
+    gc.collect()
+    del locker
+    gc.collect()
+    assert known() in list(factory._lockers)  # it holds a lock
+    found = known()
+    assert found is not None
+    found.stop()
+    del found
+    until(lambda: gc.collect() is not None and known() is None)
+
+
+def test_a_factory_of_asyncio_keeps_none_either(agent: Agent) -> None:
+    async def go() -> None:
+        async with aio.LockerFactory(agent.address) as factory:
+            known: list[weakref.ref[aio.Locker]] = []
+            for number in range(3):
+                async with factory.create("n") as locker:
+                    await locker.lock(number)
+                    known.append(weakref.ref(locker))
+            del locker
+            while any(reference() for reference in known):
+                gc.collect()
+                await asyncio.sleep(0)
+            assert not list(factory._lockers)
+
+    asyncio.run(asyncio.wait_for(go(), WAIT))
