@@ -219,6 +219,7 @@ class Carrying:
                     waiter.sleep()
                     INSIDE.asleep, INSIDE.carrying = None, True
             if self._heard != self._told:
+                INSIDE.carrying = carrying  # there is nothing more to carry
                 self._delivery.flush()
         except BaseException:
             # Interrupted (KeyboardInterrupt, a signal handler that raises): leave nothing behind.
