@@ -19,13 +19,13 @@ from typing import Any
 
 from .aio_carrying import AsyncCarrying
 from .aio_delivery import AsyncDelivery, refuse_inside
-from .config import ClientOptions, LockerOptions, RetryInterval
+from .config import LockerOptions
 from .core.messages import Call
 from .delivery import PATIENCE
 from .exchange import Exchange
 from .face import BaseLocker, Hold
-from .factory import CLOSED, PERMANENT, BaseFactory
-from .types import BaseLease, LockInfo, SessionInfo, Strategy, seconds
+from .factory import CLOSED, BaseFactory
+from .types import BaseLease, LockInfo, SessionInfo, seconds
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
 
@@ -244,68 +244,13 @@ class LockerFactory(BaseFactory[Locker]):
 
     _full_name = "consul_locker.aio.LockerFactory"
 
-    def __init__(
-        self,
-        host: str | None = None,
-        port: int | None = None,
-        secure: bool | None = None,
-        ca: Iterable[str] | None = None,
-        *,
-        token: str | None = None,
-        cert: str | None = None,
-        key: str | None = None,
-        dc: str | None = None,
-        timeout: float | None = None,
-        max_connections: int | None = None,
-    ) -> None:
-        options = ClientOptions.build(
-            host, port, secure, ca,
-            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
-        )  # fmt: skip
-        self._open(options)
-
-    @classmethod
-    def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
-        """A factory that needs no Consul. As `consul_locker.LockerFactory.embedded`; the agent has a thread."""
-        return cls._embedded(agent, timeout)
-
     def _prepare(self) -> None:
         self._delivery = AsyncDelivery()
         self._exchange: Exchange | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    def create(
-        self,
-        name: str,
-        *,
-        max_retries: int | None = 10,
-        retry_interval: RetryInterval = 30.0,
-        ttl: float | None = 15.0,
-        lock_delay: float = 0.0,
-        checks: Iterable[str] | None = None,
-        behavior: str = "release",
-        strategy: Strategy | None = PERMANENT,
-        value: Mapping[str, Any] | None = None,
-        flags: int = 0,
-        delete_on_release: bool = False,
-        identify_holder: bool = True,
-        fair: bool = False,
-        default_timeout: float | None = None,
-    ) -> Locker:
-        """Make a Locker. It begins its session at once; this returns at once. For use on a running loop.
-
-        The arguments are those of `consul_locker.LockerFactory.create`.
-
-        Raises:
-            ConfigurationError: an option cannot be meant.
-            RuntimeError: no event loop runs, another one than before, or the factory is closed.
-        """
-        options = LockerOptions.build(
-            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
-            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
-            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
-        )  # fmt: skip
+    def _make(self, options: LockerOptions) -> Locker:
         self._check(open=True)
         if self._exchange is None:
             self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)

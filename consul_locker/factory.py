@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .client.requests import Encoder
-from .config import ClientOptions
+from .config import ClientOptions, LockerOptions, RetryInterval
 from .exchange import Clock, SystemClock
 from .strategies import PermanentStrategy
-from .types import seconds
+from .types import Strategy, seconds
 
 if TYPE_CHECKING:
     from .face import BaseLocker
@@ -26,11 +28,105 @@ PERMANENT = PermanentStrategy()
 CLOSED = "the factory is closed; make a new one"
 
 
-class BaseFactory(Generic[LockerT]):
+class BaseFactory(ABC, Generic[LockerT]):
     """The part of a factory that never waits. See the LockerFactory of the face."""
 
     #: How it is called in a repr.
     _full_name: str
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        ca: Iterable[str] | None = None,
+        *,
+        token: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        dc: str | None = None,
+        timeout: float | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        options = ClientOptions.build(
+            host, port, secure, ca,
+            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+        )  # fmt: skip
+        self._open(options)
+
+    @classmethod
+    def embedded(cls: type[FactoryT], agent: Any = None, *, timeout: float | None = None) -> FactoryT:
+        """A factory that needs no Consul: for demos, tests and development.
+
+        Args:
+            agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory;
+                it has a thread.
+            timeout: as for `LockerFactory`.
+        """
+        from .embedded import Agent
+
+        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
+        own = None
+        if agent is None:
+            agent = own = Agent().start()
+        factory = cls.__new__(cls)
+        factory._open(ClientOptions.build(agent.address, timeout=timeout, environ={}), agent.clock, own)
+        return factory
+
+    def create(
+        self,
+        name: str,
+        *,
+        max_retries: int | None = 10,
+        retry_interval: RetryInterval = 30.0,
+        ttl: float | None = 15.0,
+        lock_delay: float = 0.0,
+        checks: Iterable[str] | None = None,
+        behavior: str = "release",
+        strategy: Strategy | None = PERMANENT,
+        value: Mapping[str, Any] | None = None,
+        flags: int = 0,
+        delete_on_release: bool = False,
+        identify_holder: bool = True,
+        fair: bool = False,
+        default_timeout: float | None = None,
+    ) -> LockerT:
+        """Make a Locker. It begins its session at once; this returns at once. On asyncio for use on a running loop.
+
+        Args:
+            name: Lockers that compete must have the same.
+            max_retries: how often a failed session is tried again before it gives up; None: without limit.
+            retry_interval: the longest pause between retries, in seconds; pauses begin at 0.5 s and double, with
+                jitter. Or a callable (number of the retry) -> seconds.
+            ttl: the session's time to live, in seconds, 10 to 86400; None for a session without one.
+            lock_delay: how long Consul keeps a lock closed after its holder's session ended, in seconds, 0 to 60.
+            checks: health checks that end the session; None for none with a TTL, else Consul's default.
+            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            strategy: what is cached; None for nothing.
+            value: what a lock's value holds besides pid, host, name and tenure.
+            flags: Consul's flags of a lock's key.
+            delete_on_release: whether a released lock's key is deleted.
+            identify_holder: whether a denied call reads who has the lock.
+            fair: whether waiters of different processes are served in the order in which they came; a lock that is not
+                cached costs a read more (docs/fairness.rst).
+            default_timeout: the limit of calls that name none, in seconds; None for no limit.
+
+        Returns:
+            The Locker, of this factory's face.
+
+        Raises:
+            ConfigurationError: an option cannot be meant.
+            RuntimeError: the factory is closed; on asyncio also: no event loop runs, or another one than before.
+        """
+        return self._make(LockerOptions.build(
+            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
+            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
+            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
+        ))  # fmt: skip
+
+    @abstractmethod
+    def _make(self, options: LockerOptions) -> LockerT:
+        """A Locker of the face."""
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Begin, with checked options; without a clock with the system's. An agent of its own ends with it."""
@@ -48,18 +144,6 @@ class BaseFactory(Generic[LockerT]):
 
     def _prepare(self) -> None:
         """Begin what the face needs besides."""
-
-    @classmethod
-    def _embedded(cls: type[FactoryT], agent: Any, timeout: float | None) -> FactoryT:
-        from .embedded import Agent
-
-        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
-        own = None
-        if agent is None:
-            agent = own = Agent().start()
-        factory = cls.__new__(cls)
-        factory._open(ClientOptions.build(agent.address, timeout=timeout, environ={}), agent.clock, own)
-        return factory
 
     def _stop_limit(self, timeout: float | None) -> float:
         """The limit on a stop, in seconds: as it is given, else twice that on a request."""

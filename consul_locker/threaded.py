@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from .client.transport import BlockingTransport
-from .config import ClientOptions, LockerOptions, RetryInterval
+from .config import LockerOptions
 from .carrying import Carrying
 from .core.messages import Call
 from .delivery import PATIENCE, Delivery
@@ -29,8 +29,8 @@ from .exchange import Exchange
 from .io_thread import IoThread
 from .face import BaseLocker, Hold
 from .inside import INSIDE
-from .factory import CLOSED, PERMANENT, BaseFactory, living
-from .types import Lease, LockInfo, SessionInfo, Strategy
+from .factory import CLOSED, BaseFactory, living
+from .types import Lease, LockInfo, SessionInfo
 
 __all__ = ["Locker", "LockerFactory"]
 
@@ -304,36 +304,6 @@ class LockerFactory(BaseFactory[Locker]):
 
     _full_name = "consul_locker.LockerFactory"
 
-    def __init__(
-        self,
-        host: str | None = None,
-        port: int | None = None,
-        secure: bool | None = None,
-        ca: Iterable[str] | None = None,
-        *,
-        token: str | None = None,
-        cert: str | None = None,
-        key: str | None = None,
-        dc: str | None = None,
-        timeout: float | None = None,
-        max_connections: int | None = None,
-    ) -> None:
-        options = ClientOptions.build(
-            host, port, secure, ca,
-            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
-        )  # fmt: skip
-        self._open(options)
-
-    @classmethod
-    def embedded(cls, agent: Any = None, *, timeout: float | None = None) -> LockerFactory:
-        """A factory that needs no Consul: for demos, tests and development.
-
-        Args:
-            agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory.
-            timeout: as for `LockerFactory`.
-        """
-        return cls._embedded(agent, timeout)
-
     def _prepare(self) -> None:
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
@@ -344,53 +314,7 @@ class LockerFactory(BaseFactory[Locker]):
         self._guard = threading.RLock()  # a signal handler may come in between
         _see_to_the_exit()
 
-    def create(
-        self,
-        name: str,
-        *,
-        max_retries: int | None = 10,
-        retry_interval: RetryInterval = 30.0,
-        ttl: float | None = 15.0,
-        lock_delay: float = 0.0,
-        checks: Iterable[str] | None = None,
-        behavior: str = "release",
-        strategy: Strategy | None = PERMANENT,
-        value: Mapping[str, Any] | None = None,
-        flags: int = 0,
-        delete_on_release: bool = False,
-        identify_holder: bool = True,
-        fair: bool = False,
-        default_timeout: float | None = None,
-    ) -> Locker:
-        """Make a Locker. It begins its session at once; this returns at once.
-
-        Args:
-            name: Lockers that compete must have the same.
-            max_retries: how often a failed session is tried again before it gives up; None: without limit.
-            retry_interval: the longest pause between retries, in seconds; pauses begin at 0.5 s and double, with
-                jitter. Or a callable (number of the retry) -> seconds.
-            ttl: the session's time to live, in seconds, 10 to 86400; None for a session without one.
-            lock_delay: how long Consul keeps a lock closed after its holder's session ended, in seconds, 0 to 60.
-            checks: health checks that end the session; None for none with a TTL, else Consul's default.
-            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
-            strategy: what is cached; None for nothing.
-            value: what a lock's value holds besides pid, host, name and tenure.
-            flags: Consul's flags of a lock's key.
-            delete_on_release: whether a released lock's key is deleted.
-            identify_holder: whether a denied call reads who has the lock.
-            fair: whether waiters of different processes are served in the order in which they came; a lock that is not
-                cached costs a read more (docs/fairness.rst).
-            default_timeout: the limit of calls that name none, in seconds; None for no limit.
-
-        Raises:
-            ConfigurationError: an option cannot be meant.
-            RuntimeError: the factory is closed.
-        """
-        options = LockerOptions.build(
-            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
-            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
-            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
-        )  # fmt: skip
+    def _make(self, options: LockerOptions) -> Locker:
         self._check()
         with self._guard:
             self._check(open=True)
