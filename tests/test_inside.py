@@ -196,7 +196,7 @@ def test_a_handler_that_comes_while_a_call_sleeps_may_call_the_locker(locker: Lo
         assert main is not None and main == threading.get_ident()
 
         def stranger() -> None:
-            until(lambda: locker.stats()["denied"])
+            until(lambda: locker.stats()["denied"] and sys._current_frames()[main].f_code is _Waiter.sleep.__code__)
             signal.pthread_kill(main, signal.SIGUSR1)
             until(lambda: len(done) == 2)
             rival.release("a")
