@@ -363,7 +363,6 @@ class Queue(Waiting):
         """Watch the place before, or the lock, from what was seen of it on: no change is missed."""
         assert self._session.life is not None
         self._rest(standing)
-        standing.pauses = 0
         standing.watch = watch = Watch(self._session.life.generation, "key", key, index, WATCH_WAIT)
         self._watched[watch] = standing
         self._out.send(watch)
@@ -377,6 +376,7 @@ class Queue(Waiting):
         if not isinstance(outcome, KeysRead):
             self._pause_standing(standing)
             return
+        standing.pauses = 0
         life = self._session.life
         entry = outcome.entries[0] if outcome.entries else None
         if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:

@@ -31,8 +31,8 @@ LONGEST_PAUSE = 1.0
 
 
 def pause_length(count: int, random: float) -> float:
-    """The length of the ``count``-th pause in a row, in seconds, with jitter; ``random`` is in [0, 1)."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count, 10)) * (0.5 + random / 2)
+    """The length of the ``count``-th pause in a row (from 1), in seconds, with jitter; ``random`` is in [0, 1)."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count - 1, 10)) * (0.5 + random / 2)
 
 
 class Asker(Protocol):
@@ -53,8 +53,8 @@ class Waiting:
         self._session = session
         self._ledger = ledger
         self._watches: dict[str, Watch] = {}  # id -> the query under way
-        self._pauses: dict[str, int] = {}  # id -> how many pauses were made; the next attempt has a timer
-        self._failures: dict[str, int] = {}  # id -> how often the watch failed in a row
+        self._paused: set[str] = set()  # ids whose next attempt has a timer
+        self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
         self.asker: Asker | None = None  # set once, by LockerCore
 
     # ------------------------------------------------------------- what only a fair Locker has: see queue.py
@@ -111,7 +111,7 @@ class Waiting:
 
         A watch under way is enough, also one that was not answered yet: it begins with a look.
         """
-        return slot.id in self._pauses or slot.id in self._watches
+        return slot.id in self._paused or slot.id in self._watches
 
     def wait_or_deny(self, call: Call, slot: Slot, reason: str) -> None:
         """A call that another caller of this Locker is in the way of."""
@@ -209,9 +209,12 @@ class Waiting:
         watch = self._watches.pop(slot.id, None)
         if watch is not None:
             self._out.send(CancelRequest(watch))
-        paused = self._pauses.pop(slot.id, None) is not None
+        paused = slot.id in self._paused
         if paused:
+            self._paused.remove(slot.id)
             self._out.cancel(("pause", slot.id))
+        if not slot.queue:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
+            self._pauses.pop(slot.id, None)
         slot.entry = None
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
             self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them
@@ -233,10 +236,9 @@ class Waiting:
         slot = self._ledger.slots[id]
         del self._watches[id]
         if not isinstance(outcome, KeysRead):
-            self._failures[id] = self._failures.get(id, 0) + 1
-            self._pause(slot, self._failures[id])
+            self._pause(slot)
             return
-        self._failures.pop(id, None)
+        self._pauses.pop(id, None)
         entry = outcome.entries[0] if outcome.entries else None
         life = self._session.life
         if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:
@@ -247,17 +249,19 @@ class Waiting:
         slot.entry = None
         self.serve(slot)
 
-    def _pause(self, slot: Slot, count: int | None = None) -> None:
-        if slot.id in self._pauses and count is None:
+    def _pause(self, slot: Slot) -> None:
+        """A pause before the next attempt: for a lock-delay, which no watch shows, or after a failure."""
+        if slot.id in self._paused:
             return
-        made = count if count is not None else 1
-        self._pauses[slot.id] = made
-        self._out.timer(("pause", slot.id), self._out.now + pause_length(made, self._out.random()))
+        self._paused.add(slot.id)
+        self._pauses[slot.id] = count = self._pauses.get(slot.id, 0) + 1
+        self._out.timer(("pause", slot.id), self._out.now + pause_length(count, self._out.random()))
 
     def pause_over(self, id: Any) -> None:
         """A pause before the next attempt at a key is over."""
-        if self._pauses.pop(id, None) is None:
+        if id not in self._paused:
             return
+        self._paused.remove(id)
         slot = self._ledger.slots.get(id)
         if slot is not None:
             slot.entry = None
@@ -267,8 +271,8 @@ class Waiting:
         """The session is over: the callers are taken care of elsewhere, watches and timers end here."""
         for watch in self._watches.values():
             self._out.send(CancelRequest(watch))
-        for id in self._pauses:
+        for id in self._paused:
             self._out.cancel(("pause", id))
         self._watches.clear()
+        self._paused.clear()
         self._pauses.clear()
-        self._failures.clear()

@@ -208,6 +208,27 @@ def test_a_lock_delay_is_waited_out_at_the_head_of_the_queue() -> None:
     assert driver.result(call).id == "a"
 
 
+def test_the_pauses_double_until_a_watch_is_answered() -> None:
+    driver = fair(random=1.0)
+    call, own = waiting(driver, TAKEN)
+    lengths = []
+    driver.answer(driver.all(Watch)[-1], failure())
+    for delayed in (False, True, True, True, True, False):
+        lengths.append(round(driver.timers["pause", call] - driver.now, 6))
+        driver.fire("pause", call)
+        look(driver, FREE if delayed else TAKEN, own)
+        if delayed:
+            driver.answer(driver.commit(), RolledBack((Refused(0, Refusal.LOCK_DELAY, "lock delay"),)))
+        else:
+            driver.answer(driver.all(Watch)[-1], failure())
+    assert lengths == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    driver.fire("pause", call)
+    look(driver, TAKEN, own)
+    driver.answer(driver.all(Watch)[-1], KeysRead((TAKEN,), 400))
+    driver.answer(driver.all(Watch)[-1], failure())
+    assert driver.timers["pause", call] - driver.now == pytest.approx(0.1)
+
+
 def test_one_who_does_not_queue_may_be_faster() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN)

@@ -175,6 +175,51 @@ def test_a_lock_delay_is_waited_out_with_pauses() -> None:
     assert driver.result(call).valid
 
 
+def _pauses(driver: Driver, count: int) -> list[float]:
+    """An attempt is under way: it and those that follow are refused for a lock-delay. The pauses, without jitter."""
+    lengths = []
+    for _ in range(count):
+        driver.answer(driver.commit(), DELAYED)
+        lengths.append(round(driver.timers["pause", "a"] - driver.now, 6))
+        driver.fire("pause", "a")
+    return lengths
+
+
+def test_the_pauses_in_a_lock_delay_double_until_the_wait_is_over() -> None:
+    driver = Driver(random=1.0).ready()
+    first = driver.call("hold", "a", wait=None)
+    assert _pauses(driver, 6) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    driver.answer(driver.commit(), held())  # somebody else was faster
+    driver.answer(watch(driver), taken(session=None))
+    assert _pauses(driver, 2) == [0.1, 0.2]
+    driver.grant()
+    driver.call("leave", "a", argument=[driver.result(first)])
+    driver.grant()
+    driver.call("hold", "a", wait=None)
+    assert _pauses(driver, 2) == [0.1, 0.2]
+
+
+def test_the_pauses_of_a_waiter_that_has_gone_do_not_count() -> None:
+    driver = Driver(random=1.0).ready()
+    call = driver.call("hold", "a", wait=None)
+    assert _pauses(driver, 3) == [0.1, 0.2, 0.4]
+    driver.abandon(call)
+    driver.answer(driver.commit(), DELAYED)
+    driver.call("hold", "a", wait=None)
+    assert _pauses(driver, 1) == [0.1]
+
+
+def test_a_watch_that_fails_beside_a_pause_makes_no_other() -> None:
+    driver = Driver(strategy=None).ready()
+    driver.call("lock_many", "a", wait=None)
+    driver.call("lock_many", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.answer(driver.commit(), DELAYED)
+    due = driver.timers["pause", "a"]
+    driver.answer(watch(driver), failure(), driver.now + 0.01)
+    assert driver.timers["pause", "a"] == due
+
+
 def test_two_who_meet_a_lock_delay_share_a_pause() -> None:
     driver = Driver(strategy=None).ready()
     first = driver.call("lock_many", "a", wait=None)
