@@ -26,31 +26,26 @@ class Denials(Releases):
         Without calls (all of them go on waiting) the observers hear of it all the same.
         """
         self._out.count("denied", len(slots))
-        if not calls:
-            for slot in slots:
-                error = AlreadyLocked(slot.id, slot.key, reason)
-                self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
-            return
-        for call in calls:
-            if len(call.ids) > 1:
-                call.argument = tuple(slot.id for slot in slots)
-        slot = slots[0]
         urgent = any(
             call.deadline is not None and call.deadline - self._out.now < self._timeout * NAMING_SHARE for call in calls
         )
-        if self._options.identify_holder and reason == "held" and not urgent:
-            self._unnamed.append((slot, calls))
+        if calls and self._options.identify_holder and reason == "held" and not urgent:
+            self._unnamed.append((slots, calls))
         else:
-            self._deny_now(slot, calls, reason, None)
+            self._deny_now(slots, calls, reason, None)
 
     def _deny_now(
-        self, slot: Slot, calls: list[Call], reason: str, holder: LockInfo | None, queued: bool = False
+        self, slots: list[Slot], calls: list[Call], reason: str, holder: LockInfo | None, queued: bool = False
     ) -> None:
-        live = [call for call in calls if not call.settled]
-        refused = live[0].argument if live and isinstance(live[0].argument, tuple) else ()
-        error = AlreadyLocked(slot.id, slot.key, reason, holder, refused, queued)
-        self._out.emit("lock_denied", id=slot.id, key=slot.key, error=error)
-        for call in live:
+        """Observers hear of each id that was refused; a call is told the first, whose holder was read, and all ids."""
+        ids = tuple(slot.id for slot in slots)
+        first, *others = slots
+        error = AlreadyLocked(first.id, first.key, reason, holder, ids, queued)
+        self._out.emit("lock_denied", id=first.id, key=first.key, error=error)
+        for slot in others:
+            other = AlreadyLocked(slot.id, slot.key, reason, None, ids, queued)
+            self._out.emit("lock_denied", id=slot.id, key=slot.key, error=other)
+        for call in calls:
             self._out.settle(call, error=error)
 
     def named(self, request: Transact, outcome: Outcome) -> None:
@@ -58,19 +53,17 @@ class Denials(Releases):
         entries: dict[str, Entry] = {}
         if isinstance(outcome, Committed):
             entries = {entry.key: entry for entry in outcome.entries}
-        for slot, calls in self._naming.pop(id(request), ()):
-            entry = entries.get(slot.key)
-            holder = lock_info(slot.id, entry) if entry is not None and entry.session is not None else None
-            self._deny_now(slot, calls, "held", holder, queued=self._options.fair and not holder and entry is not None)
+        for slots, calls in self._naming.pop(id(request), ()):
+            entry = entries.get(slots[0].key)
+            holder = lock_info(slots[0].id, entry) if entry is not None and entry.session is not None else None
+            self._deny_now(slots, calls, "held", holder, queued=self._options.fair and not holder and entry is not None)
 
     def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
         """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""
         self._out.count("denied", len(slots))
-        if len(call.ids) > 1:
-            call.argument = tuple(slot.id for slot in slots)
         held = lock is not None and lock.session is not None
         known = lock_info(slots[0].id, lock) if lock is not None and held and self._options.identify_holder else None
-        self._deny_now(slots[0], [call], "held", known, queued=not held)
+        self._deny_now(slots, [call], "held", known, queued=not held)
 
     def fail(self, call: Call, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """Answer a call with an error."""

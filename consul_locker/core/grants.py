@@ -378,8 +378,8 @@ class Grants(Denials):
         self._waiting.end_generation()
         self._audit.end_generation()
         for named in [*self._naming.values(), self._unnamed]:
-            for slot, denied in named:
-                self._deny_now(slot, denied, "held", None)
+            for slots, denied in named:
+                self._deny_now(slots, denied, "held", None)
         self._naming.clear()
         self._unnamed = []
         for slot, lease in gone:

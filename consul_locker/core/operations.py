@@ -68,8 +68,9 @@ class Operations:
         # The value is the same for every tenure but for its number, which is put in by hand: fast.
         value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
-        self._naming: dict[int, list[tuple[Slot, list[Call]]]] = {}  # reads of holders under way
-        self._unnamed: list[tuple[Slot, list[Call]]] = []  # denied calls whose holder is to be read
+        self._naming: dict[int, list[tuple[list[Slot], list[Call]]]] = {}  # reads of holders under way
+        # What was refused, of whom: the holder of the first is to be read.
+        self._unnamed: list[tuple[list[Slot], list[Call]]] = []
 
     def _want(
         self,
@@ -145,7 +146,7 @@ class Operations:
         while self._unnamed:
             # 64 reads fit into a transaction, and one of reads only costs no Raft write (measured).
             named, self._unnamed = self._unnamed[:64], self._unnamed[64:]
-            operations = tuple(Operation(Verb.GET, slot.key) for slot, _ in named)
+            operations = tuple(Operation(Verb.GET, slots[0].key) for slots, _ in named)
             calls = tuple(call for _, denied in named for call in denied)
             read = Transact(life.generation, operations, "holder", calls, timeout=self._timeout)
             self._naming[id(read)] = named

@@ -160,6 +160,23 @@ def test_a_denied_set_tells_which() -> None:
     assert driver.result(call).ids == ("a", "c")
 
 
+@pytest.mark.parametrize("wait", [0.0, 5.0])
+@pytest.mark.parametrize("named", [True, False])
+def test_each_refused_id_of_a_set_is_told_and_counted_once(named: bool, wait: float) -> None:
+    driver = Driver(identify_holder=named).ready()
+    call = driver.call("lock_many", "a", "b", "c", wait=wait)
+    driver.answer(driver.commit(), RolledBack((*held(0).refused, *held(2).refused)))
+    if named and not wait:
+        driver.answer(driver.one(Transact), Committed((entry("svc/a/lock", STRANGER, 9),)))
+    told = [each.facts for each in driver.commands if isinstance(each, Emit) and each.signal == "lock_denied"]
+    assert [(facts["id"], facts["key"]) for facts in told] == [("a", "svc/a/lock"), ("c", "svc/c/lock")]
+    assert [(facts["error"].id, facts["error"].ids) for facts in told] == [("a", ("a", "c")), ("c", ("a", "c"))]
+    assert driver.core.counters()["denied"] == 2
+    if not wait:
+        assert driver.result(call) is told[0]["error"]
+        assert (driver.result(call).holder is not None) is named
+
+
 def test_a_denial_is_announced_also_when_all_go_on_waiting() -> None:
     driver = Driver().ready()
     call = driver.call("lock", "a", wait=5.0)

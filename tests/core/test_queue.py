@@ -486,6 +486,8 @@ def test_which_of_a_set_are_refused() -> None:
     call = driver.call("lock_many", "a", "b", "c")
     look(driver, TAKEN, place("B", 1, 200, "svc/c/lock"))
     assert driver.result(call).ids == ("a", "c")
+    assert driver.emitted("lock_denied") == [("lock_denied", "a"), ("lock_denied", "c")]
+    assert driver.core.counters()["denied"] == 2
 
 
 # ------------------------------------------------------------------------------------------ in between

@@ -164,11 +164,11 @@ def call_settled_twice(patch: pytest.MonkeyPatch) -> None:
 def denied_call_answered_again(patch: pytest.MonkeyPatch) -> None:
     deny = grants.Grants._deny_now
 
-    def twice(self: Any, slot: Any, calls: list[Call], *rest: Any) -> None:
-        deny(self, slot, calls, *rest)
+    def twice(self: Any, slots: Any, calls: list[Call], *rest: Any) -> None:
+        deny(self, slots, calls, *rest)
         for call in calls:
             call.settled = False
-        deny(self, slot, calls, *rest)
+        deny(self, slots, calls, *rest)
 
     patch.setattr(grants.Grants, "_deny_now", twice)
 
