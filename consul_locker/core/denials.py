@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .ledger import Slot
-from .messages import Call, Committed, Entry, Outcome, Transact
+from .messages import Call, Committed, Entry, Outcome, RolledBack, Transact
 from .questions import lock_info
 from .releases import Releases
 from ..errors import AlreadyLocked, ConsulLockerError
@@ -26,13 +26,17 @@ class Denials(Releases):
         Without calls (all of them go on waiting) the observers hear of it all the same.
         """
         self._out.count("denied", len(slots))
-        urgent = any(
-            call.deadline is not None and call.deadline - self._out.now < self._timeout * NAMING_SHARE for call in calls
-        )
-        if calls and self._options.identify_holder and reason == "held" and not urgent:
-            self._unnamed.append((slots, calls))
+        if calls and self._options.identify_holder and reason == "held":
+            self._name_or_deny(slots, calls)
         else:
             self._deny_now(slots, calls, reason, None)
+
+    def _name_or_deny(self, slots: list[Slot], calls: list[Call]) -> None:
+        soon = self._out.now + self._timeout * NAMING_SHARE
+        if any(call.deadline is not None and call.deadline < soon for call in calls):
+            self._deny_now(slots, calls, "held", None)
+        else:
+            self._unnamed.append((slots, calls))
 
     def _deny_now(
         self, slots: list[Slot], calls: list[Call], reason: str, holder: LockInfo | None, queued: bool = False
@@ -50,10 +54,18 @@ class Denials(Releases):
 
     def named(self, request: Transact, outcome: Outcome) -> None:
         """A read of holders was answered, or not: the denied are refused, with what it says."""
+        denied = self._naming.pop(id(request), [])
         entries: dict[str, Entry] = {}
         if isinstance(outcome, Committed):
             entries = {entry.key: entry for entry in outcome.entries}
-        for slots, calls in self._naming.pop(id(request), ()):
+        elif isinstance(outcome, RolledBack) and outcome.refused:
+            # A key that is gone by now, as with delete_on_release, fails the whole transaction. It has no holder; the
+            # others are asked for again, fewer each time.
+            gone = {refused.position for refused in outcome.refused}
+            for slots, calls in (each for at, each in enumerate(denied) if at not in gone):
+                self._name_or_deny(slots, calls)
+            denied = [each for at, each in enumerate(denied) if at in gone]
+        for slots, calls in denied:
             entry = entries.get(slots[0].key)
             holder = lock_info(slots[0].id, entry) if entry is not None and entry.session is not None else None
             self._deny_now(slots, calls, "held", holder, queued=self._options.fair and not holder and entry is not None)

@@ -137,6 +137,48 @@ def test_a_holder_that_cannot_be_read_is_left_out(outcome: Committed) -> None:
     assert driver.result(call).holder is None
 
 
+def _naming_three(**limits: float) -> tuple[Driver, list[Call]]:
+    """Three calls that were refused; one read of their holders is under way."""
+    driver = Driver(identify_holder=True).ready()
+    driver.call("lock", "busy")  # so that the three go together
+    calls = [driver.call("lock", id, **limits) for id in "abc"]
+    driver.grant()
+    driver.answer(driver.commit(), RolledBack(tuple(Refused(at, Refusal.HELD, "held") for at in range(3))))
+    assert len(driver.one(Transact).operations) == 3
+    return driver, calls
+
+
+def _missing(*positions: int) -> RolledBack:
+    return RolledBack(tuple(Refused(at, Refusal.MISSING, "key doesn't exist") for at in positions))
+
+
+def test_a_key_that_is_gone_hides_no_holder_of_another() -> None:
+    driver, (a, b, c) = _naming_three()
+    driver.answer(driver.one(Transact), _missing(1))
+    assert driver.result(b).holder is None
+    assert (driver.result(a), driver.result(c)) == (PENDING, PENDING)
+    again = driver.one(Transact)
+    assert [op.key for op in again.operations] == ["svc/a/lock", "svc/c/lock"]
+    driver.answer(again, _missing(0))
+    assert driver.result(a).holder is None
+    driver.answer(driver.one(Transact), Committed((entry("svc/c/lock", STRANGER, 9),)))
+    assert driver.result(c).holder.session_id == STRANGER
+    assert driver.emitted("lock_denied") == [("lock_denied", id) for id in "bac"]
+
+
+def test_a_read_of_holders_that_is_refused_without_a_reason_is_not_repeated() -> None:
+    driver, calls = _naming_three()
+    driver.answer(driver.one(Transact), RolledBack(()))
+    assert [driver.result(call).holder for call in calls] == [None, None, None]
+
+
+def test_a_holder_is_not_asked_for_again_when_time_is_nearly_up() -> None:
+    driver, (a, b, c) = _naming_three(timeout=5.0)
+    driver.answer(driver.one(Transact), _missing(1), driver.now + 4.5)
+    assert [driver.result(call).holder for call in (a, b, c)] == [None, None, None]
+    assert driver.all(Transact) == []
+
+
 def test_nobody_is_named_when_time_is_nearly_up() -> None:
     driver = Driver(identify_holder=True).ready()
     call = driver.call("lock", "a", timeout=0.5)
