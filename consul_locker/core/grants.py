@@ -281,8 +281,10 @@ class Grants(Denials):
 
     def looked(self, request: Transact, outcome: Outcome) -> None:
         """A look at queues was answered."""
-        failure = None if isinstance(outcome, Committed) else self._failure(outcome)[0]
-        self._waiting.looked(request, outcome, failure)
+        if isinstance(outcome, Committed):
+            self._waiting.looked(request, outcome.entries, None)
+        else:
+            self._waiting.looked(request, (), self._failure(outcome)[0])
 
     # ------------------------------------------------------------------------------------- the end
 

@@ -19,7 +19,6 @@ from .ledger import Ledger, Slot, Work
 from .messages import (
     Call,
     CancelRequest,
-    Committed,
     Entry,
     KeysRead,
     Operation,
@@ -268,16 +267,16 @@ class Queue(Waiting):
             requests.append(request)
         return requests
 
-    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError | None) -> None:
-        """A look was answered; ``failure`` says what its outcome means where it shows nothing."""
+    def looked(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
+        """A look was answered by ``entries``; or by nothing, and ``failure`` says why."""
         for standing in request.context:
             if standing.asked is not request:
                 continue  # it waits for something else by now, or no longer
             standing.asked = None
             if failure is not None:
                 self._failed(standing, failure)
-            elif isinstance(outcome, Committed):  # pragma: no branch - there is a failure for all else
-                self._judge(standing, outcome.entries)
+            else:
+                self._judge(standing, entries)
 
     def _judge(self, standing: Standing, entries: Iterable[Entry]) -> None:
         """Is it its turn? If not, what shows when to look again?"""

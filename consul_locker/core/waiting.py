@@ -87,8 +87,8 @@ class Waiting:
         """What is to be asked at the end of a step."""
         return []
 
-    def looked(self, request: Transact, outcome: Outcome, failure: ConsulLockerError | None) -> None:
-        """What was asked is answered; ``failure`` says what an answer means that shows nothing."""
+    def looked(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
+        """What was asked is answered by ``entries``; or by nothing, and ``failure`` says why."""
 
     def disband(self) -> list[Slot]:
         """A stop begins. Returns what is to be given back first."""
