@@ -201,15 +201,15 @@ class Encoder:
         return _finish("session renew", recorded, partial(renewed, session_id), missing=partial(gone, session_id))
 
     def _read_session(self, request: ReadSession) -> HttpRequest:
-        recorded = self._agent.session.info(_session_id(request.session_id), consistency=_mode(request.consistent))
+        recorded = self._agent.session.info(_session_id(request.session_id), consistency="consistent")
         return _finish("session info", recorded, session_read)
 
     def _read_key(self, request: ReadKey) -> HttpRequest:
-        recorded = self._agent.kv.get(request.key, consistency=_mode(request.consistent))
+        recorded = self._agent.kv.get(request.key, consistency="consistent")
         return _finish("kv get", recorded, keys_read, missing=keys_missing)
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
-        recorded = self._agent.kv.get(request.prefix, recurse=True, consistency=_mode(True))
+        recorded = self._agent.kv.get(request.prefix, recurse=True, consistency="consistent")
         return _finish("kv get with prefix", recorded, keys_read, missing=keys_missing)
 
     def _watch(self, request: Watch) -> HttpRequest:
@@ -279,10 +279,6 @@ def _short(seconds: float) -> float:
 def _delay_text(seconds: float) -> str:
     # Rounded up to whole milliseconds: Consul takes a lock-delay below 1,000 ns for one in seconds (source).
     return str(_short(math.ceil(round(seconds * 1000, 6)) / 1000))
-
-
-def _mode(consistent: bool) -> str:
-    return "consistent" if consistent else "default"
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

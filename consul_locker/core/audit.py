@@ -120,9 +120,7 @@ class Audit:
         """Read all keys of the Locker's name: a snapshot may have been restored."""
         if self._session.life is not None:
             self._unswept = True  # until it is answered: one that fails is asked again with the next audit
-            self._out.send(
-                ReadPrefix(self._session.life.generation, self._prefix, "sweep", timeout=self._timeout)
-            )
+            self._out.send(ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout))
 
     # ------------------------------------------------------------------------------------ asking
 

@@ -81,11 +81,6 @@ class Batch:
         self._wanted.clear()
         self._in_flight.clear()
 
-    @property
-    def in_flight(self) -> int:
-        """How many transactions are in flight."""
-        return len(self._in_flight)
-
     def pack(self, generation: int, timeout: float) -> Transact | None:
         """The next transaction to send, or None when there is nothing to send or enough in flight."""
         if not self._wanted or (self._max_in_flight is not None and len(self._in_flight) >= self._max_in_flight):

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 
-from .messages import Call, Entry
+from .messages import Call
 from ..keys import lock_key, lock_key_of, place_key
 from ..types import BaseLease
 
@@ -109,7 +109,7 @@ class Work:
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "queue", "waiters")
+    __slots__ = ("doubts", "id", "key", "lease", "leftover", "place_for", "queue", "waiters")
 
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
@@ -121,7 +121,6 @@ class Slot:
         # Tenures that may still be granted; a negative one is never seen, so it stays until the generation ends.
         self.doubts: set[int] = set()
         self.leftover = False  # Consul may show our session here although there is no lease
-        self.entry: Entry | None = None  # the foreign holder, as last seen
 
     @property
     def state(self) -> str:
@@ -221,7 +220,6 @@ class Ledger:
     def grant(self, slot: Slot, lease: BaseLease) -> None:
         """The slot is held from now on."""
         slot.lease = lease
-        slot.entry = None
         if not slot.place_for:
             self.leases[slot.id] = lease
 

@@ -174,32 +174,31 @@ class RenewSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadSession(Request):
-    """Answered by `SessionRead`. With a ``call`` it is a user's question."""
+    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question."""
 
     session_id: str
-    consistent: bool = True
     context: Any = None
     call: Call | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ReadKey(Request):
-    """Answered by `KeysRead` with one entry or none. ``purpose`` tells the core what it wanted it for."""
+    """Asked of the leader. Answered by `KeysRead` with one entry or none.
+
+    ``purpose`` tells the core what it wanted it for.
+    """
 
     key: str
     purpose: str
-    consistent: bool = True
     context: Any = None
     call: Call | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ReadPrefix(Request):
-    """All keys below a prefix. Answered by `KeysRead`."""
+    """All keys below a prefix, asked of the leader. Answered by `KeysRead`."""
 
     prefix: str
-    purpose: str
-    context: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -215,7 +215,6 @@ class Waiting:
             self._out.cancel(("pause", slot.id))
         if not slot.queue:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
             self._pauses.pop(slot.id, None)
-        slot.entry = None
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
             self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them
         self._ledger.tidy(slot)
@@ -242,11 +241,9 @@ class Waiting:
         entry = outcome.entries[0] if outcome.entries else None
         life = self._session.life
         if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:
-            slot.entry = entry
             # An index that falls means a restored snapshot: begin at nought again (doc, measured).
             self._watch(slot, outcome.index if outcome.index >= request.index else 0)
             return
-        slot.entry = None
         self.serve(slot)
 
     def _pause(self, slot: Slot) -> None:
@@ -264,7 +261,6 @@ class Waiting:
         self._paused.remove(id)
         slot = self._ledger.slots.get(id)
         if slot is not None:
-            slot.entry = None
             self.serve(slot)
 
     def end_generation(self) -> None:

@@ -38,7 +38,6 @@ def test_what_is_wanted_meanwhile_goes_together() -> None:
     wanted.lock("b")
     wanted.lock("c")
     assert wanted.pack() is None  # one in flight is enough
-    assert wanted.batch.in_flight == 1
     assert first is not None
     assert wanted.batch.take(first) is not None
     assert keys(wanted.pack()) == ["b", "c"]
@@ -50,7 +49,6 @@ def test_without_a_limit_many_are_in_flight() -> None:
     for id in "abc":
         wanted.lock(id)
         assert keys(wanted.pack()) == [id]
-    assert wanted.batch.in_flight == 3
 
 
 def test_a_transaction_has_at_most_so_many_operations() -> None:

@@ -362,7 +362,7 @@ def loser_of_a_batch_granted(patch: pytest.MonkeyPatch) -> None:
 
     def granted(self: Any, work: Any, found: Any) -> None:
         life = self._session.life
-        if work.kind is Kind.LOCK and not work.many and self._batch.in_flight == 0 and work.live():
+        if work.kind is Kind.LOCK and not work.many and not self._batch._in_flight and work.live():
             self._grant(work, work.slots[0], self._audit._highest + 1, life)
             for call in work.live():
                 self._out.settle(call, work.slots[0].lease)
