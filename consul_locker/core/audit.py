@@ -70,7 +70,7 @@ class Keeper(Protocol):
         """The lease of the key is lost."""
 
     def release_found(self, slot: Slot, index: int) -> None:
-        """Give back what has no lease."""
+        """Give a key back that is ours in Consul and has no lease."""
 
 
 class Audit:
@@ -92,7 +92,7 @@ class Audit:
         self.former_for = FORMER_FOR
         self._look_due: float | None = None  # when the next look is
         self._looks: set[Transact] = set()  # those of the last one that were not answered yet
-        self.keeper: Keeper | None = None  # set once, by LockerCore
+        self.keeper: Keeper  # set once, by Lifecycle
 
     def begin(self) -> None:
         """A session is in use: audit from now on."""
@@ -249,13 +249,13 @@ class Audit:
         life = self._session.life
         assert life is not None
         if entry is None:
-            self._judge(slot, "key deleted")
+            self.keeper.lose(slot, "key deleted")
         elif entry.session == life.session_id:
             if entry.modify_index != lease.fence:
                 slot.leftover = True  # still ours in Consul: it must be given back
-                self._judge(slot, "key overwritten")
+                self.keeper.lose(slot, "key overwritten")
                 if not slot.queue and slot.lease is None:
-                    self.keeper_release(slot, entry.modify_index)
+                    self.keeper.release_found(slot, entry.modify_index)
         else:
             # Not ours: is it this key only, or has the session ended? The session's reader knows.
             taken = "key taken over" if entry.session is not None else "released by a stranger"
@@ -274,7 +274,7 @@ class Audit:
         else:
             slot, lease, reason = request.context
             if slot.lease is lease and not slot.queue:
-                self._judge(slot, reason)
+                self.keeper.lose(slot, reason)
         return None
 
     def swept(self, outcome: Outcome) -> None:
@@ -288,20 +288,11 @@ class Audit:
             if slot is not None and slot.lease is None:
                 slot.leftover = True  # with an operation under way: it is looked into afterwards
                 if not slot.queue:
-                    self.keeper_release(slot, entry.modify_index)
+                    self.keeper.release_found(slot, entry.modify_index)
         found = {entry.key: (entry.session, entry.modify_index) for entry in outcome.entries}
         for slot in list(self._ledger.slots.values()):
             if slot.lease is not None and found.get(slot.key) != (life.session_id, slot.lease.fence):
                 self.suspect(slot)
-
-    def _judge(self, slot: Slot, reason: str) -> None:
-        assert self.keeper is not None
-        self.keeper.lose(slot, reason)
-
-    def keeper_release(self, slot: Slot, index: int) -> None:
-        """Give a key back that is ours in Consul and has no lease."""
-        assert self.keeper is not None
-        self.keeper.release_found(slot, index)
 
     def _cleared(self, slot: Slot, entry: Entry | None) -> None:
         """A key in doubt was looked at; ``entry`` is not that of another session."""
@@ -310,7 +301,7 @@ class Audit:
             return
         if entry is not None and entry.session == life.session_id:
             self._seen(slot, entry)
-            self.keeper_release(slot, entry.modify_index)
+            self.keeper.release_found(slot, entry.modify_index)
             return
         slot.leftover = False
         if slot.doubts:

@@ -12,7 +12,7 @@ fault: it would keep everybody behind it waiting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Any
 
 from .batch import MAX_OPS
 from .ledger import Ledger, Slot, Work
@@ -40,15 +40,13 @@ __all__ = ["Queue"]
 class Queue(Waiting):
     """The callers who wait at the keys of one Locker, each in its turn among all Lockers of the name."""
 
+    asker: Steward
+
     def __init__(self, outbox: Outbox, session: Session, ledger: Ledger) -> None:
         super().__init__(outbox, session, ledger)
         self._standings: dict[Call, Standing] = {}
         self._watched: dict[Watch, Standing] = {}
         self._to_look: list[Standing] = []
-
-    @property
-    def _steward(self) -> Steward:
-        return cast(Steward, self.asker)  # set once, by LockerCore
 
     # --------------------------------------------------------------------------------------- the line
 
@@ -132,7 +130,7 @@ class Queue(Waiting):
         # Behind another caller of this Locker nothing of the queue needs to be known.
         first = not any(other.queues for slot in standing.slots for other in self._line(slot))
         places = tuple(self._ledger.place(slot, life.session_id) for slot in standing.slots)
-        standing.work = self._steward.take_places(places, errand, show=first)
+        standing.work = self.asker.take_places(places, errand, show=first)
 
     def placed(self, work: Work, entries: Iterable[Entry]) -> None:
         """The places are taken, and this is how the queues stand."""
@@ -158,7 +156,7 @@ class Queue(Waiting):
                 standing.places = {id: place for id, place in standing.places.items() if place not in work.places}
                 self._vacate(standing)  # it shared what another call asked for
         for place in work.places:
-            self._steward.given_back(place)
+            self.asker.given_back(place)
             self.lost(place)  # of a call that was gone by then; who inherited it queues up anew
 
     def lost(self, place: Slot) -> None:
@@ -195,7 +193,7 @@ class Queue(Waiting):
         self._line_out(standing)
         if standing.errand is not None and standing.work is not None:
             standing.errand.settled = True
-            self._steward.withdraw(standing.work)
+            self.asker.withdraw(standing.work)
 
     def _heir(self, standing: Standing) -> Standing | None:
         """The first of those who share a place with a caller of `lock` who leaves."""
@@ -207,7 +205,7 @@ class Queue(Waiting):
     def _vacate(self, standing: Standing) -> None:
         places, standing.places = standing.places, {}
         for place in places.values():
-            self._steward.leave_place(place)
+            self.asker.leave_place(place)
 
     def _line_out(self, standing: Standing) -> None:
         for slot in standing.slots:
@@ -225,7 +223,7 @@ class Queue(Waiting):
             self._vacate(standing)
             sharing.append(standing.call)
         for call in sharing:  # what another caller got is theirs too, and they need no place any more
-            self._steward.lock(call)
+            self.asker.lock(call)
         line = list(self._line(lock))
         for standing in line:
             if standing.idle and not standing.places:
@@ -295,7 +293,7 @@ class Queue(Waiting):
             if place is not None:
                 own = next((at for at, entry in enumerate(live) if entry.key == place.key), None)
                 if own is None:
-                    self._steward.suspect(place)  # deleted by somebody, or a server that is behind
+                    self.asker.suspect(place)  # deleted by somebody, or a server that is behind
                     self._pause_standing(standing)
                     return
                 live = live[:own]
@@ -315,7 +313,7 @@ class Queue(Waiting):
             self._wait(standing, blocked[0], "held")
         elif not standing.places:
             self.remove(standing.call)
-            self._steward.refuse_queued(standing.call, blocked, by_key.get(blocked[0].key))
+            self.asker.refuse_queued(standing.call, blocked, by_key.get(blocked[0].key))
         else:
             standing.blocked = blocked[0]
             # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
@@ -336,13 +334,13 @@ class Queue(Waiting):
             if entry.session == session_id:
                 place = self._ledger.slot_of(entry.key)
                 if place is not None and place.lease is None and not place.queue:
-                    self._steward.release_found(place, entry.modify_index)
+                    self.asker.release_found(place, entry.modify_index)
 
     def _ask(self, standing: Standing) -> None:
         self._rest(standing)
         self._line_out(standing)
         standing.asking = True
-        self._steward.lock(standing.call)
+        self.asker.lock(standing.call)
         if standing.call.settled:
             self.remove(standing.call)  # answered from the cache, or refused
 
@@ -354,7 +352,7 @@ class Queue(Waiting):
             self._pause_standing(standing)
         else:
             self.remove(call)
-            self._steward.fail(call, standing.slots, error)
+            self.asker.fail(call, standing.slots, error)
 
     # ----------------------------------------------------------------------------------- being woken
 
@@ -398,9 +396,9 @@ class Queue(Waiting):
         standing = self._standings.get(call)
         return standing.blocked or standing.slots[0] if standing is not None and not standing.asking else None
 
-    def pause_over(self, name: object) -> None:
+    def pause_over(self, name: Any) -> None:
         """A pause is over."""
-        standing = self._standings.get(cast(Call, name))
+        standing = self._standings.get(name)
         if standing is None or not standing.paused:
             return
         standing.paused = False

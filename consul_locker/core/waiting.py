@@ -55,7 +55,7 @@ class Waiting:
         self._watches: dict[str, Watch] = {}  # id -> the query under way
         self._paused: set[str] = set()  # ids whose next attempt has a timer
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
-        self.asker: Asker | None = None  # set once, by LockerCore
+        self.asker: Asker  # set once, by Lifecycle
 
     # ------------------------------------------------------------- what only a fair Locker has: see queue.py
 
@@ -178,12 +178,10 @@ class Waiting:
             self._out.count("denied")
             self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local"))
         else:
-            assert self.asker is not None
             self.asker.deny([slot], [call], call.reason)
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: whoever can go on does, in order of arrival."""
-        assert self.asker is not None
         if slot.queue:
             return
         told = self.known_taken(slot)

@@ -308,7 +308,7 @@ def audit_verdict_believed_during_an_operation(patch: pytest.MonkeyPatch) -> Non
     def believe(self: Any, request: Any, outcome: Any) -> None:
         for slot, _ in request.context:
             if not isinstance(outcome, Failed) and hasattr(outcome, "refused") and slot.lease is not None:
-                self._judge(slot, "key deleted")
+                self.keeper.lose(slot, "key deleted")
 
     patch.setattr(audit.Audit, "audited", believe)
 
@@ -319,7 +319,7 @@ def audit_verdict_not_confirmed(patch: pytest.MonkeyPatch) -> None:
 
     def suspect(self: Any, slot: Any) -> None:
         if slot.lease is not None:
-            self._judge(slot, "key taken over")
+            self.keeper.lose(slot, "key taken over")
 
     patch.setattr(audit.Audit, "suspect", suspect)
 
