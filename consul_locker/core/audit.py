@@ -216,8 +216,7 @@ class Audit:
 
     def looked(self, request: Transact, outcome: Outcome) -> None:
         """Keys that we do not have were checked: one for which the check did not fail is ours all the same."""
-        life = self._session.life
-        assert life is not None
+        life = self._session.current
         self._looks.discard(request)
         failed: set[int] = set()
         if isinstance(outcome, RolledBack):
@@ -246,8 +245,7 @@ class Audit:
         slot, lease = request.context
         if slot.lease is not lease or slot.queue:
             return
-        life = self._session.life
-        assert life is not None
+        life = self._session.current
         if entry is None:
             self.keeper.lose(slot, "key deleted")
         elif entry.session == life.session_id:
@@ -279,9 +277,9 @@ class Audit:
 
     def swept(self, outcome: Outcome) -> None:
         """All keys of the Locker's name were read: ours without a lease are given back."""
-        life = self._session.life
-        if not isinstance(outcome, KeysRead) or life is None:
+        if not isinstance(outcome, KeysRead):
             return
+        life = self._session.current
         self._unswept = False
         for entry in outcome.entries:
             slot = self._ledger.slot_of(entry.key) if entry.session == life.session_id else None
@@ -296,10 +294,9 @@ class Audit:
 
     def _cleared(self, slot: Slot, entry: Entry | None) -> None:
         """A key in doubt was looked at; ``entry`` is not that of another session."""
-        life = self._session.life
-        if slot.queue or slot.lease is not None or life is None or self._ledger.slots.get(slot.id) is not slot:
+        if slot.queue or slot.lease is not None or self._ledger.slots.get(slot.id) is not slot:
             return
-        if entry is not None and entry.session == life.session_id:
+        if entry is not None and entry.session == self._session.current.session_id:
             self._seen(slot, entry)
             self.keeper.release_found(slot, entry.modify_index)
             return

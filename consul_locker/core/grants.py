@@ -141,8 +141,7 @@ class Grants(Denials):
         if work.kind is Kind.RELEASE:
             self._released(work, True)
             return
-        life = self._session.life
-        assert life is not None  # answers of an ended generation do not get here
+        life = self._session.current
         taken = [slot for slot in work.slots if not (work.many and slot.lease is not None)]
         if any(slot.key not in entries or entries[slot.key].session != life.session_id for slot in taken):
             error = ConsulUnavailable(

@@ -220,8 +220,6 @@ class Lifecycle:
             self.fsm.discard(lambda queued: queued.input == "start")  # the last word is to stop
             self._refuse_buffered()
             return  # another stop is at it
-        life = self.session.life
-        assert life is not None  # in ready there is one
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
         first = self._waiting.disband()
         self._giving_back = bool(first)
@@ -241,8 +239,7 @@ class Lifecycle:
             self._destroy_now()
 
     def _destroy_now(self) -> None:
-        life = self.session.life
-        assert life is not None
+        life = self.session.current
         self._grants.end_leases("stopped")
         self.stopping = DestroySession(life.generation, life.session_id, timeout=self._timeout)
         self._out.send(self.stopping)
@@ -257,8 +254,7 @@ class Lifecycle:
 
     def _finish_stop(self, confirmed: bool) -> None:
         """The session has ended, or is taken for ended, whatever Consul says."""
-        life = self.session.life
-        assert life is not None  # a stop is under way in ready only
+        life = self.session.current
         self._giving_back = False
         self.stopping = None
         self._refuse_all(self._grants.end_generation("stopped", released=confirmed))
@@ -282,8 +278,7 @@ class Lifecycle:
 
         A session given up as lost may live on in Consul; undestroyed, it would refuse its successor.
         """
-        life = self.session.life
-        assert life is not None
+        life = self.session.current
         self._orphans = self._grants.end_generation(reason)
         self._end_session(reason)
         if reason != "session destroyed":
@@ -291,11 +286,10 @@ class Lifecycle:
 
     def _lose(self, reason: str) -> None:
         """The session is lost: a new one is acquired, and whoever still wants a lock is served by it."""
-        assert self.session.life is not None
         if self._stops:
             self._finish_stop(confirmed=reason == "session destroyed")
             return
-        self._out.warn(f"Locker {self.options.name!r}: session {self.session.life.session_id} is lost ({reason})")
+        self._out.warn(f"Locker {self.options.name!r}: session {self.session.current.session_id} is lost ({reason})")
         self._give_up_session(reason)
         calls, self._orphans = self._orphans, []
         self.fsm.handle("session_lost")

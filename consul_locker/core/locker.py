@@ -221,8 +221,7 @@ class LockerCore(Lifecycle):
     def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
         verdict = self.session.created(request, outcome)
         if verdict == "created":
-            assert self.session.life is not None
-            self._out.emit("session_created", session_id=self.session.life.session_id)
+            self._out.emit("session_created", session_id=self.session.current.session_id)
             self.fsm.handle("session_created")
         elif verdict == "failed":
             limit = self.options.max_retries

@@ -99,8 +99,7 @@ class Operations:
 
     def _start(self, work: Work) -> None:
         """The work is first in line on all its keys: it may go to Consul."""
-        life = self._session.life
-        assert life is not None  # in ready there is one
+        life = self._session.current
         work.started = True
         slot = work.slots[0]
         if work.kind is Kind.LOCK:

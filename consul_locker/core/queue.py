@@ -122,8 +122,7 @@ class Queue(Waiting):
         """Take a place at the end of each queue, all in one transaction: so sets stand in one order everywhere."""
         if standing.work is not None or self._leader(standing) is not None:
             return
-        life = self._session.life
-        assert life is not None  # calls get here in ready only
+        life = self._session.current
         self._rest(standing)
         standing.errand = errand = Call("queue", standing.call.ids, waiter=standing.call.waiter)
         errand.deadline, errand.wait_until = standing.call.deadline, standing.call.wait_until
@@ -278,8 +277,7 @@ class Queue(Waiting):
 
     def _judge(self, standing: Standing, entries: Iterable[Entry]) -> None:
         """Is it its turn? If not, what shows when to look again?"""
-        life = self._session.life
-        assert life is not None
+        life = self._session.current
         standing.call.error = None  # of a look before
         by_key = {entry.key: entry for entry in entries}
         blocked: list[Slot] = []  # the locks that cannot be had now,
@@ -327,8 +325,7 @@ class Queue(Waiting):
             Operation(Verb.DELETE_CAS, entry.key, index=entry.modify_index) for entry in queue if entry.session is None
         )
         for start in range(0, len(dead), MAX_OPS):
-            life = self._session.life
-            assert life is not None
+            life = self._session.current
             self._out.send(Transact(life.generation, dead[start : start + MAX_OPS], "tidy"))
         for entry in queue:
             if entry.session == session_id:
@@ -358,9 +355,8 @@ class Queue(Waiting):
 
     def _watch_standing(self, standing: Standing, key: str, index: int) -> None:
         """Watch the place before, or the lock, from what was seen of it on: no change is missed."""
-        assert self._session.life is not None
         self._rest(standing)
-        standing.watch = watch = Watch(self._session.life.generation, "key", key, index, WATCH_WAIT)
+        standing.watch = watch = Watch(self._session.current.generation, "key", key, index, WATCH_WAIT)
         self._watched[watch] = standing
         self._out.send(watch)
 
@@ -374,9 +370,8 @@ class Queue(Waiting):
             self._pause_standing(standing)
             return
         standing.pauses = 0
-        life = self._session.life
         entry = outcome.entries[0] if outcome.entries else None
-        if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:
+        if entry is not None and entry.session not in (None, self._session.current.session_id):
             # An index that falls means a restored snapshot: begin at nought again (doc, measured).
             self._watch_standing(standing, request.name, outcome.index if outcome.index >= request.index else 0)
         elif any(slot.key == request.name for slot in standing.slots) and len(standing.slots) == 1:

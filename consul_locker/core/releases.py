@@ -78,8 +78,7 @@ class Releases(Operations):
         if not isinstance(outcome, KeysRead):
             self._release_failed(work, self._failure(outcome)[0])
             return
-        life = self._session.life
-        assert life is not None
+        life = self._session.current
         entry = outcome.entries[0] if outcome.entries else None
         if entry is None or entry.session != life.session_id:
             self._released(work, False)
@@ -92,8 +91,7 @@ class Releases(Operations):
         if any(refused.refusal in (Refusal.DENIED, Refusal.OTHER) for _, refused in found):
             self._release_failed(work, self._refusal_error("release", found))
             return
-        life = self._session.life
-        assert life is not None  # answers of an ended generation do not get here
+        life = self._session.current
         self._read_for_release(work, life)
 
     def _released(self, work: Work, held: bool) -> None:

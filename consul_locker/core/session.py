@@ -80,6 +80,12 @@ class Session:
         self._node = ""  # where the session is, once a watch has said so
         self._destroying: dict[str, int] = {}  # session id -> attempts so far
 
+    @property
+    def current(self) -> SessionLife:
+        """The session in use, for what happens only while there is one: in ready, and for answers of its generation."""
+        assert self.life is not None
+        return self.life
+
     # ------------------------------------------------------------------------------------ creation
 
     def create(self) -> None:
@@ -148,13 +154,12 @@ class Session:
 
     def begin(self) -> None:
         """The session is in use: keep it alive, and notice its end."""
-        assert self.life is not None
         self._renewing = None
         self._watch_failures = 0
         self._looked = False
         self._node = ""
         self._schedule(self._asked)
-        self._out.timer(("deadline",), self.life.deadline)
+        self._out.timer(("deadline",), self.current.deadline)
         self._watch_again(0)
 
     def _schedule(self, since: float) -> None:
@@ -210,8 +215,7 @@ class Session:
     # ---------------------------------------------------------------------------------------- watch
 
     def _watch_again(self, index: int) -> None:
-        assert self.life is not None
-        self._watch = Watch(self.generation, "session", self.life.session_id, index, WATCH_WAIT, self._node)
+        self._watch = Watch(self.generation, "session", self.current.session_id, index, WATCH_WAIT, self._node)
         self._out.send(self._watch)
 
     def watched(self, request: Watch, outcome: Outcome) -> str | None:
@@ -249,8 +253,7 @@ class Session:
 
     def end(self) -> SessionLife:
         """Forget the session in use, with all its timers; its generation is over."""
-        life, self.life = self.life, None
-        assert life is not None
+        life, self.life = self.current, None
         life.deadline = float("-inf")  # whatever lease still points to it is over
         self.generation += 1
         self._ttl = self._options.ttl

@@ -220,8 +220,7 @@ class Waiting:
     # ----------------------------------------------------------------------------------- being woken
 
     def _watch(self, slot: Slot, index: int) -> None:
-        assert self._session.life is not None
-        watch = Watch(self._session.life.generation, "key", slot.key, index, WATCH_WAIT)
+        watch = Watch(self._session.current.generation, "key", slot.key, index, WATCH_WAIT)
         self._watches[slot.id] = watch
         self._out.send(watch)
 
@@ -237,8 +236,7 @@ class Waiting:
             return
         self._pauses.pop(id, None)
         entry = outcome.entries[0] if outcome.entries else None
-        life = self._session.life
-        if entry is not None and entry.session is not None and life is not None and entry.session != life.session_id:
+        if entry is not None and entry.session not in (None, self._session.current.session_id):
             # An index that falls means a restored snapshot: begin at nought again (doc, measured).
             self._watch(slot, outcome.index if outcome.index >= request.index else 0)
             return

@@ -364,7 +364,6 @@ def test_without_a_session_nothing_is_asked() -> None:
     core.look()
     core.look_soon()
     core.sweep()
-    core.swept(KeysRead((), 1))
     assert driver.core._out.take() == []
 
 
