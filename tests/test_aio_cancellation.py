@@ -139,7 +139,7 @@ def leftovers(locker: Locker) -> list[Any]:
     """What a call that is over must have taken away."""
     found: list[Any] = [*locker._runtime._state_waiters, *locker._holds, *locker._runtime._delivery._flushing]
     found += [call for slot in locker._core.ledger.slots.values() for call in slot.waiters]
-    found += [work for slot in locker._core.ledger.slots.values() for work in slot.queue]
+    found += [work for slot in locker._core.ledger.slots.values() for work in slot.works]
     found += locker._core.fsm.input_queue
     found += [
         name

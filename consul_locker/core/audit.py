@@ -129,7 +129,7 @@ class Audit:
         life = self._session.life
         if life is None:
             return
-        held = [slot for slot in self._ledger.slots.values() if slot.lease is not None and not slot.queue]
+        held = [slot for slot in self._ledger.slots.values() if slot.lease is not None and not slot.works]
         for start in range(0, len(held), KEYS_PER_AUDIT):
             part = held[start : start + KEYS_PER_AUDIT]
             operations: list[Operation] = []
@@ -147,7 +147,7 @@ class Audit:
 
     def asked(self, slot: Slot) -> None:
         """The session asked for this key, and does not have it now: refused, given back, or lost."""
-        former, most = (self._former[1], MAX_FORMER_PLACES) if slot.place_for else (self._former[0], MAX_FORMER)
+        former, most = (self._former[1], MAX_FORMER_PLACES) if slot.is_place else (self._former[0], MAX_FORMER)
         former.pop(slot.id, None)
         former[slot.id] = slot, self._out.now + self.former_for
         if len(former) > most:
@@ -198,7 +198,7 @@ class Audit:
     def suspect(self, slot: Slot) -> None:
         """Something spoke against the lease of a key: read it."""
         life = self._session.life
-        if life is not None and slot.lease is not None and not slot.queue:
+        if life is not None and slot.lease is not None and not slot.works:
             self._out.send(
                 ReadKey(life.generation, slot.key, "verdict", context=(slot, slot.lease), timeout=self._timeout)
             )
@@ -231,7 +231,7 @@ class Audit:
                 continue
             slot = self._ledger.slots.setdefault(known.id, known)
             slot.leftover = True
-            if not slot.queue and slot.lease is None:
+            if not slot.works and slot.lease is None:
                 self._out.send(ReadKey(life.generation, slot.key, "doubt", context=slot, timeout=self._timeout))
 
     def read(self, request: ReadKey, outcome: Outcome) -> None:
@@ -243,7 +243,7 @@ class Audit:
             self._cleared(request.context, entry)
             return
         slot, lease = request.context
-        if slot.lease is not lease or slot.queue:
+        if slot.lease is not lease or slot.works:
             return
         life = self._session.current
         if entry is None:
@@ -252,7 +252,7 @@ class Audit:
             if entry.modify_index != lease.fence:
                 slot.leftover = True  # still ours in Consul: it must be given back
                 self.keeper.lose(slot, "key overwritten")
-                if not slot.queue and slot.lease is None:
+                if not slot.works and slot.lease is None:
                     self.keeper.release_found(slot, entry.modify_index)
         else:
             # Not ours: is it this key only, or has the session ended? The session's reader knows.
@@ -271,7 +271,7 @@ class Audit:
             self.sweep()  # gone and back again: a snapshot was restored
         else:
             slot, lease, reason = request.context
-            if slot.lease is lease and not slot.queue:
+            if slot.lease is lease and not slot.works:
                 self.keeper.lose(slot, reason)
         return None
 
@@ -285,7 +285,7 @@ class Audit:
             slot = self._ledger.slot_of(entry.key) if entry.session == life.session_id else None
             if slot is not None and slot.lease is None:
                 slot.leftover = True  # with an operation under way: it is looked into afterwards
-                if not slot.queue:
+                if not slot.works:
                     self.keeper.release_found(slot, entry.modify_index)
         found = {entry.key: (entry.session, entry.modify_index) for entry in outcome.entries}
         for slot in list(self._ledger.slots.values()):
@@ -294,7 +294,7 @@ class Audit:
 
     def _cleared(self, slot: Slot, entry: Entry | None) -> None:
         """A key in doubt was looked at; ``entry`` is not that of another session."""
-        if slot.queue or slot.lease is not None or self._ledger.slots.get(slot.id) is not slot:
+        if slot.works or slot.lease is not None or self._ledger.slots.get(slot.id) is not slot:
             return
         if entry is not None and entry.session == self._session.current.session_id:
             self._seen(slot, entry)

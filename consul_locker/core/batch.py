@@ -181,7 +181,7 @@ class Batch:
                 operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots]
             return operations
         key = work.slots[0].key
-        if delete or work.slots[0].place_for:
+        if delete or work.slots[0].is_place:
             return [
                 Operation(Verb.CHECK_SESSION, key, session=session_id),
                 Operation(Verb.DELETE_CAS, key, index=work.index),

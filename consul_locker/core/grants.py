@@ -42,8 +42,8 @@ class Grants(Denials):
             return
         if call.verb == "lock":
             slot = slots[0]
-            if slot.queue:
-                tail = slot.queue[-1]
+            if slot.works:
+                tail = slot.works[-1]
                 if tail.kind is Kind.LOCK and not tail.many and self._strategy.shares_in_flight:
                     tail.calls.append(call)
                     self._out.count("shared")
@@ -55,7 +55,7 @@ class Grants(Denials):
             elif call.wait != 0.0 and self._waiting.known_taken(slot):
                 self._waiting.add(call, slot)
                 return
-        elif call.verb == "lock_many" and all(not slot.queue and self._answers(slot) for slot in slots):
+        elif call.verb == "lock_many" and all(not slot.works and self._answers(slot) for slot in slots):
             self._out.count("cached", len(slots))
             self._give(call, [slot.lease for slot in slots if slot.lease is not None])
             return
@@ -98,9 +98,9 @@ class Grants(Denials):
         exclusive = call.verb in ("hold", "hold_many")
         in_line = exclusive and not self._waiting.admitted(call)
         for slot in slots:
-            if slot.queue:
+            if slot.works:
                 # What the last one in line leaves behind decides: a release leaves nothing.
-                tail = slot.queue[-1]
+                tail = slot.works[-1]
                 if tail.kind is Kind.LOCK and (exclusive or tail.exclusive):
                     return slot
             elif slot.lease is not None and (exclusive or slot.lease.exclusive):
@@ -160,7 +160,7 @@ class Grants(Denials):
             return
         for slot in taken:
             self._grant(work, slot, entries[slot.key].modify_index, life)
-        if work.slots[0].place_for:
+        if work.takes_places:
             self._waiting.placed(work, entries.values())
             self._finish(work)
             return
@@ -183,7 +183,7 @@ class Grants(Denials):
             slot.leftover = True
         self._finish(work)
         for slot, index in taken:
-            if not slot.queue:
+            if not slot.works:
                 self.release_found(slot, index)
 
     def _grant(self, work: Work, slot: Slot, fence: int, life: SessionLife) -> None:
@@ -191,7 +191,7 @@ class Grants(Denials):
             # Without a cache the same session takes the lock again: a new tenure, which ends the old.
             self._lost(slot, "taken again")
         lease = self._lease_type(slot.id, slot.key, life, fence, self._out.now, self._clock, work.exclusive)
-        lease.cached = not (work.exclusive or slot.place_for) and self._keeps(lease)
+        lease.cached = not (work.exclusive or slot.is_place) and self._keeps(lease)
         self._ledger.grant(slot, lease)
         slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
         self._tell("lock_acquired", slot, "granted", lease=lease)
@@ -211,7 +211,7 @@ class Grants(Denials):
             for operation, _ in found:
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
-        if work.slots[0].place_for or not any(refused.refusal in known for _, refused in found):
+        if work.takes_places or not any(refused.refusal in known for _, refused in found):
             self._failed(work, self._refusal_error("lock", found), False)
             return
         losers = [(op, refused) for op, refused in found if refused.refusal in known]
@@ -241,7 +241,7 @@ class Grants(Denials):
         if sent or work.rounds:  # one sent before, and rolled back, may have been delivered twice
             self._doubt(work)
         calls = work.live()
-        if work.slots[0].place_for:
+        if work.takes_places:
             if calls:
                 self._waiting.not_placed(work, error)
             self._finish(work)
@@ -294,7 +294,7 @@ class Grants(Denials):
             slot = self._ledger.slots.get(id_)
             if slot is None:
                 continue
-            for work in list(slot.queue):
+            for work in list(slot.works):
                 if call in work.calls and work.kind is Kind.LOCK and not work.live():
                     self.withdraw(work)
             self._ledger.tidy(slot)
@@ -315,7 +315,7 @@ class Grants(Denials):
         calls: list[Call] = []
         for work in list(self._ledger.works()):
             if work.kind is Kind.LOCK:
-                if not work.slots[0].place_for:
+                if not work.takes_places:
                     calls.extend(work.live())
                 work.calls = []
                 if not work.sent:
@@ -359,7 +359,7 @@ class Grants(Denials):
         calls: list[Call] = []
         gone: list[tuple[Slot, BaseLease]] = []
         for work in ledger.works():
-            if work.slots[0].place_for:
+            if work.takes_places:
                 continue  # its call is in the line, or gone
             if work.kind is Kind.LOCK:
                 calls.extend(work.live())

@@ -101,6 +101,11 @@ class Work:
         """All that it changes, and that nothing else may change meanwhile (rule 6)."""
         return self.slots + self.places
 
+    @property
+    def takes_places(self) -> bool:
+        """Whether it takes places in queues, not locks; see `Slot.is_place`."""
+        return self.kind is Kind.LOCK and self.slots[0].is_place
+
     def live(self) -> list[Call]:
         """The calls that still want an answer."""
         return [call for call in self.calls if not call.settled]
@@ -109,24 +114,34 @@ class Work:
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "id", "key", "lease", "leftover", "place_for", "queue", "waiters")
+    __slots__ = ("doubts", "id", "key", "lease", "leftover", "place_for", "waiters", "works")
 
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
         self.key = key
         self.place_for = place_for  # the id of the lock in whose queue it is a place; empty for a lock
         self.lease: BaseLease | None = None
-        self.queue: deque[Work] = deque()
+        self.works: deque[Work] = deque()
         self.waiters: list[Call] = []  # in the order in which they came
         # Tenures that may still be granted; a negative one is never seen, so it stays until the generation ends.
         self.doubts: set[int] = set()
         self.leftover = False  # Consul may show our session here although there is no lease
 
     @property
+    def is_place(self) -> bool:
+        """Whether it is a place in the queue of a fair Locker, and not a lock.
+
+        A place is taken, given back, audited and doubted like a lock, but it is the queue's: observers and counters do
+        not hear of it, no caller gets or shares its lease, and the queue decides what becomes of a call when a place
+        is granted, refused or lost. Its key is used once, and deleted when it is given back.
+        """
+        return bool(self.place_for)
+
+    @property
     def state(self) -> str:
         """The slot's state in the words of DESIGN.md."""
-        if self.queue:
-            return "acquiring" if self.queue[0].kind is Kind.LOCK else "releasing"
+        if self.works:
+            return "acquiring" if self.works[0].kind is Kind.LOCK else "releasing"
         if self.lease is not None:
             return "held"
         return "unknown" if self.doubts or self.leftover else "free"
@@ -174,7 +189,7 @@ class Ledger:
 
         One that was forgotten before may be in somebody's hands yet; another may stand in its place by now.
         """
-        if slot.lease is not None or slot.queue or slot.waiters or slot.doubts or slot.leftover:
+        if slot.lease is not None or slot.works or slot.waiters or slot.doubts or slot.leftover:
             return
         if self.slots.get(slot.id) is slot:
             del self.slots[slot.id]
@@ -195,12 +210,12 @@ class Ledger:
         """Put an operation at the end of the line of each of its keys, in one go: sets cannot cross."""
         work = Work(kind, slots, calls, self._max_ops, exclusive, places)
         for slot in work.keys:
-            slot.queue.append(work)
+            slot.works.append(work)
         return work
 
     def startable(self, work: Work) -> bool:
         """Whether it is first in line on all its keys, and not yet under way."""
-        return not work.started and all(slot.queue and slot.queue[0] is work for slot in work.keys)
+        return not work.started and all(slot.works and slot.works[0] is work for slot in work.keys)
 
     def finish(self, work: Work) -> list[Work]:
         """Take an operation off its lines.
@@ -210,17 +225,17 @@ class Ledger:
         """
         following: list[Work] = []
         for slot in work.keys:
-            if work in slot.queue:
-                slot.queue.remove(work)
-            if slot.queue and slot.queue[0] not in following:
-                following.append(slot.queue[0])
+            if work in slot.works:
+                slot.works.remove(work)
+            if slot.works and slot.works[0] not in following:
+                following.append(slot.works[0])
             self.tidy(slot)
         return [next_work for next_work in following if self.startable(next_work)]
 
     def grant(self, slot: Slot, lease: BaseLease) -> None:
         """The slot is held from now on."""
         slot.lease = lease
-        if not slot.place_for:
+        if not slot.is_place:
             self.leases[slot.id] = lease
 
     def drop(self, slot: Slot) -> BaseLease | None:
@@ -233,7 +248,7 @@ class Ledger:
         """All wanted operations, each once."""
         seen: set[int] = set()
         for slot in self.slots.values():
-            for work in slot.queue:
+            for work in slot.works:
                 if id(work) not in seen:
                     seen.add(id(work))
                     yield work

@@ -227,7 +227,7 @@ class Lifecycle:
         if self.options.lock_delay > 0 or self.options.delete_on_release:
             # A destroy would leave the keys in their lock-delay, and in Consul; a release does not (measured).
             self._giving_back = True
-            first += [slot for slot in self.ledger.slots.values() if not slot.place_for]
+            first += [slot for slot in self.ledger.slots.values() if not slot.is_place]
         leases = [slot.lease for slot in first if slot.lease is not None and slot.lease.live]
         self._grants.leave(Call("leave", argument=leases))
         self._destroy_when_given_back()

@@ -89,7 +89,7 @@ class Operations:
 
     def _tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
         """Observers and counters hear of locks, not of places in a queue."""
-        if not slot.place_for:
+        if not slot.is_place:
             if counter is not None:
                 self._out.count(counter)
             self._out.emit(signal, id=slot.id, key=slot.key, **facts)
@@ -173,7 +173,7 @@ class Operations:
     def lose(self, slot: Slot, reason: str) -> None:
         """The lease of a key is lost, the session goes on."""
         self._lost(slot, reason)
-        if slot.place_for:
+        if slot.is_place:
             self._waiting.lost(slot)
         self._waiting.serve(slot)
         self._ledger.tidy(slot)
@@ -194,7 +194,7 @@ class Operations:
     def _give_back_untaken(self, slot: Slot) -> None:
         """A lock whose last taker was gone by his answer is given back, once nobody else asks for it (rule 7)."""
         lease = slot.lease
-        if lease is not None and lease.takers == 0 and not (slot.queue or slot.place_for):
+        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place):
             self._end_lease(slot)
             self._want(Kind.RELEASE, (slot,), [])
 

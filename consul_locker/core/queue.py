@@ -5,7 +5,7 @@ that has to wait takes a *place*, a key of its own beside the lock's, held by th
 order of their CreateIndex. Each waiter watches only the place before its own, the first one watches the lock; so a
 release wakes one waiter and not all. The lock's key alone decides who has the lock; a place gives nothing but a turn.
 
-A place is taken, given back, audited and doubted like any lock (`Slot.place_for`), so that one is left behind by no
+A place is taken, given back, audited and doubted like any lock (`Slot.is_place`), so that one is left behind by no
 fault: it would keep everybody behind it waiting.
 """
 
@@ -213,8 +213,8 @@ class Queue(Waiting):
 
     def serve(self, slot: Slot) -> None:
         """Something happened to a key: whoever was told nothing else looks whether it is his turn."""
-        lock = self._ledger.slots.get(slot.place_for) if slot.place_for else slot
-        if lock is None or lock.queue:
+        lock = self._ledger.slots.get(slot.place_for) if slot.is_place else slot
+        if lock is None or lock.works:
             return
         sharing: list[Call] = []
         while (standing := self._sharer(lock)) is not None:
@@ -330,7 +330,7 @@ class Queue(Waiting):
         for entry in queue:
             if entry.session == session_id:
                 place = self._ledger.slot_of(entry.key)
-                if place is not None and place.lease is None and not place.queue:
+                if place is not None and place.lease is None and not place.works:
                     self.asker.release_found(place, entry.modify_index)
 
     def _ask(self, standing: Standing) -> None:

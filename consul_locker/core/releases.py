@@ -45,17 +45,17 @@ class Releases(Operations):
     @staticmethod
     def _is_hold(slot: Slot) -> bool:
         """Whether the last in line at a key leaves a hold behind."""
-        if slot.queue:
-            return slot.queue[-1].kind is Kind.LOCK and slot.queue[-1].exclusive
+        if slot.works:
+            return slot.works[-1].kind is Kind.LOCK and slot.works[-1].exclusive
         return slot.lease is not None and slot.lease.exclusive
 
     @staticmethod
     def _is_shared(slot: Slot) -> bool:
         """Whether the last in line at a key leaves a lock behind that callers share."""
-        if slot.place_for:
+        if slot.is_place:
             return False
-        if slot.queue:
-            return slot.queue[-1].kind is Kind.LOCK and not slot.queue[-1].exclusive
+        if slot.works:
+            return slot.works[-1].kind is Kind.LOCK and not slot.works[-1].exclusive
         return slot.lease is not None and not slot.lease.exclusive
 
     def leave(self, call: Call) -> None:
@@ -72,7 +72,7 @@ class Releases(Operations):
     def read_for_release(self, work: Work, outcome: Outcome) -> None:
         """The key was read, since a release did not know the tenure, or its index was refused."""
         slot = work.slots[0]
-        if not work.reading or not slot.queue or slot.queue[0] is not work:
+        if not work.reading or not slot.works or slot.works[0] is not work:
             return
         work.reading = False
         if not isinstance(outcome, KeysRead):

@@ -97,7 +97,7 @@ class Standing:
         lease = slot.lease
         return (
             lease is not None
-            and not slot.queue  # it may be about to be given back
+            and not slot.works  # it may be about to be given back
             and not lease.exclusive
             and lease is not self.doubtful
             and self.call.verb in ("lock", "lock_many")

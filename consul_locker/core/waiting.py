@@ -182,7 +182,7 @@ class Waiting:
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: whoever can go on does, in order of arrival."""
-        if slot.queue:
+        if slot.works:
             return
         told = self.known_taken(slot)
         if told and slot.lease is None:
@@ -190,7 +190,7 @@ class Waiting:
         for call in list(slot.waiters):
             if call not in slot.waiters:
                 continue  # what was done for one before it has served it too
-            if slot.queue and call.verb != "lock":
+            if slot.works and call.verb != "lock":
                 break  # an attempt is under way, which only callers of lock may share
             if slot.lease is not None and (slot.lease.exclusive or call.verb in ("hold", "hold_many")):
                 continue
@@ -211,7 +211,7 @@ class Waiting:
         if paused:
             self._paused.remove(slot.id)
             self._out.cancel(("pause", slot.id))
-        if not slot.queue:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
+        if not slot.works:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
             self._pauses.pop(slot.id, None)
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
             self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them

@@ -559,7 +559,7 @@ def place_that_may_come_late_forgotten(patch: pytest.MonkeyPatch) -> None:
     doubt = grants.Grants._doubt
 
     def forget(self: Any, work: Any) -> None:
-        if not work.slots[0].place_for:
+        if not work.takes_places:
             doubt(self, work)
 
     patch.setattr(grants.Grants, "_doubt", forget)
