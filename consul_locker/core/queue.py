@@ -29,10 +29,9 @@ from .messages import (
 )
 from .outbox import Outbox
 from .session import Session
-from .standing import Standing, Steward
+from .standing import Standing, Steward, queue_of, turn_of
 from .waiting import WATCH_WAIT, Waiting, pause_length
 from ..errors import ConsulLockerError
-from ..keys import is_place, place_number
 
 __all__ = ["Queue"]
 
@@ -136,7 +135,7 @@ class Queue(Waiting):
         standing = self._of(work)
         standing.places = {place.place_for: place for place in work.slots}
         if work.shows:
-            self._judge(standing, entries)
+            self._take_turn(standing, entries)
 
     def not_placed(self, work: Work, error: ConsulLockerError) -> None:
         """No places could be had. That does not end the wait."""
@@ -273,51 +272,31 @@ class Queue(Waiting):
             if failure is not None:
                 self._failed(standing, failure)
             else:
-                self._judge(standing, entries)
+                self._take_turn(standing, entries)
 
-    def _judge(self, standing: Standing, entries: Iterable[Entry]) -> None:
+    def _take_turn(self, standing: Standing, entries: Iterable[Entry]) -> None:
         """Is it its turn? If not, what shows when to look again?"""
-        life = self._session.current
+        session_id = self._session.current.session_id
         standing.call.error = None  # of a look before
         by_key = {entry.key: entry for entry in entries}
-        blocked: list[Slot] = []  # the locks that cannot be had now,
-        ahead: list[Entry] = []  # since others wait before us: the last of them in each queue,
-        closed: list[Entry] = []  # or, where nobody does, since somebody else has the lock
         for slot in standing.slots:
-            queue = sorted((entry for key, entry in by_key.items() if is_place(key, slot.key)), key=_order)
-            self._tidy_up(queue, life.session_id)
-            live = [entry for entry in queue if entry.session is not None]
-            place = standing.places.get(slot.id)
-            if place is not None:
-                own = next((at for at, entry in enumerate(live) if entry.key == place.key), None)
-                if own is None:
-                    self.asker.suspect(place)  # deleted by somebody, or a server that is behind
-                    self._pause_standing(standing)
-                    return
-                live = live[:own]
-            if standing.shares(slot):
-                continue
-            lock = by_key.get(slot.key)
-            taken = lock is not None and lock.session not in (None, life.session_id)
-            if live or taken:
-                blocked.append(slot)
-            if live:
-                ahead.append(live[-1])
-            elif taken and lock is not None:
-                closed.append(lock)
-        if not blocked:
+            self._tidy_up(queue_of(slot.key, by_key.values()), session_id)
+        turn = turn_of(standing, by_key, session_id)
+        if turn.lost is not None:
+            self.asker.suspect(turn.lost)
+            self._pause_standing(standing)
+        elif turn.before is None:
             self._ask(standing)
         elif not standing.places and self.may_wait(standing.call):
-            self._wait(standing, blocked[0], "held")
+            self._wait(standing, turn.blocked[0], "held")
         elif not standing.places:
             self.remove(standing.call)
-            self.asker.refuse_queued(standing.call, blocked, by_key.get(blocked[0].key))
+            self.asker.refuse_queued(standing.call, turn.blocked, by_key.get(turn.blocked[0].key))
         else:
-            standing.blocked = blocked[0]
+            standing.blocked = turn.blocked[0]
             # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
-            before = (ahead or closed)[0]
-            if before.session != life.session_id:
-                self._watch_standing(standing, before.key, before.modify_index)
+            if turn.before.session != session_id:
+                self._watch_standing(standing, turn.before.key, turn.before.modify_index)
 
     def _tidy_up(self, queue: list[Entry], session_id: str) -> None:
         """Take away the places of sessions that have ended, and any of ours that nobody stands in."""
@@ -325,8 +304,7 @@ class Queue(Waiting):
             Operation(Verb.DELETE_CAS, entry.key, index=entry.modify_index) for entry in queue if entry.session is None
         )
         for start in range(0, len(dead), MAX_OPS):
-            life = self._session.current
-            self._out.send(Transact(life.generation, dead[start : start + MAX_OPS], "tidy"))
+            self._out.send(Transact(self._session.current.generation, dead[start : start + MAX_OPS], "tidy"))
         for entry in queue:
             if entry.session == session_id:
                 place = self._ledger.slot_of(entry.key)
@@ -430,8 +408,3 @@ class Queue(Waiting):
             self._rest(standing)
         self._standings.clear()
         self._to_look.clear()
-
-
-def _order(entry: Entry) -> tuple[int, int]:
-    """The order of places: as they were made; those of one transaction, all of one Locker, by their number."""
-    return entry.create_index, place_number(entry.key)

@@ -1,19 +1,22 @@
-"""A call that stands in the queue of a fair Locker, and what the queue needs of the locks; see queue.py."""
+"""A call that stands in the queue of a fair Locker, whose turn it is there, and what the queue needs of the locks.
+
+See queue.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .ledger import Slot, Work
 from .messages import Call, Entry, Transact, Watch
 from .waiting import Asker
 from ..errors import ConsulLockerError
-from ..keys import place_number
+from ..keys import is_place, place_number
 from ..types import BaseLease
 
-__all__ = ["Standing", "Steward"]
+__all__ = ["Standing", "Steward", "Turn", "queue_of", "turn_of"]
 
 
 class Steward(Asker, Protocol):
@@ -124,3 +127,54 @@ class Standing:
     def idle(self) -> bool:
         """Whether nothing is under way that will tell when to go on."""
         return not (self.look or self.asked or self.watch or self.paused or self.work or self.asking)
+
+
+class Turn(NamedTuple):
+    """What the keys of a call's locks, and of the places in their queues, say of its turn.
+
+    Attributes:
+        lost: a place of its own that is not there: deleted by somebody, or the server is behind. Then nothing else is
+            said.
+        blocked: the locks that it cannot have now, since others wait before it, or somebody else has them.
+        before: the key that it waits for: the last place before its own, or, where nobody waits before it, the lock.
+            None: it is its turn.
+    """
+
+    lost: Slot | None
+    blocked: list[Slot]
+    before: Entry | None
+
+
+def turn_of(standing: Standing, entries: Mapping[str, Entry], session_id: str) -> Turn:
+    """Whether it is a call's turn, by the entries of its locks and their queues; ``session_id`` is its Locker's."""
+    blocked: list[Slot] = []  # the locks that cannot be had now,
+    ahead: list[Entry] = []  # since others wait before us: the last of them in each queue,
+    closed: list[Entry] = []  # or, where nobody does, since somebody else has the lock
+    for slot in standing.slots:
+        live = [entry for entry in queue_of(slot.key, entries.values()) if entry.session is not None]
+        place = standing.places.get(slot.id)
+        if place is not None:
+            own = next((at for at, entry in enumerate(live) if entry.key == place.key), None)
+            if own is None:
+                return Turn(place, [], None)
+            live = live[:own]
+        if standing.shares(slot):
+            continue
+        lock = entries.get(slot.key)
+        if live:
+            blocked.append(slot)
+            ahead.append(live[-1])
+        elif lock is not None and lock.session not in (None, session_id):
+            blocked.append(slot)
+            closed.append(lock)
+    return Turn(None, blocked, next(iter(ahead + closed), None))
+
+
+def queue_of(lock: str, entries: Iterable[Entry]) -> list[Entry]:
+    """The places in the queue of a lock, also those of sessions that have ended, in their order."""
+    return sorted((entry for entry in entries if is_place(entry.key, lock)), key=_order)
+
+
+def _order(entry: Entry) -> tuple[int, int]:
+    """The order of places: as they were made; those of one transaction, all of one Locker, by their number."""
+    return entry.create_index, place_number(entry.key)

@@ -25,6 +25,7 @@ from consul_locker.core import (
     outbox,
     queue,
     session,
+    standing,
     waiting,
 )
 from consul_locker.core.ledger import Kind
@@ -510,32 +511,32 @@ def newcomer_does_not_look(patch: pytest.MonkeyPatch) -> None:
 @plant
 def lock_of_a_fair_locker_tried_whoever_waits(patch: pytest.MonkeyPatch) -> None:
     """Each waiter looks only whether the lock is free."""
-    judge = queue.Queue._judge
+    take_turn = queue.Queue._take_turn
 
     def blind(self: Any, standing: Any, entries: Any) -> None:
         own = {place.key for place in standing.places.values()}
-        judge(self, standing, [entry for entry in entries if entry.key in own or entry.key.endswith("/lock")])
+        take_turn(self, standing, [entry for entry in entries if entry.key in own or entry.key.endswith("/lock")])
 
-    patch.setattr(queue.Queue, "_judge", blind)
+    patch.setattr(queue.Queue, "_take_turn", blind)
 
 
 @plant
 def places_in_the_order_of_their_names(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(queue, "_order", lambda entry: entry.key)
+    patch.setattr(standing, "_order", lambda entry: entry.key)
 
 
 @plant
 def place_of_a_dead_waiter_counts(patch: pytest.MonkeyPatch) -> None:
     """A place without a session is waited for as if somebody stood in it."""
-    judge = queue.Queue._judge
+    take_turn = queue.Queue._take_turn
 
     def haunted(self: Any, standing: Any, entries: Any) -> None:
-        judge(self, standing, [replace(one, session="?") if is_ghost(one) else one for one in entries])
+        take_turn(self, standing, [replace(one, session="?") if is_ghost(one) else one for one in entries])
 
     def is_ghost(entry: Any) -> bool:
         return entry.session is None and not entry.key.endswith("/lock")
 
-    patch.setattr(queue.Queue, "_judge", haunted)
+    patch.setattr(queue.Queue, "_take_turn", haunted)
 
 
 @plant
