@@ -262,7 +262,7 @@ class Grants(Denials):
 
         ``show``: the answer shows how the queues stand.
         """
-        return self._want(Kind.LOCK, places, [errand], show=show)
+        return self._want(Kind.LOCK, places, [errand], shows=show)
 
     def leave_place(self, place: Slot) -> None:
         """Give a place back."""

@@ -79,11 +79,13 @@ class Work:
         limit: int,
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
+        *,
+        shows: bool = False,
     ) -> None:
         self.kind = kind
         self.slots = slots
         self.places = places
-        self.shows = False
+        self.shows = shows
         self.calls = calls
         self.exclusive = exclusive
         self.many = len(slots) > 1
@@ -206,9 +208,11 @@ class Ledger:
         calls: list[Call],
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
+        *,
+        shows: bool = False,
     ) -> Work:
         """Put an operation at the end of the line of each of its keys, in one go: sets cannot cross."""
-        work = Work(kind, slots, calls, self._max_ops, exclusive, places)
+        work = Work(kind, slots, calls, self._max_ops, exclusive, places, shows=shows)
         for slot in work.keys:
             slot.works.append(work)
         return work

@@ -16,13 +16,10 @@ from ..types import Lease, Strategy
 from .audit import Audit
 from .batch import MAX_OPS, Batch
 from .grants import Grants
-from .operations import LeaseType
+from .operations import LeaseType, Parts
 from .ledger import Ledger
 from .machine import READY, STOPPED, TABLE
-from .messages import (
-    Call,
-    DestroySession,
-)
+from .messages import Call, DestroySession
 from .outbox import Outbox
 from .questions import Questions
 from .queue import Queue
@@ -60,18 +57,20 @@ class Lifecycle:
         self._waiting = (Queue if options.fair else Waiting)(out, self.session, self.ledger)
         self._audit = Audit(options, out, self.session, self.ledger, timeout)
         self._grants = Grants(
-            options,
-            identity,
-            strategy,
-            lease_type,
-            clock,
-            out,
-            self.session,
-            self.ledger,
-            self.batch,
-            self._waiting,
-            self._audit,
-            timeout,
+            Parts(
+                options=options,
+                identity=identity,
+                strategy=strategy,
+                lease_type=lease_type,
+                clock=clock,
+                outbox=out,
+                session=self.session,
+                ledger=self.ledger,
+                batch=self.batch,
+                waiting=self._waiting,
+                audit=self._audit,
+                timeout=timeout,
+            )
         )
         self._questions = Questions(options, out, self.ledger, self._audit, timeout)
         self._waiting.asker = self._grants

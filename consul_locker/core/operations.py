@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .audit import Audit
@@ -31,42 +32,46 @@ from ..config import LockerOptions
 from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
 from ..types import BaseLease, SessionLife, Strategy
 
-__all__ = ["LeaseType", "Operations"]
+__all__ = ["LeaseType", "Operations", "Parts"]
 
 LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
 
 
-class Operations:
-    """The operations of one Locker, while it is ready. The arguments are what `LockerCore` is made of."""
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What `Operations` work with: parts of the Locker, and what it was made with; see `LockerCore`."""
 
-    def __init__(
-        self,
-        options: LockerOptions,
-        identity: Mapping[str, Any],
-        strategy: Strategy,
-        lease_type: LeaseType,
-        clock: Callable[[], float],
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        batch: Batch,
-        waiting: Waiting,
-        audit: Audit,
-        timeout: float,
-    ) -> None:
-        self._options = options
-        self._strategy = strategy
-        self._lease_type = lease_type
-        self._clock = clock
-        self._out = outbox
-        self._session = session
-        self._ledger = ledger
-        self._batch = batch
-        self._waiting = waiting
-        self._audit = audit
-        self._timeout = timeout
+    options: LockerOptions
+    identity: Mapping[str, Any]
+    strategy: Strategy
+    lease_type: LeaseType
+    clock: Callable[[], float]
+    outbox: Outbox
+    session: Session
+    ledger: Ledger
+    batch: Batch
+    waiting: Waiting
+    audit: Audit
+    timeout: float
+
+
+class Operations:
+    """The operations of one Locker, while it is ready."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._options = options = parts.options
+        self._strategy = parts.strategy
+        self._lease_type = parts.lease_type
+        self._clock = parts.clock
+        self._out = parts.outbox
+        self._session = parts.session
+        self._ledger = parts.ledger
+        self._batch = parts.batch
+        self._waiting = parts.waiting
+        self._audit = parts.audit
+        self._timeout = parts.timeout
         # The value is the same for every tenure but for its number, which is put in by hand: fast.
-        value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
+        value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
         self._naming: dict[int, list[tuple[list[Slot], list[Call]]]] = {}  # reads of holders under way
         # What was refused, of whom: the holder of the first is to be read.
@@ -79,10 +84,9 @@ class Operations:
         calls: list[Call],
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
-        show: bool = False,
+        shows: bool = False,
     ) -> Work:
-        work = self._ledger.want(kind, slots, calls, exclusive, places)
-        work.shows = show
+        work = self._ledger.want(kind, slots, calls, exclusive, places, shows=shows)
         if self._ledger.startable(work):
             self._start(work)
         return work
