@@ -39,8 +39,8 @@ from ..config import LockerOptions
 
 __all__ = ["Audit", "Keeper"]
 
-#: Keys in one audit: two checks each, and Consul takes 64 operations.
-KEYS_PER_AUDIT = 32
+#: Keys in one transaction of an audit: two checks each.
+KEYS_PER_AUDIT = MAX_OPS // 2
 #: The longest time between two audits, in seconds, where a third of the TTL is longer: what happens to a key is not to
 #: stay unnoticed for hours because its session may live as long.
 LONGEST_PERIOD = 60.0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .batch import MAX_OPS
 from .ledger import Slot
-from .messages import Call, Committed, Entry, Outcome, RolledBack, Transact
+from .messages import Call, Committed, Entry, Operation, Outcome, RolledBack, Transact, Verb
+from .operations import Parts
 from .questions import lock_info
 from .releases import Releases
 from ..errors import AlreadyLocked, ConsulLockerError
@@ -16,9 +18,17 @@ __all__ = ["Denials"]
 #: A denied call reads who has the lock unless less than this part of a request's timeout is left to it.
 NAMING_SHARE = 0.1
 
+Denied = tuple[list[Slot], list[Call]]
+
 
 class Denials(Releases):
     """Refusals, and failures of requests for locks."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        # What was refused, and to whom. The holder of the first key is to be read, or is being read.
+        self._unnamed: list[Denied] = []
+        self._naming: dict[int, list[Denied]] = {}
 
     def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
         """Refuse calls; where it is asked for and there is time, after reading who has the lock.
@@ -52,6 +62,19 @@ class Denials(Releases):
         for call in calls:
             self._out.settle(call, error=error)
 
+    def flush(self) -> None:
+        """At the end of a step: send what may be sent, and ask who has what was refused."""
+        super().flush()
+        while self._unnamed:
+            # A transaction of reads only costs no Raft write (measured).
+            denied, self._unnamed = self._unnamed[:MAX_OPS], self._unnamed[MAX_OPS:]
+            operations = tuple(Operation(Verb.GET, slots[0].key) for slots, _ in denied)
+            refused = tuple(call for _, calls in denied for call in calls)
+            generation = self._session.current.generation
+            read = Transact(generation, operations, "holder", refused, timeout=self._timeout)
+            self._naming[id(read)] = denied
+            self._out.send(read)
+
     def named(self, request: Transact, outcome: Outcome) -> None:
         """A read of holders was answered, or not: the denied are refused, with what it says."""
         denied = self._naming.pop(id(request), [])
@@ -69,6 +92,14 @@ class Denials(Releases):
             entry = entries.get(slots[0].key)
             holder = lock_info(slots[0].id, entry) if entry is not None and entry.session is not None else None
             self._deny_now(slots, calls, "held", holder, queued=self._options.fair and not holder and entry is not None)
+
+    def _end_naming(self) -> None:
+        """The session is over: whoever was to hear a name is refused without."""
+        for denied in [*self._naming.values(), self._unnamed]:
+            for slots, calls in denied:
+                self._deny_now(slots, calls, "held", None)
+        self._naming.clear()
+        self._unnamed = []
 
     def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
         """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""

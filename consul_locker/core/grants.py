@@ -378,11 +378,7 @@ class Grants(Denials):
         self._batch.forget()
         self._waiting.end_generation()
         self._audit.end_generation()
-        for named in [*self._naming.values(), self._unnamed]:
-            for slots, denied in named:
-                self._deny_now(slots, denied, "held", None)
-        self._naming.clear()
-        self._unnamed = []
+        self._end_naming()
         for slot, lease in gone:
             if released:
                 self._tell("released", slot, "released", lease=lease)

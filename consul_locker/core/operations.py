@@ -22,8 +22,6 @@ from .messages import (
     Refusal,
     Refused,
     TooLarge,
-    Transact,
-    Verb,
 )
 from .outbox import Outbox
 from .session import Session
@@ -73,9 +71,6 @@ class Operations:
         # The value is the same for every tenure but for its number, which is put in by hand: fast.
         value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
-        self._naming: dict[int, list[tuple[list[Slot], list[Call]]]] = {}  # reads of holders under way
-        # What was refused, of whom: the holder of the first is to be read.
-        self._unnamed: list[tuple[list[Slot], list[Call]]] = []
 
     def _want(
         self,
@@ -134,7 +129,7 @@ class Operations:
         )
 
     def flush(self) -> None:
-        """At the end of a step: send what may be sent, and ask for the names of holders."""
+        """At the end of a step: send what may be sent."""
         life = self._session.life
         if life is None:
             return
@@ -146,14 +141,6 @@ class Operations:
             self._out.send(request)
         for look in self._waiting.looks(life.generation, self._timeout):
             self._out.send(look)
-        while self._unnamed:
-            # 64 reads fit into a transaction, and one of reads only costs no Raft write (measured).
-            named, self._unnamed = self._unnamed[:64], self._unnamed[64:]
-            operations = tuple(Operation(Verb.GET, slots[0].key) for slots, _ in named)
-            calls = tuple(call for _, denied in named for call in denied)
-            read = Transact(life.generation, operations, "holder", calls, timeout=self._timeout)
-            self._naming[id(read)] = named
-            self._out.send(read)
 
     def _end_lease(self, slot: Slot) -> None:
         """The lease is over for everybody who has it, before the release goes out."""
