@@ -62,7 +62,7 @@ class Batch:
         self._max_ops = max_ops
         self._max_in_flight = max_in_flight
         self._wanted: deque[tuple[Work, list[Operation]]] = deque()
-        self._in_flight: dict[int, list[tuple[Work, list[Operation]]]] = {}
+        self._in_flight: dict[Transact, list[tuple[Work, list[Operation]]]] = {}
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
@@ -106,12 +106,12 @@ class Batch:
             operations.extend(ops)
         calls = tuple(call for work, _ in items for call in work.calls if not call.settled)
         request = Transact(generation, tuple(operations), "commit", calls, timeout=timeout)
-        self._in_flight[id(request)] = items
+        self._in_flight[request] = items
         return request
 
     def take(self, request: Transact) -> list[tuple[Work, list[Operation]]] | None:
         """The works of an answered transaction; None when its generation is over."""
-        return self._in_flight.pop(id(request), None)
+        return self._in_flight.pop(request, None)
 
     def committed(self, items: list[tuple[Work, list[Operation]]], answer: Committed) -> Outcomes:
         """Sort out a transaction that was done.

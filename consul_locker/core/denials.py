@@ -28,7 +28,7 @@ class Denials(Releases):
         super().__init__(parts)
         # What was refused, and to whom. The holder of the first key is to be read, or is being read.
         self._unnamed: list[Denied] = []
-        self._naming: dict[int, list[Denied]] = {}
+        self._naming: dict[Transact, list[Denied]] = {}
 
     def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
         """Refuse calls; where it is asked for and there is time, after reading who has the lock.
@@ -72,12 +72,12 @@ class Denials(Releases):
             refused = tuple(call for _, calls in denied for call in calls)
             generation = self._session.current.generation
             read = Transact(generation, operations, "holder", refused, timeout=self._timeout)
-            self._naming[id(read)] = denied
+            self._naming[read] = denied
             self._out.send(read)
 
     def named(self, request: Transact, outcome: Outcome) -> None:
         """A read of holders was answered, or not: the denied are refused, with what it says."""
-        denied = self._naming.pop(id(request), [])
+        denied = self._naming.pop(request, [])
         entries: dict[str, Entry] = {}
         if isinstance(outcome, Committed):
             entries = {entry.key: entry for entry in outcome.entries}

@@ -384,5 +384,4 @@ class Grants(Denials):
                 self._tell("released", slot, "released", lease=lease)
             else:
                 self._tell_lost(slot, lease, reason)
-        unique = {id(call): call for call in calls}
-        return sorted(unique.values(), key=lambda call: call.order)
+        return sorted(dict.fromkeys(calls), key=lambda call: call.order)

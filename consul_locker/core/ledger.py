@@ -250,9 +250,9 @@ class Ledger:
 
     def works(self) -> Iterator[Work]:
         """All wanted operations, each once."""
-        seen: set[int] = set()
+        seen: set[Work] = set()
         for slot in self.slots.values():
             for work in slot.works:
-                if id(work) not in seen:
-                    seen.add(id(work))
+                if work not in seen:
+                    seen.add(work)
                     yield work
