@@ -89,7 +89,8 @@ def lock_key(name: str, id: str) -> str:
 
 # A place in the queue of a fair Locker: <name>/<id>/lock-queue/<session>.<number>. It begins like the lock's key,
 # so one read by prefix shows lock and queue; and it ends like no lock's key, so no id can name it.
-_PLACE = re.compile(r"(?P<lock>.*/lock)-queue/[^/]+\.(?P<number>[0-9]+)", re.DOTALL)
+_PLACE_BEHIND = re.compile(r"-queue/[^/]+\.[0-9]+")
+_PLACE = re.compile(rf"(?P<lock>.*/lock){_PLACE_BEHIND.pattern}", re.DOTALL)
 
 
 def place_key(lock: str, session_id: str, number: int) -> str:
@@ -105,7 +106,7 @@ def lock_key_of(place: str) -> str:
 
 def is_place(key: str, lock: str) -> bool:
     """Whether a key is a place in the queue of a lock."""
-    return key.startswith(lock) and lock_key_of(key) == lock
+    return key.startswith(lock) and _PLACE_BEHIND.fullmatch(key, len(lock)) is not None
 
 
 def place_number(place: str) -> int:

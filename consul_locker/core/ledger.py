@@ -176,8 +176,11 @@ class Ledger:
         return self._place(place_key(lock.key, session_id, self.next_tenure()), lock.id)
 
     def _place(self, key: str, lock_id: str) -> Slot:
-        # No id of a user's has a NUL in it.
-        return self.slots.setdefault(f"\0{key}", Slot(f"\0{key}", key, lock_id))
+        id = f"\0{key}"  # no id of a user's has a NUL in it
+        slot = self.slots.get(id)
+        if slot is None:
+            slot = self.slots[id] = Slot(id, key, lock_id)
+        return slot
 
     def slot_of(self, key: str) -> Slot | None:
         """The slot of a key of this Locker's name, a lock's or a place's; made when there is none. None: neither."""

@@ -45,6 +45,7 @@ class Queue(Waiting):
         super().__init__(outbox, session, ledger)
         self._standings: dict[Call, Standing] = {}
         self._watched: dict[Watch, Standing] = {}
+        self._taking: dict[Work, Standing] = {}
         self._to_look: list[Standing] = []
 
     # --------------------------------------------------------------------------------------- the line
@@ -128,34 +129,38 @@ class Queue(Waiting):
         # Behind another caller of this Locker nothing of the queue needs to be known.
         first = not any(other.queues for slot in standing.slots for other in self._line(slot))
         places = tuple(self._ledger.place(slot, life.session_id) for slot in standing.slots)
-        standing.work = self.asker.take_places(places, errand, show=first)
+        standing.work = work = self.asker.take_places(places, errand, show=first)
+        self._taking[work] = standing
 
     def placed(self, work: Work, entries: Iterable[Entry]) -> None:
         """The places are taken, and this is how the queues stand."""
-        standing = self._of(work)
+        standing = self._taken(work)
         standing.places = {place.place_for: place for place in work.slots}
         if work.shows:
             self._take_turn(standing, entries)
 
     def not_placed(self, work: Work, error: ConsulLockerError) -> None:
         """No places could be had. That does not end the wait."""
-        self._failed(self._of(work), error)
+        self._failed(self._taken(work), error)
 
-    def _of(self, work: Work) -> Standing:
-        standing = next(one for one in self._standings.values() if one.work is work)
+    def _taken(self, work: Work) -> Standing:
+        standing = self._taking.pop(work)
         standing.work = standing.errand = None
         return standing
 
     def granted(self, work: Work) -> None:
         """The locks were granted, and the transaction gave the places back."""
+        used: set[Slot] = set()
         for call in work.calls:
             standing = self._standings.pop(call, None)
             if standing is not None:
+                used.update(standing.places.values())
                 standing.places = {id: place for id, place in standing.places.items() if place not in work.places}
                 self._vacate(standing)  # it shared what another call asked for
         for place in work.places:
             self.asker.given_back(place)
-            self.lost(place)  # of a call that was gone by then; who inherited it queues up anew
+            if place not in used:
+                self.lost(place)  # of a call that was gone by then; who inherited it queues up anew
 
     def lost(self, place: Slot) -> None:
         """A place is gone, by whomever: its call queues up anew, at the end."""
@@ -191,6 +196,7 @@ class Queue(Waiting):
         self._line_out(standing)
         if standing.errand is not None and standing.work is not None:
             standing.errand.settled = True
+            del self._taking[standing.work]
             self.asker.withdraw(standing.work)
 
     def _heir(self, standing: Standing) -> Standing | None:
@@ -224,15 +230,18 @@ class Queue(Waiting):
             self.asker.lock(call)
         line = list(self._line(lock))
         for standing in line:
-            if standing.idle and not standing.places:
+            if not standing.places and standing.idle:
                 self._queue_up(standing)  # unless another one does, whose place it shares
+        if lock.lease is not None and lock.lease.exclusive:
+            return  # it is in the way, and its end will be heard here
         # The others stand behind the first of this Locker's, and hear of its end.
         first = min(line, key=lambda standing: standing.turn(lock), default=None)
-        in_the_way = lock.lease is not None and lock.lease.exclusive  # whose end will be heard here
-        if first is not None and first.idle and first.places and not in_the_way:
+        if first is not None and first.places and first.idle:
             self._look(first)
 
     def _sharer(self, lock: Slot) -> Standing | None:
+        if lock.lease is None or lock.lease.exclusive:
+            return None  # there is nothing to share: the line, which may be long, need not be asked
         sharers = (one for one in self._line(lock) if one.call.verb == "lock" and one.shares(lock))
         return next(sharers, None)
 
@@ -279,9 +288,10 @@ class Queue(Waiting):
         session_id = self._session.current.session_id
         standing.call.error = None  # of a look before
         by_key = {entry.key: entry for entry in entries}
-        for slot in standing.slots:
-            self._tidy_up(queue_of(slot.key, by_key.values()), session_id)
-        turn = turn_of(standing, by_key, session_id)
+        queues = [queue_of(slot.key, by_key.values()) for slot in standing.slots]
+        for queue in queues:
+            self._tidy_up(queue, session_id)
+        turn = turn_of(standing, by_key, queues, session_id)
         if turn.lost is not None:
             self.asker.suspect(turn.lost)
             self._pause_standing(standing)
@@ -399,6 +409,7 @@ class Queue(Waiting):
             if standing.errand is not None:
                 standing.errand.settled = True  # a place that comes yet is given back
         self._standings.clear()
+        self._taking.clear()
         self._to_look.clear()
         return places
 
@@ -407,4 +418,5 @@ class Queue(Waiting):
         for standing in self._standings.values():
             self._rest(standing)
         self._standings.clear()
+        self._taking.clear()
         self._to_look.clear()

@@ -145,13 +145,22 @@ class Turn(NamedTuple):
     before: Entry | None
 
 
-def turn_of(standing: Standing, entries: Mapping[str, Entry], session_id: str) -> Turn:
-    """Whether it is a call's turn, by the entries of its locks and their queues; ``session_id`` is its Locker's."""
+def turn_of(
+    standing: Standing, locks: Mapping[str, Entry], queues: Iterable[list[Entry]], session_id: str
+) -> Turn:
+    """Whether it is a call's turn.
+
+    Args:
+        standing: the call.
+        locks: the entries of its locks, by key.
+        queues: of each of its locks, the entries of the places in its queue, as `queue_of` has them.
+        session_id: the session of its Locker.
+    """
     blocked: list[Slot] = []  # the locks that cannot be had now,
     ahead: list[Entry] = []  # since others wait before us: the last of them in each queue,
     closed: list[Entry] = []  # or, where nobody does, since somebody else has the lock
-    for slot in standing.slots:
-        live = [entry for entry in queue_of(slot.key, entries.values()) if entry.session is not None]
+    for slot, queue in zip(standing.slots, queues, strict=True):
+        live = [entry for entry in queue if entry.session is not None]
         place = standing.places.get(slot.id)
         if place is not None:
             own = next((at for at, entry in enumerate(live) if entry.key == place.key), None)
@@ -160,7 +169,7 @@ def turn_of(standing: Standing, entries: Mapping[str, Entry], session_id: str) -
             live = live[:own]
         if standing.shares(slot):
             continue
-        lock = entries.get(slot.key)
+        lock = locks.get(slot.key)
         if live:
             blocked.append(slot)
             ahead.append(live[-1])

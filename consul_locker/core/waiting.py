@@ -53,6 +53,7 @@ class Waiting:
         self._session = session
         self._ledger = ledger
         self._watches: dict[str, Watch] = {}  # id -> the query under way
+        self._ids: dict[Watch, str] = {}  # and back
         self._paused: set[str] = set()  # ids whose next attempt has a timer
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
         self.asker: Asker  # set once, by Lifecycle
@@ -206,6 +207,7 @@ class Waiting:
             return
         watch = self._watches.pop(slot.id, None)
         if watch is not None:
+            del self._ids[watch]
             self._out.send(CancelRequest(watch))
         paused = slot.id in self._paused
         if paused:
@@ -222,11 +224,12 @@ class Waiting:
     def _watch(self, slot: Slot, index: int) -> None:
         watch = Watch(self._session.current.generation, "key", slot.key, index, WATCH_WAIT)
         self._watches[slot.id] = watch
+        self._ids[watch] = slot.id
         self._out.send(watch)
 
     def watched(self, request: Watch, outcome: Outcome) -> None:
         """A watch on a key was answered."""
-        id = next((id for id, watch in self._watches.items() if watch is request), None)
+        id = self._ids.pop(request, None)
         if id is None:
             return  # given up meanwhile
         slot = self._ledger.slots[id]
@@ -266,5 +269,6 @@ class Waiting:
         for id in self._paused:
             self._out.cancel(("pause", id))
         self._watches.clear()
+        self._ids.clear()
         self._paused.clear()
         self._pauses.clear()
