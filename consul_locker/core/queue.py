@@ -16,20 +16,10 @@ from typing import Any
 
 from .batch import MAX_OPS
 from .ledger import Ledger, Slot, Work
-from .messages import (
-    Call,
-    CancelRequest,
-    Entry,
-    KeysRead,
-    Operation,
-    Outcome,
-    Transact,
-    Verb,
-    Watch,
-)
+from .messages import Call, CancelRequest, Entry, KeysRead, Operation, Outcome, Transact, Verb, Watch
 from .outbox import Outbox
 from .session import Session
-from .standing import Standing, Steward, queue_of, turn_of
+from .standing import Standing, Steward, packed, queue_of, turn_of
 from .waiting import WATCH_WAIT, Waiting, pause_length
 from ..errors import ConsulLockerError
 
@@ -253,15 +243,10 @@ class Queue(Waiting):
         self._to_look.append(standing)
 
     def looks(self, generation: int, timeout: float) -> list[Transact]:
-        """At the end of a step: the transactions of reads that show the queues, each of at most 64 operations."""
+        """At the end of a step: the transactions of reads that show the queues."""
         requests: list[Transact] = []
         wanted, self._to_look = [one for one in dict.fromkeys(self._to_look) if one.look], []
-        while wanted:
-            part = [wanted.pop(0)]
-            size = len(part[0].slots)
-            while wanted and size + len(wanted[0].slots) <= MAX_OPS:
-                part.append(wanted.pop(0))
-                size += len(part[-1].slots)
+        for part in packed(wanted):
             operations = tuple(
                 dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for standing in part for slot in standing.slots)
             )
@@ -405,12 +390,9 @@ class Queue(Waiting):
         """A stop begins: nobody waits any more. Returns the places to be given back."""
         places = [place for standing in self._standings.values() for place in standing.places.values()]
         for standing in self._standings.values():
-            self._rest(standing)
             if standing.errand is not None:
                 standing.errand.settled = True  # a place that comes yet is given back
-        self._standings.clear()
-        self._taking.clear()
-        self._to_look.clear()
+        self.end_generation()
         return places
 
     def end_generation(self) -> None:

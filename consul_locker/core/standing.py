@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import NamedTuple, Protocol
 
+from .batch import MAX_OPS
 from .ledger import Slot, Work
 from .messages import Call, Entry, Transact, Watch
 from .waiting import Asker
@@ -16,7 +17,7 @@ from ..errors import ConsulLockerError
 from ..keys import is_place, place_number
 from ..types import BaseLease
 
-__all__ = ["Standing", "Steward", "Turn", "queue_of", "turn_of"]
+__all__ = ["Standing", "Steward", "Turn", "packed", "queue_of", "turn_of"]
 
 
 class Steward(Asker, Protocol):
@@ -127,6 +128,19 @@ class Standing:
     def idle(self) -> bool:
         """Whether nothing is under way that will tell when to go on."""
         return not (self.look or self.asked or self.watch or self.paused or self.work or self.asking)
+
+
+def packed(standings: Iterable[Standing]) -> list[list[Standing]]:
+    """Those who look, in parts whose looks fit into one transaction each."""
+    parts: list[list[Standing]] = []
+    room = 0
+    for standing in standings:
+        if len(standing.slots) > room:
+            parts.append([])
+            room = MAX_OPS
+        parts[-1].append(standing)
+        room -= len(standing.slots)
+    return parts
 
 
 class Turn(NamedTuple):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from consul_locker.core.ledger import Slot
 from consul_locker.core.messages import (
     Call,
     Committed,
@@ -21,6 +23,7 @@ from consul_locker.core.messages import (
     Verb,
     Watch,
 )
+from consul_locker.core.standing import Standing, Turn, queue_of, turn_of
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout, SessionEnded
 from consul_locker.keys import place_key, place_number
 
@@ -631,3 +634,44 @@ def test_a_place_given_back_in_the_transaction_that_shows_the_queue_counts_no_mo
     driver.answer(together, Committed((own, fresh, TAKEN, fresh)))
     assert driver.all(Watch)[-1].name == KEY
     assert driver.result(call) == PENDING
+
+
+# ------------------------------------------------------------------------------------- whose turn, by itself
+
+
+B, C, DEAD, OWN = place("B", 1, 150), place("C", 1, 160), place(None, 2, 120), place("S1", 3, 155)
+
+
+@pytest.mark.parametrize(
+    ("found", "before"),
+    [
+        ((), None),
+        ((FREE,), None),
+        ((entry(KEY, "S1", 200),), None),  # by another caller of this Locker, whose end is known here
+        ((TAKEN,), TAKEN),
+        ((FREE, B), B),
+        ((TAKEN, C, B), C),
+        ((TAKEN, DEAD), TAKEN),
+    ],
+)
+def test_whose_turn_it_is_without_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
+    slot = Slot("a", KEY)
+    turn = turn_of(Standing(Call("lock", ("a",)), (slot,)), {each.key: each for each in found}, [_queue(found)], "S1")
+    assert turn == Turn(None, [] if before is None else [slot], before)
+
+
+@pytest.mark.parametrize(
+    ("found", "before"),
+    [((OWN,), None), ((FREE, OWN, C), None), ((TAKEN, C, OWN), TAKEN), ((TAKEN, C, OWN, B, DEAD), B)],
+)
+def test_whose_turn_it_is_with_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
+    slot = Slot("a", KEY)
+    standing = Standing(Call("lock", ("a",)), (slot,))
+    standing.places = {"a": Slot("place", OWN.key, "a")}
+    turn = turn_of(standing, {each.key: each for each in found}, [_queue(found)], "S1")
+    assert turn == Turn(None, [] if before is None else [slot], before)
+    assert turn_of(standing, {}, [_queue([TAKEN, B])], "S1") == Turn(standing.places["a"], [], None)
+
+
+def _queue(found: Iterable[Entry]) -> list[Entry]:
+    return queue_of(KEY, found)
