@@ -18,7 +18,7 @@ from .batch import MAX_OPS, Batch
 from .grants import Grants
 from .operations import LeaseType, Parts
 from .ledger import Ledger
-from .machine import READY, STOPPED, TABLE
+from .machine import READY, STOPPED, TABLE, Actions
 from .messages import Call, DestroySession
 from .outbox import Outbox
 from .questions import Questions
@@ -81,7 +81,8 @@ class Lifecycle:
         self._stops: list[Call] = []
         self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
         self._gave_up = False
-        self.fsm = Fsm(TABLE, self, begin=False)
+        actions: Actions = self
+        self.fsm = Fsm(TABLE, actions, begin=False)
         self.fsm.on("transition", self._tell_transition)
         self.fsm.on("deferred", self._tell_deferred)
 

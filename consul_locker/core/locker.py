@@ -232,6 +232,7 @@ class LockerCore(Lifecycle):
     # ----------------------------------------------------------------------------------------- timers
 
     def _timer(self, name: tuple[Any, ...]) -> None:
+        # The session's deadline has a timer too, but no branch: each step looks at it first, this one has.
         kind = name[0]
         if kind == "retry":
             self.fsm.handle("retry")

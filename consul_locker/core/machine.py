@@ -1,7 +1,7 @@
 """The Locker's table: every state, every input, and where each input leads.
 
 This is all that a Locker may do. The diagrams are drawn from it (diagrams/render.py); what the actions
-do in detail stands in `LockerCore`, which implements `Actions`. DESIGN.md, section 1, has the same
+do in detail stands in `Lifecycle`, which implements `Actions`. DESIGN.md, section 1, has the same
 table in words; docs/differences.rst says where it departs from the original, and why.
 
 =================  =====================================================================================
@@ -23,8 +23,9 @@ give_up            the retries are exhausted
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
+from .messages import Call
 from ..fsm import Action, Defer, State, Table
 
 __all__ = ["ACQUIRING", "PAUSED", "READY", "STATES", "STOPPED", "TABLE", "Actions"]
@@ -40,19 +41,44 @@ STATES = (ACQUIRING, READY, PAUSED, STOPPED)
 class Actions(Protocol):
     """What the table's actions are done on: the client of its machines."""
 
-    def create_session(self) -> None: ...
-    def enter_ready(self) -> None: ...
-    def enter_paused(self) -> None: ...
-    def leave_paused(self) -> None: ...
-    def enter_stopped(self) -> None: ...
-    def leave_stopped(self) -> None: ...
-    def release_early(self, call: Any) -> None: ...
-    def ask_lock(self, call: Any) -> None: ...
-    def ask_release(self, call: Any) -> None: ...
-    def start_again(self) -> None: ...
-    def destroy_session(self) -> None: ...
-    def count_retry(self) -> None: ...
-    def refuse(self, call: Any) -> None: ...
+    def create_session(self) -> None:
+        """Ask Consul for a session."""
+
+    def enter_ready(self) -> None:
+        """There is a session: keep it, and forget the retries."""
+
+    def enter_paused(self) -> None:
+        """There is none: count a retry, and wait."""
+
+    def leave_paused(self) -> None:
+        """Wait no longer."""
+
+    def enter_stopped(self) -> None:
+        """Refuse whoever waits for a session."""
+
+    def leave_stopped(self) -> None:
+        """Begin anew, with all retries."""
+
+    def release_early(self, call: Call) -> None:
+        """Answer a release without a session, or defer it behind a lock."""
+
+    def ask_lock(self, call: Call) -> None:
+        """Answer a lock from the cache, or ask Consul."""
+
+    def ask_release(self, call: Call) -> None:
+        """Take a lock from the cache, and ask Consul to release it."""
+
+    def start_again(self) -> None:
+        """Nothing, but begin anew after a stop that is under way."""
+
+    def destroy_session(self) -> None:
+        """Free every lock by the end of the session."""
+
+    def count_retry(self) -> None:
+        """Wait once more, or give up."""
+
+    def refuse(self, call: Call) -> None:
+        """Tell a call that the session has ended."""
 
 
 def _build() -> Table:
