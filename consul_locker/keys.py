@@ -13,7 +13,7 @@ import unicodedata
 
 from .errors import ConfigurationError, InvalidLockId
 
-__all__ = ["check_id", "check_name", "is_place", "lock_key", "lock_key_of", "place_key", "place_number"]
+__all__ = ["check_id", "check_name", "is_place", "lock_id", "lock_key", "lock_key_of", "place_key", "place_number"]
 
 #: The longest name, and the longest id, in bytes of UTF-8. Consul itself accepts longer keys; 512 keeps
 #: a full transaction of 64 operations far below Consul's limit of about 512 KB (measured).
@@ -85,6 +85,14 @@ def check_id(id: object) -> str:
 def lock_key(name: str, id: str) -> str:
     """The key of a lock, as the original makes it: ``<name>/<id>/lock``."""
     return f"{name}/{id}/lock"
+
+
+def lock_id(name: str, key: str) -> str | None:
+    """The id of a lock, by its key; None when it is not the key of a lock of that name."""
+    before, behind = f"{name}/", "/lock"
+    if len(key) <= len(before) + len(behind) or not (key.startswith(before) and key.endswith(behind)):
+        return None
+    return key[len(before) : -len(behind)]
 
 
 # A place in the queue of a fair Locker: <name>/<id>/lock-queue/<session>.<number>. It begins like the lock's key,

@@ -5,11 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consul_locker.errors import ConfigurationError, InvalidLockId
-from consul_locker.keys import MAX_BYTES, check_id, check_name, is_place, lock_key, lock_key_of, place_key, place_number
+from consul_locker.keys import (
+    MAX_BYTES,
+    check_id,
+    check_name,
+    is_place,
+    lock_id,
+    lock_key,
+    lock_key_of,
+    place_key,
+    place_number,
+)
 
 BAD = [
     ("", "empty"), ("\ud800", "surrogate"), ("x" * 513, "513 bytes"), ("é" * 257, "514 bytes"), ("a\0", "control"),
@@ -72,6 +82,43 @@ def test_what_is_not_refused_stays_in_its_place(text: str) -> None:
     assert id == text
     assert 0 < len(id.encode()) <= MAX_BYTES
     assert all(segment not in ("", ".", "..") for segment in lock_key("n", id).split("/"))
+
+
+def _legal(text: str) -> bool:
+    try:
+        return check_id(text) == text
+    except InvalidLockId:
+        return False
+
+
+LEGAL = st.text(st.sampled_from("ab/ lock-queue.1"), min_size=1, max_size=30).filter(_legal) | st.text(
+    min_size=1, max_size=9
+).filter(_legal)
+KEYS = st.lists(st.sampled_from(["n", "/", "lock", "-queue", "s", ".", "7", "\n"]), max_size=12).map("".join)
+
+
+@given(name=LEGAL, id=LEGAL)
+def test_a_key_tells_the_id_it_was_made_of(name: str, id: str) -> None:
+    assert lock_id(name, lock_key(name, id)) == id
+    assert lock_key_of(place_key(lock_key(name, id), "5f1c", 7)) == lock_key(name, id)
+
+
+@given(KEYS)
+@example("n/lock")
+@example("n//lock")
+@example("m/a/lock")
+@example("n/a/lock-queue/s.7")
+def test_a_key_without_an_id_is_not_a_locks(key: str) -> None:
+    id = lock_id("n", key)
+    assert id is None or (id and lock_key("n", id) == key)
+
+
+@given(KEYS)
+@example("n/s/lock-queue/s.7")
+@example("n/s/lock-queue/lock-queue/s.7")
+def test_a_place_is_in_the_queue_of_one_lock(key: str) -> None:
+    locks = [key[:at] for at in range(len(key)) if key[:at].endswith("/lock")]
+    assert [lock for lock in locks if is_place(key, lock)] == ([lock_key_of(key)] if lock_key_of(key) else [])
 
 
 def test_a_place_in_a_queue_stands_beside_its_lock_and_is_no_lock() -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 from .messages import Call
-from ..keys import lock_key, lock_key_of, place_key
+from ..keys import lock_id, lock_key, lock_key_of, place_key
 from ..types import BaseLease
 
 __all__ = ["Kind", "Ledger", "Slot", "Work"]
@@ -184,10 +184,11 @@ class Ledger:
 
     def slot_of(self, key: str) -> Slot | None:
         """The slot of a key of this Locker's name, a lock's or a place's; made when there is none. None: neither."""
-        prefix, lock = f"{self._name}/", lock_key_of(key)
-        if lock:
-            return self._place(key, lock[len(prefix) : -len("/lock")])
-        return self.slot(key[len(prefix) : -len("/lock")]) if key.endswith("/lock") else None
+        lock = lock_key_of(key)
+        id = lock_id(self._name, lock or key)
+        if id is None:
+            return None
+        return self._place(key, id) if lock else self.slot(id)
 
     def tidy(self, slot: Slot) -> None:
         """Forget a slot that says nothing.
