@@ -39,6 +39,8 @@ class Work:
     """One operation wanted on one key, or on several at once (`lock_many`).
 
     Attributes:
+        kind: whether it locks or releases.
+        slots: the keys that it locks, or the one that it releases.
         calls: whose outcome it decides; callers who share it are added while it is wanted or in flight.
         exclusive: whether the grant is a hold.
         many: whether it is a set that is never split: a transaction of its own.
@@ -48,6 +50,7 @@ class Work:
         lease: the lease that a release ends, or None when it ends what was found in Consul.
         index: the ModifyIndex that a release is guarded by; None until it is known.
         started: whether it is the first of all its slots, and under way.
+        sent: whether it is in a transaction that went out, and cannot be taken back.
         reading: whether the key is being read for a release, whose index is not known, or was refused.
         rounds: how many transactions with it were rolled back because of others.
         limit: at most so many works may be in a transaction with it.

@@ -33,75 +33,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Union
 
+from .call import Call as Call  # it is one of the events, so it is found here, too
 from ..errors import ConsulLockerError
 from ..types import BaseLease, SessionInfo
-
-# ---------------------------------------------------------------------------------------------- calls
-
-
-class Call:
-    """One call of a user, from its submission until it is settled.
-
-    Attributes:
-        verb: ``lock``, ``release``, ``lock_many``, ``hold``, ``leave``, ``release_all``, ``start``, ``stop``,
-            ``reboot``, ``info``, ``holder``, ``session_info``, ``guarded``; and ``queue``, the core's own, which stands
-            for a waiting call while its places are taken (core/queue.py).
-        ids: the ids concerned, checked and as text.
-        wait: how long to wait for another holder, in seconds; None for ever.
-        timeout: the limit on the whole call, in seconds; None for none.
-        waiter: whatever the runtime needs to answer it; the core never looks at it.
-        settled: whether it was answered already. The core sets it, and never answers twice.
-        argument: what a verb needs besides.
-    """
-
-    __slots__ = (
-        "argument",
-        "deadline",
-        "error",
-        "ids",
-        "leases",
-        "order",
-        "reason",
-        "settled",
-        "timeout",
-        "verb",
-        "wait",
-        "wait_until",
-        "waiter",
-    )
-
-    def __init__(
-        self,
-        verb: str,
-        ids: tuple[str, ...] = (),
-        *,
-        wait: float | None = 0.0,
-        timeout: float | None = None,
-        waiter: Any = None,
-        argument: Any = None,
-    ) -> None:
-        self.verb = verb
-        self.ids = ids
-        self.wait = wait
-        self.timeout = timeout
-        self.waiter = waiter
-        self.argument = argument
-        self.settled = False
-        self.order = 0  # of arrival, within its Locker
-        self.deadline: float | None = None
-        self.wait_until: float | None = None  # set when it first has to wait
-        self.reason = ""  # why it waits
-        self.leases: tuple[BaseLease, ...] = ()  # what it was answered with
-        self.error: ConsulLockerError | None = None  # what the last attempt met while it waited
-
-    @property
-    def id(self) -> str:
-        """The id of a call that is about one lock."""
-        return self.ids[0]
-
-    def __repr__(self) -> str:
-        return f"<Call {self.verb} {' '.join(self.ids)}{' settled' if self.settled else ''}>"
-
 
 # --------------------------------------------------------------------------------- what is asked of Consul
 
@@ -291,6 +225,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class SessionCreated:
+    """The answer to a `CreateSession`."""
+
     session_id: str
 
 
@@ -301,6 +237,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Renewed:
+    """The session lives on."""
+
     ttl: float | None  #: in seconds, as Consul answered it
 
 
@@ -311,13 +249,15 @@ class Gone:
 
 @dataclass(frozen=True)
 class SessionRead:
+    """A session as Consul has it; None: there is none. ``index``: X-Consul-Index, from which a watch goes on."""
+
     session: SessionInfo | None
     index: int
 
 
 @dataclass(frozen=True)
 class SessionsRead:
-    """``sessions`` by their ids."""
+    """``sessions`` by their ids. ``index``: as of a `SessionRead`."""
 
     sessions: Mapping[str, SessionInfo]
     index: int
@@ -325,6 +265,8 @@ class SessionsRead:
 
 @dataclass(frozen=True)
 class KeysRead:
+    """The keys that were asked for and are there. ``index``: as of a `SessionRead`."""
+
     entries: tuple[Entry, ...]
     index: int
 
@@ -365,6 +307,8 @@ Outcome = Union[
 
 @dataclass(frozen=True)
 class Answered:
+    """A request was answered, or failed."""
+
     request: Request
     outcome: Outcome
 
@@ -381,6 +325,8 @@ class Abandoned:
 
 @dataclass(frozen=True)
 class TimerFired:
+    """The timer of that name is due."""
+
     name: tuple[Any, ...]
 
 
@@ -391,22 +337,30 @@ Event = Union[Call, Answered, Abandoned, TimerFired]
 
 @dataclass(frozen=True)
 class CancelRequest:
+    """A `Watch` is given up; no answer of it is wanted any more."""
+
     request: Request
 
 
 @dataclass(frozen=True)
 class SetTimer:
+    """Set a timer, in place of an earlier one of that name."""
+
     name: tuple[Any, ...]
     at: float  #: on the same clock as the ``now`` of `LockerCore.step`, in seconds
 
 
 @dataclass(frozen=True)
 class CancelTimer:
+    """A timer is to fire no longer; it may not be set at all."""
+
     name: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Settle:
+    """The call has its result, or its error."""
+
     call: Call
     value: Any = None
     error: BaseException | None = None
@@ -414,17 +368,23 @@ class Settle:
 
 @dataclass(frozen=True)
 class LeaseEnded:
+    """The lease is over: whoever waits for that is woken."""
+
     lease: BaseLease
 
 
 @dataclass(frozen=True)
 class Emit:
+    """A signal for the observers, with its facts."""
+
     signal: str  #: its name in `consul_locker.signals`, with underscores: ``"lock_acquired"``
     facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Log:
+    """A line for the logger ``consul_locker``."""
+
     level: int  #: as in `logging`
     text: str
 

@@ -55,11 +55,14 @@ class Standing:
     """A call that waits, and what it waits for: a look, a watch, a pause, or its places. None of these: `Queue.serve`.
 
     Attributes:
+        call: the call.
         slots: the locks that it wants.
         places: its place in the queue of each of them, by the lock's id; empty as long as it has none.
         work: the operation that takes its places; ``errand`` stands for the call in it.
         look: whether it is to be looked whose turn it is.
         asked: the look that was sent.
+        watch: the query on what is before it.
+        paused: whether it makes a pause before the next attempt; ``pauses``: how many it made in a row.
         asking: whether it is its turn, and the lock is asked for.
         blocked: the first of its locks that it could not have when it was looked last.
         doubtful: the lease that this Locker has of a lock for which Consul refused the call: it is lost, most likely.
