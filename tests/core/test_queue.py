@@ -402,6 +402,18 @@ def test_who_was_robbed_of_its_place_queues_up_at_the_end() -> None:
     assert driver.emitted("lock_lost") == []
 
 
+def test_only_who_was_robbed_of_its_place_queues_up_anew() -> None:
+    driver = fair()
+    first, own = waiting(driver, TAKEN)
+    driver.call("hold", "a", wait=None)
+    robbed = take_place(driver, created=310)
+    driver.core._grants.lose(driver.core.ledger.slots[f"\0{robbed.key}"], "key deleted")
+    driver.call("info", "other")  # so that the step ends
+    again = take_place(driver, created=320)
+    assert again.key not in (own.key, robbed.key)
+    assert driver.core._waiting.places(first)[0].key == own.key
+
+
 def test_a_server_that_is_behind_costs_a_pause() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN, place("B", 1, 150))
