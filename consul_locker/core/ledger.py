@@ -178,15 +178,15 @@ class Ledger:
         """A new place in the queue of a lock, for a fair Locker."""
         return self._place(place_key(lock.key, session_id, self.next_tenure()), lock.id)
 
-    def _place(self, key: str, lock_id: str) -> Slot:
-        id = f"\0{key}"  # no id of a user's has a NUL in it
-        slot = self.slots.get(id)
-        if slot is None:
-            slot = self.slots[id] = Slot(id, key, lock_id)
+    def _place(self, key: str, lock: str) -> Slot:
+        slot = self.slots[_place_id(key)] = Slot(_place_id(key), key, lock)
         return slot
 
     def slot_of(self, key: str) -> Slot | None:
         """The slot of a key of this Locker's name, a lock's or a place's; made when there is none. None: neither."""
+        known = self.slots.get(_place_id(key))
+        if known is not None:
+            return known
         lock = lock_key_of(key)
         id = lock_id(self._name, lock or key)
         if id is None:
@@ -263,3 +263,8 @@ class Ledger:
                 if work not in seen:
                     seen.add(work)
                     yield work
+
+
+def _place_id(key: str) -> str:
+    """The id of the slot of a place: one that no user's id can be, since it has a NUL in it."""
+    return f"\0{key}"
