@@ -151,13 +151,11 @@ class Blocking:
         self.transport: Any = BlockingTransport(options, limit)
         self._pool = ThreadPoolExecutor(16)
 
-    def start(
-        self, request: HttpRequest, timeout: float | None = SOON, on: Any = None, **how: Any
-    ) -> Future[HttpResponse]:
-        return self._pool.submit((on or self.transport).send, request, timeout, **how)
+    def start(self, request: HttpRequest, timeout: float | None = SOON) -> Future[HttpResponse]:
+        return self._pool.submit(self.transport.send, request, timeout)
 
-    def send(self, request: HttpRequest, timeout: float | None = SOON, on: Any = None, **how: Any) -> HttpResponse:
-        return self.start(request, timeout, on, **how).result(2 * SOON)
+    def send(self, request: HttpRequest, timeout: float | None = SOON) -> HttpResponse:
+        return self.start(request, timeout).result(2 * SOON)
 
     def call(self, function: Callable[[], Any]) -> Any:
         return function()
@@ -207,18 +205,32 @@ class Asyncio:
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=[Blocking, Asyncio])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes a transport to a server: ``make(server)`` or ``make(options)``."""
+@contextlib.contextmanager
+def makes(kind: Any) -> Iterator[Make]:
+    """Makes transports, and ends them."""
     made: list[Any] = []
 
     def maker(target: Any, limit: int | None = None) -> Any:
-        made.append(request.param(options(target.port) if isinstance(target, Server) else target, limit))
+        made.append(kind(options(target.port) if isinstance(target, Server) else target, limit))
         return made[-1]
 
     yield maker
     for each in made:
         each.end()
+
+
+@pytest.fixture(params=[Blocking, Asyncio])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes a transport to a server: ``make(server)`` or ``make(options)``."""
+    with makes(request.param) as maker:
+        yield maker
+
+
+@pytest.fixture
+def make_asyncio() -> Iterator[Make]:
+    """The same, for what only the transport for asyncio has: fresh connections and lanes, which renewals need."""
+    with makes(Asyncio) as maker:
+        yield maker
 
 
 def failure(driver: Any, request: HttpRequest, timeout: float = SOON, **how: Any) -> ConsulUnavailable:
@@ -311,9 +323,8 @@ def test_an_answer_may_have_16_mib_and_no_more(make: Make, monkeypatch: pytest.M
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
     with Server(answering(answer(full)), answering(answer(full + b"x"))) as server:
-        driver = make(server)
-        assert len(driver.send(GET).body) == len(full)
-        error = failure(driver, GET, fresh=True)
+        assert len(make(server).send(GET).body) == len(full)
+        error = failure(make(server), GET)
         assert "larger than" in str(error)
 
 
@@ -427,12 +438,18 @@ def test_nobody_listens(make: Make) -> None:
 # ---------------------------------------------------------------------------------------------------- keep-alive
 
 
-def test_connections_are_used_again_and_fresh_ones_are_new(make: Make) -> None:
+def test_connections_are_used_again(make: Make) -> None:
     with Server(patient) as server:
         driver = make(server, 2)
         for _ in range(5):
             driver.send(PUT)
         assert server.accepted == 1
+
+
+def test_fresh_connections_are_new(make_asyncio: Make) -> None:
+    with Server(patient) as server:
+        driver = make_asyncio(server, 2)
+        driver.send(PUT)
         driver.send(PUT, fresh=True)
         assert server.accepted == 2
         driver.send(PUT, fresh=True)
@@ -553,10 +570,10 @@ def test_no_more_connections_than_the_limit(make: Make) -> None:
         assert server.accepted == 2
 
 
-def test_a_lane_is_not_among_the_others(make: Make) -> None:
+def test_a_lane_is_not_among_the_others(make_asyncio: Make) -> None:
     opened, script = gate()
     with Server(script, patient) as server:
-        driver = make(server, 1)
+        driver = make_asyncio(server, 1)
         lane = driver.call(driver.transport.reserve)
         running = driver.start(PUT)
         until(lambda: server.accepted == 1)
@@ -570,19 +587,27 @@ def test_a_lane_is_not_among_the_others(make: Make) -> None:
 def test_close_ends_what_is_under_way_and_what_waits(make: Make) -> None:
     with Server(silent) as server:
         driver = make(server, 1)
-        lane = driver.call(driver.transport.reserve)
-        running = [driver.start(PUT), driver.start(PUT), driver.start(PUT, on=lane)]
-        until(lambda: server.accepted == 2)
+        running = [driver.start(PUT), driver.start(PUT)]
+        until(lambda: server.accepted == 1)
         driver.call(driver.transport.close)
         for each in running:
             with pytest.raises(ConsulUnavailable):
                 each.result(SOON)
         assert "closed" in str(failure(driver, PUT))
-        with pytest.raises(ConsulUnavailable):
-            driver.send(PUT, on=lane)
-        with pytest.raises(ConsulUnavailable):
-            driver.send(PUT, on=driver.call(driver.transport.reserve))
         driver.call(driver.transport.close)
+
+
+def test_close_ends_lanes_too(make_asyncio: Make) -> None:
+    with Server(silent) as server:
+        driver = make_asyncio(server, 1)
+        lane = driver.call(driver.transport.reserve)
+        running = driver.start(PUT, on=lane)
+        until(lambda: server.accepted == 1)
+        driver.call(driver.transport.close)
+        with pytest.raises(ConsulUnavailable):
+            running.result(SOON)
+        for closed in (lane, driver.call(driver.transport.reserve)):
+            assert "closed" in str(failure(driver, PUT, on=closed))
 
 
 def test_close_with_idle_connections(make: Make) -> None:
