@@ -31,6 +31,7 @@ class _Connection(asyncio.Protocol):
         self.lost = self._loop.create_future()  #: done when the connection is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open, with TLS where that is used."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
@@ -56,6 +57,7 @@ class _Connection(asyncio.Protocol):
             self._answer = None
 
     def data_received(self, data: bytes) -> None:
+        """Some bytes came: of the answer, or else the connection is closed."""
         if self._answer is None or self._answer.done():  # what nobody asked for is no answer to the next request
             self.abort()
             return
@@ -69,10 +71,12 @@ class _Connection(asyncio.Protocol):
                 self._answer.set_result(response)
 
     def eof_received(self) -> None:
+        """The peer sends no more; so nothing can be asked any more either."""
         self.data_received(b"")  # the end of an answer that says no length, or a failure
         self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """It is closed: an answer that is still waited for will not come."""
         self._fail(error or WireError("the connection was closed without an answer"))
         self.lost.set_result(None)
 

@@ -206,6 +206,7 @@ class Connection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """Close it; by the thread that uses it, or once none does."""
         self._socket.close()
 
 
