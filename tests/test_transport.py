@@ -751,13 +751,16 @@ def test_addresses_need_no_thread(make: Make, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_threads")
 def test_where_no_thread_can_be_started_a_name_is_not_looked_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Server(patient) as server:
+    with Server(answering(OK)) as server:
         driver = make(ClientOptions.build("localhost", server.port, environ={}))
         error = failure(driver, PUT)
         assert not error.sent
         assert "the name localhost cannot be looked up: can't start new thread" in str(error)
-        monkeypatch.undo()
-        assert driver.send(PUT).status == 200
+        with monkeypatch.context() as again:
+            again.setattr(connection_module, "threading", threading)
+            assert driver.send(GET).status == 200
+        assert driver.send(GET).status == 200  # over a new connection, to the address found before
+        assert server.accepted == 2
 
 
 # ----------------------------------------------------------------------------------------------------------- TLS

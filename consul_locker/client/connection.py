@@ -46,6 +46,7 @@ class Resolver:
         self._port = port
         self._guard = threading.Lock()
         self._running: Future[list[Any]] | None = None
+        self._last: list[Any] = []  # what was found last
         try:
             ipaddress.ip_address(host)
             self._numeric = True
@@ -80,8 +81,11 @@ class Resolver:
                 thread = threading.Thread(target=self._look_up, args=(lookup, 0), name="consul_locker-dns", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # there are too many, or the interpreter is going down
-                    lookup.set_exception(OSError(f"the name {self.host} cannot be looked up: {error}"))
+                except RuntimeError as error:  # there are too many; or, on Python 3.12, the interpreter is going down
+                    if self._last:  # sessions are destroyed at exit, over new connections
+                        lookup.set_result(self._last)
+                    else:
+                        lookup.set_exception(OSError(f"the name {self.host} cannot be looked up: {error}"))
                     return lookup
                 self._running = lookup
             return self._running
@@ -101,6 +105,7 @@ class Resolver:
         if isinstance(outcome, Exception):
             lookup.set_exception(outcome)
         else:
+            self._last = outcome
             lookup.set_result(outcome)
 
 
