@@ -1,8 +1,8 @@
 """LockerFactory and Locker for asyncio: the same names and meanings as in `consul_locker`, on one event loop.
 
 What can wait is a coroutine; what cannot stays plain (`create`, `held`, `state`, `stats`, `start`, and a
-lease's `valid`, `check`, `guard`). There is no thread. A factory belongs to the loop on which it makes its
-first Locker.
+lease's `valid`, `check`, `guard`). There is no thread but one while a host's name is looked up, and that of an
+embedded agent. A factory belongs to the loop on which it makes its first Locker.
 
 Observers of signals may be plain functions or coroutine functions. They run one after another, in a task
 of the factory; a plain function blocks the loop while it runs, so it should be short.

@@ -144,11 +144,15 @@ class _Transition(transitions.Transition):
     """A row. One with a destination re-checks where it starts, and replays what was deferred at its end."""
 
     def execute(self, event_data: transitions.EventData) -> bool:
+        # A row has callbacks that are functions, and no conditions. What `transitions` does around that (kinds of
+        # callbacks that no table has, lines for its debug log) would take a third of the time of every input, and its
+        # line at INFO for each callback would show every user of a Locker the names of functions of this module.
+        for callback in cast("list[_Callback]", self.before):
+            callback(event_data)
         if self.dest is not None:
-            return super().execute(event_data)
-        # An internal row is one callback, without conditions. What `transitions` does around that (kinds of callbacks
-        # that no table has, lines for its debug log) would take a third of the time of every input.
-        cast("_Callback", self.before[0])(event_data)
+            self._change_state(event_data)
+            for callback in cast("list[_Callback]", self.after):
+                callback(event_data)
         return True
 
     def _change_state(self, event_data: transitions.EventData) -> None:
@@ -198,7 +202,7 @@ def _closing(result: str) -> _Callback:
 
 
 def _acting(action: str, body: _Body) -> _Callback:
-    """Make an internal row: announce, run the body, announce. One callback, since each costs `transitions` a look."""
+    """Make an internal row: announce, run the body, announce. One callback, since most inputs go this way."""
     open_action = _opening(action)
 
     def act(event_data: transitions.EventData) -> None:

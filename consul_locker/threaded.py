@@ -1,7 +1,8 @@
 """LockerFactory and Locker for threads.
 
 A factory has at most three threads: one for I/O (session, renewals, watches, audits, `submit_*`), one for
-signals, and where it runs an embedded agent, that agent's. A Locker has none.
+signals, and where it runs an embedded agent, that agent's; and one or two more while a host's name is looked
+up. A Locker has none.
 
 How calls are carried out is in `consul_locker.carrying`.
 """

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import transitions
 
+from consul_locker import LockerFactory
 from consul_locker.fsm import START, Action, Defer, Fsm, Input, Queued, Row, State, Table
 
 Log = list[Any]
@@ -850,3 +851,46 @@ def test_what_it_is_shows() -> None:
     assert repr(fsm) == "<Fsm 'm' in 's0', 1 deferred>"
     assert repr(fsm.table) == "<Table 'm': s0, s1>"
     assert fsm.namespace == "m"
+
+
+# ------------------------------------------------------------------------------------------ what is logged
+
+
+def said(caplog: pytest.LogCaptureFixture) -> set[str]:
+    return {record.name for record in caplog.records if record.name.partition(".")[0] == "transitions"}
+
+
+def test_a_machine_s_work_logs_nothing_of_transitions_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    log: Log = []
+    with caplog.at_level(logging.INFO):
+        fsm = Fsm.of(
+            {
+                "s0": State(note(log, "in"), note(log, "out"), {"go": "s1", "wait": Defer(), "act": note(log, "act")}),
+                "s1": State(inputs={"wait": note(log, "waited")}),
+            },
+            initial_state="s0",
+        )
+        for name in ("act", "wait", "nope", "go"):
+            fsm.handle(name)
+        fsm.transition("s0")
+    assert log == [("in",), ("act",), ("out",), ("waited",), ("in",)]
+    assert not said(caplog)
+
+
+def test_a_locker_s_life_logs_nothing_of_transitions_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), LockerFactory.embedded() as factory:
+        locker = factory.create("n")
+        locker.lock("a")
+        locker.release("a")
+        locker.reboot()
+        locker.start()
+        assert locker.wait_for_state("ready", 30)
+        locker.stop()
+    assert not said(caplog)
+
+
+def test_others_machines_log_as_before(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        model: Any = transitions.Machine(states=["a", "b"], initial="a")
+        model.to_b()
+    assert said(caplog) == {"transitions.core"}

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,13 +151,11 @@ class Blocking:
         self.transport: Any = BlockingTransport(options, limit)
         self._pool = ThreadPoolExecutor(16)
 
-    def start(
-        self, request: HttpRequest, timeout: float | None = SOON, on: Any = None, **how: Any
-    ) -> Future[HttpResponse]:
-        return self._pool.submit((on or self.transport).send, request, timeout, **how)
+    def start(self, request: HttpRequest, timeout: float | None = SOON) -> Future[HttpResponse]:
+        return self._pool.submit(self.transport.send, request, timeout)
 
-    def send(self, request: HttpRequest, timeout: float | None = SOON, on: Any = None, **how: Any) -> HttpResponse:
-        return self.start(request, timeout, on, **how).result(2 * SOON)
+    def send(self, request: HttpRequest, timeout: float | None = SOON) -> HttpResponse:
+        return self.start(request, timeout).result(2 * SOON)
 
     def call(self, function: Callable[[], Any]) -> Any:
         return function()
@@ -206,18 +205,32 @@ class Asyncio:
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=[Blocking, Asyncio])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes a transport to a server: ``make(server)`` or ``make(options)``."""
+@contextlib.contextmanager
+def makes(kind: Any) -> Iterator[Make]:
+    """Makes transports, and ends them."""
     made: list[Any] = []
 
     def maker(target: Any, limit: int | None = None) -> Any:
-        made.append(request.param(options(target.port) if isinstance(target, Server) else target, limit))
+        made.append(kind(options(target.port) if isinstance(target, Server) else target, limit))
         return made[-1]
 
     yield maker
     for each in made:
         each.end()
+
+
+@pytest.fixture(params=[Blocking, Asyncio])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes a transport to a server: ``make(server)`` or ``make(options)``."""
+    with makes(request.param) as maker:
+        yield maker
+
+
+@pytest.fixture
+def make_asyncio() -> Iterator[Make]:
+    """The same, for what only the transport for asyncio has: fresh connections and lanes, which renewals need."""
+    with makes(Asyncio) as maker:
+        yield maker
 
 
 def failure(driver: Any, request: HttpRequest, timeout: float = SOON, **how: Any) -> ConsulUnavailable:
@@ -310,9 +323,8 @@ def test_an_answer_may_have_16_mib_and_no_more(make: Make, monkeypatch: pytest.M
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
 
     with Server(answering(answer(full)), answering(answer(full + b"x"))) as server:
-        driver = make(server)
-        assert len(driver.send(GET).body) == len(full)
-        error = failure(driver, GET, fresh=True)
+        assert len(make(server).send(GET).body) == len(full)
+        error = failure(make(server), GET)
         assert "larger than" in str(error)
 
 
@@ -384,8 +396,9 @@ def test_a_server_that_does_not_read_cannot_stretch_the_time(make: Make) -> None
         assert isinstance(error.cause, TimeoutError)
 
 
-def test_a_connect_that_is_not_answered_ends_in_time(make: Make) -> None:
-    # the queue of a listener that accepts nobody is soon full, and then connects hang
+@contextlib.contextmanager
+def swallowing() -> Iterator[int]:
+    """A port whose connects are not answered: the queue of a listener that accepts nobody is soon full."""
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -393,7 +406,12 @@ def test_a_connect_that_is_not_answered_ends_in_time(make: Make) -> None:
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        error = failure(make(options(listener.getsockname()[1])), PUT, 0.3)
+        yield listener.getsockname()[1]
+
+
+def test_a_connect_that_is_not_answered_ends_in_time(make: Make) -> None:
+    with swallowing() as port:
+        error = failure(make(options(port)), PUT, 0.3)
         assert not error.sent
         assert isinstance(error.cause, TimeoutError)
 
@@ -420,12 +438,18 @@ def test_nobody_listens(make: Make) -> None:
 # ---------------------------------------------------------------------------------------------------- keep-alive
 
 
-def test_connections_are_used_again_and_fresh_ones_are_new(make: Make) -> None:
+def test_connections_are_used_again(make: Make) -> None:
     with Server(patient) as server:
         driver = make(server, 2)
         for _ in range(5):
             driver.send(PUT)
         assert server.accepted == 1
+
+
+def test_fresh_connections_are_new(make_asyncio: Make) -> None:
+    with Server(patient) as server:
+        driver = make_asyncio(server, 2)
+        driver.send(PUT)
         driver.send(PUT, fresh=True)
         assert server.accepted == 2
         driver.send(PUT, fresh=True)
@@ -546,10 +570,10 @@ def test_no_more_connections_than_the_limit(make: Make) -> None:
         assert server.accepted == 2
 
 
-def test_a_lane_is_not_among_the_others(make: Make) -> None:
+def test_a_lane_is_not_among_the_others(make_asyncio: Make) -> None:
     opened, script = gate()
     with Server(script, patient) as server:
-        driver = make(server, 1)
+        driver = make_asyncio(server, 1)
         lane = driver.call(driver.transport.reserve)
         running = driver.start(PUT)
         until(lambda: server.accepted == 1)
@@ -563,19 +587,27 @@ def test_a_lane_is_not_among_the_others(make: Make) -> None:
 def test_close_ends_what_is_under_way_and_what_waits(make: Make) -> None:
     with Server(silent) as server:
         driver = make(server, 1)
-        lane = driver.call(driver.transport.reserve)
-        running = [driver.start(PUT), driver.start(PUT), driver.start(PUT, on=lane)]
-        until(lambda: server.accepted == 2)
+        running = [driver.start(PUT), driver.start(PUT)]
+        until(lambda: server.accepted == 1)
         driver.call(driver.transport.close)
         for each in running:
             with pytest.raises(ConsulUnavailable):
                 each.result(SOON)
         assert "closed" in str(failure(driver, PUT))
-        with pytest.raises(ConsulUnavailable):
-            driver.send(PUT, on=lane)
-        with pytest.raises(ConsulUnavailable):
-            driver.send(PUT, on=driver.call(driver.transport.reserve))
         driver.call(driver.transport.close)
+
+
+def test_close_ends_lanes_too(make_asyncio: Make) -> None:
+    with Server(silent) as server:
+        driver = make_asyncio(server, 1)
+        lane = driver.call(driver.transport.reserve)
+        running = driver.start(PUT, on=lane)
+        until(lambda: server.accepted == 1)
+        driver.call(driver.transport.close)
+        with pytest.raises(ConsulUnavailable):
+            running.result(SOON)
+        for closed in (lane, driver.call(driver.transport.reserve)):
+            assert "closed" in str(failure(driver, PUT, on=closed))
 
 
 def test_close_with_idle_connections(make: Make) -> None:
@@ -607,9 +639,9 @@ def test_closed_while_it_connects(make: Make, monkeypatch: pytest.MonkeyPatch) -
         else:
             connect = transport._connect
 
-            async def connecting() -> Any:
+            async def connecting(*args: Any) -> Any:
                 transport.close()
-                return await connect()
+                return await connect(*args)
 
             transport._connect = connecting
         error = failure(driver, PUT)
@@ -639,23 +671,34 @@ def found(*ports: int) -> Callable[..., Any]:
     return lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
 
 
-def test_a_name_with_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def named(**changes: Any) -> ClientOptions:
+    return ClientOptions.build("consul.example", environ={}, **changes)
+
+
+def test_a_name_with_several_addresses(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(patient) as server, socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         dead = unused.getsockname()[1]
-        transport = BlockingTransport(ClientOptions.build("consul.example", environ={}))
         monkeypatch.setattr(socket, "getaddrinfo", found(dead, server.port))
-        assert transport.send(PUT).status == 200
+        assert make(named()).send(PUT).status == 200
+        first = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", dead, 0, 0))  # no one there, or no IPv6 at all
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [first, *found(server.port)()])
+        assert make(named()).send(PUT).status == 200
         monkeypatch.setattr(socket, "getaddrinfo", found(dead, dead))
-        with pytest.raises(ConsulUnavailable):
-            transport.send(PUT, fresh=True)
+        assert isinstance(failure(make(named()), PUT).cause, ConnectionRefusedError)
         monkeypatch.setattr(socket, "getaddrinfo", found())
-        with pytest.raises(ConsulUnavailable, match="no addresses"):
-            transport.send(PUT, fresh=True)
-        transport.close()
+        assert "no addresses" in str(failure(make(named()), PUT))
 
 
-def test_a_slow_look_up_is_limited_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_does_not_answer_leaves_time_for_the_others(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(patient) as server, swallowing() as port:
+        monkeypatch.setattr(socket, "getaddrinfo", found(port, server.port))
+        assert make(named()).send(PUT, 1.0).status == 200
+
+
+def test_a_slow_look_up_is_limited_and_shared(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     go, calls = threading.Event(), []
 
     def slow(*args: Any, **_: Any) -> Any:
@@ -664,15 +707,60 @@ def test_a_slow_look_up_is_limited_and_shared(monkeypatch: pytest.MonkeyPatch) -
         raise socket.gaierror("nobody knows")
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    resolver = Resolver("consul.example", 8500)
+    driver = make(named())
     for _ in range(2):
-        with pytest.raises(TimeoutError, match=r"consul\.example"):
-            resolver.addresses(time.monotonic() + 0.05)
+        error = failure(driver, PUT, 0.05)
+        assert not error.sent
+        assert isinstance(error.cause, TimeoutError)
+        assert "the name consul.example was not resolved in time" in str(error)
+    waiting = driver.start(PUT)
     assert len(calls) == 1
+    (thread,) = [each for each in threading.enumerate() if each.name == "consul_locker-dns"]
+    assert thread.daemon
     go.set()
-    until(lambda: resolver._running is None)
-    with pytest.raises(socket.gaierror):
-        resolver.addresses(time.monotonic() + SOON)
+    thread.join(SOON)
+    for each in (waiting, driver.start(PUT)):  # the second may share what the first one asks anew
+        with pytest.raises(ConsulUnavailable, match="nobody knows"):
+            each.result(SOON)
+    assert driver.transport._resolver._running is None
+
+
+class NoThread:
+    """What starts no thread, as where there are too many, or the interpreter is going down."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver's module cannot start a thread; the rest of the process can."""
+    monkeypatch.setattr(connection_module, "threading", SimpleNamespace(Lock=threading.Lock, Thread=NoThread))
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_addresses_need_no_thread(make: Make, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with Server(patient) as server, Server(patient, path=path):
+        assert make(server).send(PUT).status == 200
+        assert make(ClientOptions.build(f"unix://{path}", environ={})).send(PUT).status == 200
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_where_no_thread_can_be_started_a_name_is_not_looked_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(answering(OK)) as server:
+        driver = make(ClientOptions.build("localhost", server.port, environ={}))
+        error = failure(driver, PUT)
+        assert not error.sent
+        assert "the name localhost cannot be looked up: can't start new thread" in str(error)
+        with monkeypatch.context() as again:
+            again.setattr(connection_module, "threading", threading)
+            assert driver.send(GET).status == 200
+        assert driver.send(GET).status == 200  # over a new connection, to the address found before
+        assert server.accepted == 2
 
 
 # ----------------------------------------------------------------------------------------------------------- TLS
@@ -984,8 +1072,8 @@ def test_cancelled_while_it_connects() -> None:
         connect = transport._connect
         reached, stubborn = asyncio.Event(), [False, True]
 
-        async def slow() -> Any:
-            opened = await connect()
+        async def slow(*args: Any) -> Any:
+            opened = await connect(*args)
             reached.set()
             try:
                 await asyncio.sleep(SOON)
@@ -1017,8 +1105,8 @@ def test_a_connection_that_was_lost_before_the_request() -> None:
         transport = AsyncTransport(options(server.port))
         connect = transport._connect
 
-        async def lost() -> _Connection:
-            opened = await connect()
+        async def lost(*args: Any) -> _Connection:
+            opened = await connect(*args)
             opened.abort()
             return opened
 
@@ -1054,16 +1142,62 @@ def test_an_answer_that_comes_with_the_end_of_its_time() -> None:
         run(main)
 
 
-def test_a_place_and_the_end_of_the_time_at_once() -> None:
-    from consul_locker.client.aio_transport import _give_up
+def test_what_is_waited_for_and_the_end_of_the_time_at_once() -> None:
+    from consul_locker.client.aio_transport import _give_up, _wake
 
     async def main() -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turn.set_result(None)
-        _give_up(turn)
+        _wake(turn)
+        _give_up(turn, TimeoutError())
         assert turn.result() is None
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        _give_up(late, TimeoutError("over"))
+        _wake(late)
+        with pytest.raises(TimeoutError, match="over"):
+            await late
 
     run(main)
+
+
+def test_cancelled_while_the_name_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the look-up nobody is left out who shares it, lanes neither, nor does it stumble over a closed loop."""
+    go = [threading.Event(), threading.Event()]
+    calls: list[threading.Thread] = []
+
+    def slow(*_: Any, **__: Any) -> Any:
+        calls.append(threading.current_thread())
+        go[len(calls) - 1].wait(SOON)
+        return found(server.port)()
+
+    async def main() -> None:
+        transport = AsyncTransport(named(), 2)
+        lane = transport.reserve()
+        cancelled, stays = (asyncio.create_task(transport.send(PUT)) for _ in range(2))
+        beside = asyncio.create_task(lane.send(PUT))
+        await rounds(lambda: len(calls) == 1 and not transport._free)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert transport._free == 1
+        go[0].set()
+        assert [(await each).status for each in (stays, beside)] == [200, 200]
+        assert len(calls) == 1
+        transport.close()
+        await transport.wait_closed()
+        left = asyncio.create_task(AsyncTransport(named()).send(PUT))
+        await rounds(lambda: len(calls) == 2)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+
+    with Server(patient) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        run(main)
+        go[1].set()
+        calls[1].join(SOON)
+    assert not caplog.records
 
 
 # ------------------------------------------------------------------------------------------------------ the wire
@@ -1134,7 +1268,8 @@ def test_what_a_closed_loop_left_open_is_let_go() -> None:
             await connecting
 
     async def connected(transport: AsyncTransport) -> _Connection:
-        return await transport._connect()
+        deadline = asyncio.get_running_loop().time() + 30
+        return await transport._connect(await transport._places(deadline), deadline)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transport = AsyncTransport(options(listener.getsockname()[1]))

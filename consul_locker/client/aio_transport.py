@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
-from typing import cast
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, cast
 
 from ..config import ClientOptions
 from ..errors import ConsulUnavailable
+from .connection import Resolver
 from .requests import HttpRequest, HttpResponse
 from .wire import Wire, WireError, repeatable, server_name, tls_context, unavailable
 
@@ -27,6 +31,7 @@ class _Connection(asyncio.Protocol):
         self.lost = self._loop.create_future()  #: done when the connection is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open, with TLS where that is used."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
@@ -52,6 +57,7 @@ class _Connection(asyncio.Protocol):
             self._answer = None
 
     def data_received(self, data: bytes) -> None:
+        """Some bytes came: of the answer, or else the connection is closed."""
         if self._answer is None or self._answer.done():  # what nobody asked for is no answer to the next request
             self.abort()
             return
@@ -65,10 +71,12 @@ class _Connection(asyncio.Protocol):
                 self._answer.set_result(response)
 
     def eof_received(self) -> None:
+        """The peer sends no more; so nothing can be asked any more either."""
         self.data_received(b"")  # the end of an answer that says no length, or a failure
         self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """It is closed: an answer that is still waited for will not come."""
         self._fail(error or WireError("the connection was closed without an answer"))
         self.lost.set_result(None)
 
@@ -101,6 +109,7 @@ class AsyncTransport:
     def __init__(self, options: ClientOptions, limit: int | None = None) -> None:
         self._options = options
         self._context = tls_context(options)
+        self._resolver = Resolver(options.host, options.port)
         # idle connections and free places together never exceed the limit
         self._free = limit or options.max_connections
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -115,7 +124,7 @@ class AsyncTransport:
         For renewals, which must not wait until others are done.
         """
         lane = AsyncTransport.__new__(type(self))
-        lane.__dict__.update(self.__dict__)  # options and context are shared, all else is the lane's own
+        lane.__dict__.update(self.__dict__)  # options, context and resolver are shared, all else is the lane's own
         lane._free, lane._queue, lane._idle, lane._open_ones, lane._lanes = 1, deque(), [], set(), []
         self._lanes.append(lane)
         return lane
@@ -185,7 +194,7 @@ class AsyncTransport:
             return
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
-        timer = loop.call_at(deadline, _give_up, turn)
+        timer = loop.call_at(deadline, _give_up, turn, TimeoutError())
         self._queue.append(turn)
         try:
             await turn  # whoever wakes it hands its place over
@@ -230,7 +239,11 @@ class AsyncTransport:
 
     async def _open(self, request: HttpRequest, deadline: float) -> _Connection:
         loop = asyncio.get_running_loop()
-        opening = loop.create_task(self._connect())
+        try:
+            places = await self._places(deadline)
+        except OSError as error:
+            raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
+        opening = loop.create_task(self._connect(places, deadline))
         try:
             await asyncio.wait({opening}, timeout=max(0.0, deadline - loop.time()))
             if not opening.done():
@@ -254,7 +267,31 @@ class AsyncTransport:
             raise unavailable(self._options, request, "the connections are closed", sent=False)
         return connection
 
-    async def _connect(self) -> _Connection:
+    async def _places(self, deadline: float) -> list[Any]:
+        """What the resolver finds; nothing of it where there is a path.
+
+        The loop's own ``getaddrinfo`` would leave the name to its executor, for whose threads a program waits at exit.
+        """
+        if self._options.unix_path is not None:
+            return []
+        lookup = self._resolver.look_up()
+        if not lookup.done():
+            loop = asyncio.get_running_loop()
+            turn = loop.create_future()
+
+            def found(_: Future[list[Any]]) -> None:
+                with suppress(RuntimeError):  # the loop was closed meanwhile
+                    loop.call_soon_threadsafe(_wake, turn)
+
+            lookup.add_done_callback(found)
+            timer = loop.call_at(deadline, _give_up, turn, self._resolver.late())
+            try:
+                await turn
+            finally:
+                timer.cancel()
+        return lookup.result()
+
+    async def _connect(self, places: list[Any], deadline: float) -> _Connection:
         options, loop = self._options, asyncio.get_running_loop()
 
         def connection() -> _Connection:
@@ -262,12 +299,9 @@ class AsyncTransport:
 
         if options.unix_path is not None:
             return (await loop.create_unix_connection(connection, options.unix_path))[1]
+        sock = await _reach(places, deadline)
         name = None if self._context is None else server_name(options)
-        return (
-            await loop.create_connection(
-                connection, options.host, options.port, ssl=self._context, server_hostname=name
-            )
-        )[1]
+        return (await loop.create_connection(connection, sock=sock, ssl=self._context, server_hostname=name))[1]
 
     def _give_back(self, connection: _Connection | None, keep: _Connection | None) -> None:
         """Free the place; ``keep`` is the connection when its request was answered."""
@@ -284,9 +318,54 @@ class AsyncTransport:
         return unavailable(self._options, request, "no answer from Consul", sent=connection.sent, cause=error)
 
 
-def _give_up(turn: asyncio.Future[None]) -> None:
+async def _reach(places: list[Any], deadline: float) -> socket.socket:
+    """Connect to the first of some addresses that answers."""
+    loop = asyncio.get_running_loop()
+    for number, (family, _kind, protocol, _name, place) in enumerate(places):
+        others = len(places) - number - 1
+        # an address that swallows packets must leave time for the others
+        share = (deadline - loop.time()) / (others + 1)
+        try:
+            return await _reach_one(family, protocol, place, loop.time() + share)
+        except OSError:
+            if not others:
+                raise
+    raise OSError("the name has no addresses")
+
+
+async def _reach_one(family: int, protocol: int, place: Any, deadline: float) -> socket.socket:
+    """Connect to an address. (The loop's ``sock_connect`` looks it up first, whereby uvloop loses an IPv6 zone.)"""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            sock.connect(place)
+        turn = loop.create_future()
+        loop.add_writer(sock, _wake, turn)
+        timer = loop.call_at(deadline, _give_up, turn, TimeoutError("the connection was not answered in time"))
+        try:
+            await turn
+        finally:
+            timer.cancel()
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _wake(turn: asyncio.Future[None]) -> None:
     if not turn.done():
-        turn.set_exception(TimeoutError())
+        turn.set_result(None)
+
+
+def _give_up(turn: asyncio.Future[None], error: Exception) -> None:
+    if not turn.done():
+        turn.set_exception(error)
 
 
 def _discard(opening: asyncio.Task[_Connection]) -> None:

@@ -33,17 +33,20 @@ def remaining(deadline: float) -> float:
 
 
 class Resolver:
-    """Looks up the host's addresses. Shared by the connections of a transport.
+    """Looks up the host's addresses. Shared by the connections of a transport, on threads and on an event loop.
 
     ``getaddrinfo`` cannot be given a limit, so names are looked up on a thread that lives for one
-    look-up; a slow one is shared by all who need it, so there is never more than one such thread. IP
+    look-up; a slow one is shared by all who need it, so there is never more than one such thread. It is
+    a daemon: an executor's threads, asyncio's too, are waited for when the interpreter exits. IP
     addresses need none.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._place = (host, port)
+        self.host = host
+        self._port = port
         self._guard = threading.Lock()
         self._running: Future[list[Any]] | None = None
+        self._last: list[Any] = []  # what was found last
         try:
             ipaddress.ip_address(host)
             self._numeric = True
@@ -56,30 +59,53 @@ class Resolver:
         Raises:
             OSError: the name cannot be resolved, or not in time.
         """
-        if self._numeric:
-            return socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        with self._guard:
-            lookup = self._running
-            if lookup is None:
-                lookup = self._running = Future()
-                threading.Thread(target=self._look_up, args=(lookup,), name="consul-locker-dns", daemon=True).start()
+        left = remaining(deadline)
         try:
-            return lookup.result(remaining(deadline))
+            return self.look_up().result(left)
         except FutureTimeout:
-            raise TimeoutError(f"the name {self._place[0]} was not resolved in time") from None
+            raise self.late() from None
 
-    def _look_up(self, lookup: Future[list[Any]]) -> None:
-        try:
-            found = socket.getaddrinfo(*self._place, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            outcome: Any = error
-        else:
-            outcome = found
+    def look_up(self) -> Future[list[Any]]:
+        """Begin what `addresses` waits for, or join it; never waits itself.
+
+        The future has an OSError when the name cannot be resolved. It is everybody's, so it cannot be cancelled.
+        """
+        if self._numeric:
+            lookup: Future[list[Any]] = Future()
+            self._look_up(lookup, socket.AI_NUMERICHOST)
+            return lookup
         with self._guard:
-            self._running = None
-        if isinstance(outcome, BaseException):
+            if self._running is None:
+                lookup = Future()
+                lookup.set_running_or_notify_cancel()
+                thread = threading.Thread(target=self._look_up, args=(lookup, 0), name="consul_locker-dns", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # there are too many; or, on Python 3.12, the interpreter is going down
+                    if self._last:  # sessions are destroyed at exit, over new connections
+                        lookup.set_result(self._last)
+                    else:
+                        lookup.set_exception(OSError(f"the name {self.host} cannot be looked up: {error}"))
+                    return lookup
+                self._running = lookup
+            return self._running
+
+    def late(self) -> TimeoutError:
+        """The error of a look-up that takes too long."""
+        return TimeoutError(f"the name {self.host} was not resolved in time")
+
+    def _look_up(self, lookup: Future[list[Any]], flags: int) -> None:
+        outcome: Any
+        try:
+            outcome = socket.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM, flags=flags)
+        except Exception as error:  # whatever it is: those who wait for it must not wait in vain
+            outcome = error
+        with self._guard:
+            self._running = None  # before it is told: whoever asks from now on asks anew
+        if isinstance(outcome, Exception):
             lookup.set_exception(outcome)
         else:
+            self._last = outcome
             lookup.set_result(outcome)
 
 
@@ -185,6 +211,7 @@ class Connection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """Close it; by the thread that uses it, or once none does."""
         self._socket.close()
 
 

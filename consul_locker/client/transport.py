@@ -7,7 +7,6 @@ connection to the last byte of the answer. No proxies, no redirects, no cookies.
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 import time
 
@@ -32,42 +31,23 @@ class BlockingTransport:
     """
 
     def __init__(self, options: ClientOptions, limit: int | None = None) -> None:
-        self._setup(
-            options, limit or options.max_connections, tls_context(options), Resolver(options.host, options.port)
-        )
-
-    def _setup(self, options: ClientOptions, limit: int, context: ssl.SSLContext | None, resolver: Resolver) -> None:
         self._options = options
-        self._context = context
-        self._resolver = resolver
+        self._context = tls_context(options)
+        self._resolver = Resolver(options.host, options.port)
         self._pid = os.getpid()
         self._changed = threading.Condition(threading.Lock())
         # all below are guarded by _changed; idle connections and free places together never exceed the limit
-        self._free = limit
+        self._free = limit or options.max_connections
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._lanes: list[BlockingTransport] = []
         self._closed = False
 
-    def reserve(self) -> BlockingTransport:
-        """A lane: one more connection, which does not count among this transport's and is closed with it.
-
-        For renewals, which must not wait until others are done.
-        """
-        lane = BlockingTransport.__new__(type(self))
-        lane._setup(self._options, 1, self._context, self._resolver)
-        with self._changed:
-            lane._closed = self._closed
-            self._lanes.append(lane)
-        return lane
-
-    def send(self, request: HttpRequest, timeout: float | None = None, *, fresh: bool = False) -> HttpResponse:
+    def send(self, request: HttpRequest, timeout: float | None = None) -> HttpResponse:
         """Send a request and wait for the whole answer, whatever its status.
 
         Args:
             request: what to send.
             timeout: the limit on all of it in seconds; None for that of the options.
-            fresh: over a new connection, not one used before.
 
         Raises:
             ConsulUnavailable: there is no answer; ``sent`` says whether Consul may have got the request.
@@ -78,7 +58,7 @@ class BlockingTransport:
             raise RuntimeError("a transport cannot be used after a fork; make a new factory in the child process")
         deadline = time.monotonic() + (self._options.timeout if timeout is None else timeout)
         keep = None
-        connection = self._borrow(request, deadline, fresh)
+        connection = self._borrow(request, deadline)
         try:
             if connection is None:
                 connection = self._open(request, deadline)
@@ -103,16 +83,14 @@ class BlockingTransport:
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
-            busy, lanes = list(self._busy), list(self._lanes)
+            busy = list(self._busy)
             self._changed.notify_all()
         for connection in idle:
             connection.close()
         for connection in busy:
             connection.abort()  # its thread closes it
-        for lane in lanes:
-            lane.close()
 
-    def _borrow(self, request: HttpRequest, deadline: float, fresh: bool) -> Connection | None:
+    def _borrow(self, request: HttpRequest, deadline: float) -> Connection | None:
         """Take a place, and an idle connection with it where there is one that can be used."""
         unwanted: list[Connection] = []
         try:
@@ -124,10 +102,6 @@ class BlockingTransport:
                 if self._closed:
                     raise unavailable(self._options, request, "the connections are closed", sent=False)
                 self._free -= 1
-                if fresh:
-                    unwanted += self._idle[:1]  # the new one takes its place
-                    del self._idle[:1]
-                    return None
                 while self._idle:
                     connection = self._idle.pop()  # the one used last is the one most likely alive
                     if not connection.stale:

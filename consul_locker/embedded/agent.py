@@ -78,7 +78,7 @@ class Agent:
         loop = asyncio.new_event_loop()
         server = Server(Api(self._store, self.address), self._now, loop.call_later if self._clock is None else None)
         self._loop, self._server = loop, server
-        self._thread = threading.Thread(target=self._run, name="consul-locker-embedded", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="consul_locker-embedded", daemon=True)
         self._thread.start()
         self._wait_for(asyncio.run_coroutine_threadsafe(self._listen(listening), loop))
         if self._clock is not None:

@@ -152,6 +152,58 @@ print(factory.create({name!r}).lock("a").session_id)
     assert not consul.sessions(name)
 
 
+def leaves(program: str) -> None:
+    """Run a program that must end by itself, with success, and without a word on stderr."""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_interpreter_s_exit_with_a_host_s_name(agent: Any, consul: Consul, name: str) -> None:
+    """Lockers are stopped over new connections, which look the name up again, when executors start nothing any more."""
+    leaves(f"""
+from consul_locker import LockerFactory
+factory = LockerFactory("localhost", {agent.address.rpartition(":")[2]})
+for number in range(6):
+    factory.create({name!r}).lock(number)
+""")
+    assert not consul.sessions(name)
+
+
+#: A resolver that never answers, and what is known of its being asked.
+HANGING = """
+import socket, threading
+asked = threading.Event()
+def getaddrinfo(*args, **options):
+    asked.set()
+    threading.Event().wait()
+socket.getaddrinfo = getaddrinfo
+"""
+
+ON_THREADS = """
+from consul_locker import LockerFactory
+factory = LockerFactory("consul.example", timeout=3600.0)
+lockers = [factory.create("n") for _ in range(6)]
+asked.wait()
+"""
+
+ON_ASYNCIO = """
+import asyncio
+from consul_locker.aio import LockerFactory
+async def main():
+    factory = LockerFactory("consul.example", timeout=3600.0)
+    lockers = [factory.create("n") for _ in range(6)]
+    while not asked.is_set():
+        await asyncio.sleep(0.001)
+    await factory.close(timeout=0.1)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("program", [ON_THREADS, ON_ASYNCIO], ids=["threads", "asyncio"])
+def test_a_resolver_that_hangs_does_not_keep_a_process(program: str) -> None:
+    leaves(HANGING + program)
+
+
 def test_few_threads_and_connections(gate: Gate, agent: Any, name: str) -> None:
     with LockerFactory(agent.address) as elsewhere:
         holder = elsewhere.create(name)
