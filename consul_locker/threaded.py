@@ -30,7 +30,8 @@ from .io_thread import IoThread
 from .face import BaseLocker, Hold
 from .inside import INSIDE
 from .factory import CLOSED, BaseFactory, living
-from .types import Lease, LockInfo, SessionInfo
+from .lease import Lease
+from .types import LockInfo, SessionInfo
 
 __all__ = ["Locker", "LockerFactory"]
 

@@ -1,20 +1,15 @@
-"""What a user holds: Lease, LockInfo, SessionInfo, and the form of a strategy."""
+"""What a user holds, as far as both faces have it in common, and the form of a strategy."""
 
 from __future__ import annotations
 
 import math
-import threading
-from concurrent.futures import Future, TimeoutError as FutureTimeout
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .errors import ConfigurationError, LockLost
 
-__all__ = ["BaseLease", "Lease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "observing", "seconds"]
-
-#: Has ``here`` in the threads that call observers, where nothing may wait (`consul_locker.delivery`).
-observing = threading.local()
+__all__ = ["BaseLease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "seconds"]
 
 
 def seconds(option: str, value: float | None) -> float | None:
@@ -154,52 +149,6 @@ class BaseLease:
     def wake(self) -> None:
         """For the runtime, outside every mutex: whoever waits for the end of the lease goes on."""
         raise NotImplementedError  # each face has its own way to wait
-
-
-class Lease(BaseLease):
-    """A lease of the threaded Locker. See `BaseLease`."""
-
-    __slots__ = ("_guard", "_waiters")
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._guard = threading.Lock()
-        self._waiters: list[Future[str]] = []
-
-    def wait_lost(self, timeout: float | None = None) -> str | None:
-        """Wait until the lease is over.
-
-        Args:
-            timeout: how long to wait, in seconds; None waits as long as it takes.
-
-        Returns:
-            The reason it ended, or None when the time was over first.
-        """
-        limit = seconds("timeout", timeout)
-        if self._reason is not None:
-            return self._reason
-        if hasattr(observing, "here"):
-            raise RuntimeError("this call would wait inside an observer of a signal; let one of lock_lost hear of it")
-        waiter: Future[str] = Future()
-        with self._guard:
-            if self._reason is not None:
-                return self._reason
-            self._waiters.append(waiter)
-        try:
-            return waiter.result(limit)
-        except FutureTimeout:
-            return self.reason
-        finally:
-            with self._guard:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-
-    def wake(self) -> None:
-        """For the runtime: set everyone going who waits in `wait_lost`."""
-        with self._guard:
-            waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set_result(self._reason or "over")
 
 
 @dataclass(frozen=True)

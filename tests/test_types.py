@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import pytest
 
 from consul_locker.errors import ConfigurationError, LockLost
-from consul_locker.types import BaseLease, Lease, LockInfo, SessionInfo, SessionLife, seconds
+from consul_locker.types import BaseLease, LockInfo, SessionInfo, SessionLife, seconds
 
 
 @pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])
@@ -39,63 +38,34 @@ def time() -> Time:
 
 
 @pytest.fixture
-def lease(time: Time) -> Lease:
-    return Lease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, time.now, time, False)
+def lease(time: Time) -> BaseLease:
+    return BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, time.now, time, False)
 
 
-def test_until_its_deadline(lease: Lease, time: Time) -> None:
+def test_until_its_deadline(lease: BaseLease, time: Time) -> None:
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (True, True, 10.0, None)
     lease.check()
-    assert repr(lease) == "<Lease 'a' fence=7 valid>"
+    assert repr(lease) == "<BaseLease 'a' fence=7 valid>"
     time.now = 15.0
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, True, 0.0, "deadline passed")
     with pytest.raises(LockLost, match="deadline passed"):
         lease.check()
-    assert repr(lease) == "<Lease 'a' fence=7 deadline passed>"
-    assert lease.wait_lost(0.001) == "deadline passed"
+    assert repr(lease) == "<BaseLease 'a' fence=7 deadline passed>"
 
 
-def test_an_end_is_final(lease: Lease, time: Time) -> None:
+def test_an_end_is_final(lease: BaseLease, time: Time) -> None:
     assert lease.end("released")
     assert not lease.end("session destroyed")
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, False, 0.0, "released")
     time.now = 99.0
     assert lease.reason == "released"
-    assert lease.wait_lost() == "released"
 
 
-def test_a_guard(lease: Lease) -> None:
+def test_a_guard(lease: BaseLease) -> None:
     assert lease.guard() == [
         {"KV": {"Verb": "check-session", "Key": "n/a/lock", "Session": "5e55"}},
         {"KV": {"Verb": "check-index", "Key": "n/a/lock", "Index": 7}},
     ]
-
-
-def test_waiting_for_the_end(lease: Lease) -> None:
-    assert lease.wait_lost(0.001) is None
-    said: list[str | None] = []
-    threads = [threading.Thread(target=lambda: said.append(lease.wait_lost(30))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    lease.end("released")
-    while any(thread.is_alive() for thread in threads):
-        lease.wake()  # again for whoever came between
-        threads[0].join(0.01)
-    assert said == ["released"] * 3
-
-
-def test_ended_while_it_looked(lease: Lease) -> None:
-    """The lease ends after the first look, before the waiter is in the list."""
-
-    class Guard:
-        def __enter__(self) -> None:
-            lease.end("released")
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    lease._guard = Guard()  # type: ignore[assignment]
-    assert lease.wait_lost() == "released"
 
 
 def test_the_base_cannot_wait() -> None:
@@ -113,10 +83,3 @@ def test_a_holder_in_words() -> None:
     assert LockInfo("a", "k", None, {"pid": 7}, 12, 1).described() == "process 7"
     assert LockInfo("a", "k", "5e55", "text", 12, 1).described() == "another session (session 5e55)"
     assert LockInfo("a", "k", "5e55", {}, 12, 1).described() == "another session (session 5e55)"
-
-
-def test_waiting_for_an_end_checks_its_limit(lease: Lease) -> None:
-    for wrong in (-1, "soon", True):
-        with pytest.raises(ConfigurationError, match="timeout="):
-            lease.wait_lost(wrong)  # type: ignore[arg-type]
-    assert lease.wait_lost(0) is None

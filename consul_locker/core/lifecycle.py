@@ -12,7 +12,7 @@ from ..config import LockerOptions
 from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
 from ..strategies import NoStrategy
-from ..types import Lease, Strategy
+from ..types import Strategy
 from .audit import Audit
 from .batch import MAX_OPS, Batch
 from .grants import Grants
@@ -46,7 +46,7 @@ class Lifecycle:
         timeout: float,
         clock: Callable[[], float],
         random: Callable[[], float],
-        lease_type: LeaseType = Lease,
+        lease_type: LeaseType,
         max_ops: int = MAX_OPS,
         max_in_flight: int | None = 1,
     ) -> None:
