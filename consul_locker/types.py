@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .errors import ConfigurationError, LockLost
 
@@ -46,45 +46,68 @@ class SessionLife:
 class BaseLease:
     """One tenure of one lock: from a grant to its release or loss.
 
-    Attributes:
-        id: the lock's id, as text.
-        key: its key in Consul's KV store.
-        session_id: the session that holds it.
-        fence: the key's ModifyIndex of the acquiring transaction. It rises with every tenure of the key,
-            also after the key was deleted, so whatever the lock protects can refuse a holder that is
-            late (docs/safety.rst).
-        acquired_at: when it was granted, in seconds on the Locker's clock.
+    All who share a lock are given the same lease, so what it says cannot be written to, and a copy is the lease itself:
+    one apart from it would never hear of its end.
     """
 
     __slots__ = (
         "__weakref__",
+        "_acquired_at",
         "_clock",
+        "_fence",
+        "_id",
+        "_key",
         "_life",
         "_reason",
-        "acquired_at",
+        "_session_id",
         "cached",
         "exclusive",
-        "fence",
-        "id",
-        "key",
-        "session_id",
         "takers",
     )
 
     def __init__(
         self, id: str, key: str, life: SessionLife, fence: int, now: float, clock: Callable[[], float], exclusive: bool
     ) -> None:
-        self.id = id
-        self.key = key
-        self.session_id = life.session_id
-        self.fence = fence
-        self.acquired_at = now
+        self._id = id
+        self._key = key
+        self._session_id = life.session_id
+        self._fence = fence
+        self._acquired_at = now
         self.exclusive = exclusive
         self.cached = False  # whether it may answer other calls, as the strategy said
         self.takers = 0  # calls that it answered; one whose caller is gone gives its share back (rule 7)
         self._life = life
         self._clock = clock
         self._reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The lock's id, as text."""
+        return self._id
+
+    @property
+    def key(self) -> str:
+        """Its key in Consul's KV store."""
+        return self._key
+
+    @property
+    def session_id(self) -> str:
+        """The session that holds it."""
+        return self._session_id
+
+    @property
+    def fence(self) -> int:
+        """The key's ModifyIndex of the transaction that took the lock.
+
+        It rises with every tenure of the key, also after the key was deleted, so whatever the lock protects can refuse
+        a holder that is late (docs/safety.rst).
+        """
+        return self._fence
+
+    @property
+    def acquired_at(self) -> float:
+        """When it was granted, in seconds on the Locker's clock."""
+        return self._acquired_at
 
     @property
     def valid(self) -> bool:
@@ -122,7 +145,7 @@ class BaseLease:
         """
         reason = self.reason
         if reason is not None:
-            raise LockLost(self.id, self.key, reason, self.fence)
+            raise LockLost(self._id, self._key, reason, self._fence)
 
     def guard(self) -> list[dict[str, Any]]:
         """The transaction operations that make a write of one's own in Consul's KV conditional on this lock.
@@ -131,13 +154,25 @@ class BaseLease:
             Two operations in the form that Consul's ``/v1/txn`` takes: check-session and check-index.
         """
         return [
-            {"KV": {"Verb": "check-session", "Key": self.key, "Session": self.session_id}},
-            {"KV": {"Verb": "check-index", "Key": self.key, "Index": self.fence}},
+            {"KV": {"Verb": "check-session", "Key": self._key, "Session": self._session_id}},
+            {"KV": {"Verb": "check-index", "Key": self._key, "Index": self._fence}},
         ]
 
     def __repr__(self) -> str:
         state = "valid" if self.valid else (self.reason or "over")
-        return f"<{type(self).__name__} {self.id!r} fence={self.fence} {state}>"
+        return f"<{type(self).__name__} {self._id!r} fence={self._fence} {state}>"
+
+    def __copy__(self) -> BaseLease:
+        return self
+
+    def __deepcopy__(self, memo: object) -> BaseLease:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a lease cannot be pickled: it is valid only beside the Locker that renews its session; send lease.fence, "
+            "lease.guard() or the lock's id instead"
+        )
 
     def end(self, reason: str) -> bool:
         """For the core: the lease is over from now on. Wakes nobody. Returns False when it was over already."""

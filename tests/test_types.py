@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -59,6 +61,26 @@ def test_an_end_is_final(lease: BaseLease, time: Time) -> None:
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, False, 0.0, "released")
     time.now = 99.0
     assert lease.reason == "released"
+
+
+@pytest.mark.parametrize("fact", ["id", "key", "session_id", "fence", "acquired_at", "valid", "remaining", "reason"])
+def test_all_who_share_it_read_the_same(lease: BaseLease, fact: str) -> None:
+    before = getattr(lease, fact)
+    with pytest.raises(AttributeError):
+        setattr(lease, fact, "changed")
+    assert getattr(lease, fact) == before
+
+
+def test_a_copy_is_the_lease_itself(lease: BaseLease) -> None:
+    """One apart from it would be valid for ever."""
+    assert copy.copy(lease) is lease
+    assert copy.deepcopy({"mine": [lease]})["mine"][0] is lease
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_it_cannot_be_sent_to_another_process(lease: BaseLease, protocol: int) -> None:
+    with pytest.raises(TypeError, match=r"send lease\.fence, lease\.guard\(\) or the lock's id instead"):
+        pickle.dumps(lease, protocol)
 
 
 def test_a_guard(lease: BaseLease) -> None:
