@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from random import random
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from .config import LockerOptions
 from .core.batch import MAX_OPS
@@ -17,7 +17,7 @@ from .core.locker import LockerCore
 from .core.machine import STATES
 from .core.messages import Call
 from .errors import ConfigurationError, LockLost
-from .factory import BaseFactory
+from .factory import NOT_SENT, BaseFactory
 from .keys import check_id
 from .types import BaseLease, LockInfo, seconds
 from .view import FsmView
@@ -154,6 +154,9 @@ class BaseLocker(Generic[LeaseT]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NOT_SENT)
 
     # ------------------------------------------------------------------------------- calls that do not wait
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, TimeoutError as FutureTimeout
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .types import BaseLease, seconds
+from .types import BaseLease, no_context_manager, seconds
 
 __all__ = ["Lease", "observing"]
 
@@ -51,6 +51,13 @@ class Lease(BaseLease):
             with self._guard:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
+
+    if not TYPE_CHECKING:  # for who does not have his types checked: there a lease is no context manager
+
+        def __enter__(self, *_: object) -> NoReturn:
+            raise TypeError(no_context_manager(self, "with"))
+
+        __exit__ = __enter__
 
     def wake(self) -> None:
         """For the runtime: set everyone going who waits in `wait_lost`."""

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from .errors import ConfigurationError, LockLost
 
-__all__ = ["BaseLease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "seconds"]
+__all__ = ["BaseLease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "no_context_manager", "seconds"]
 
 
 def seconds(option: str, value: float | None) -> float | None:
@@ -184,6 +184,15 @@ class BaseLease:
     def wake(self) -> None:
         """For the runtime, outside every mutex: whoever waits for the end of the lease goes on."""
         raise NotImplementedError  # each face has its own way to wait
+
+
+def no_context_manager(lease: BaseLease, statement: str) -> str:
+    """What is told to those who write ``with`` where a lease is: it would not be released at the end of it."""
+    return (
+        f"a lease is no context manager: what lock() got belongs to the Locker, which has {lease.id!r} until "
+        f"release({lease.id!r}); to have it for the length of a block only, write "
+        f"'{statement} locker.hold({lease.id!r}) as lease:'"
+    )
 
 
 @dataclass(frozen=True)
