@@ -112,20 +112,50 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         id: the lock's id, or None for a call that is not about one lock.
         timeout: the limit, in seconds.
         state: the Locker's state at that moment.
+        reason: what a call that was waiting for a lock was last told, as in `AlreadyLocked`: ``"held"``,
+            ``"lock-delay"`` or ``"local"``; None for a call that Consul left unanswered.
+        holder: who had the lock then, a `LockInfo`, where that was read; else None.
     """
 
-    def __init__(self, id: str | None, timeout: float | None, state: str, doing: str = "lock") -> None:
+    def __init__(
+        self,
+        id: str | None,
+        timeout: float | None,
+        state: str,
+        doing: str = "lock",
+        reason: str | None = None,
+        holder: LockInfo | None = None,
+        fair: bool = False,
+    ) -> None:
         self.id = id
         self.timeout = timeout
         self.state = state
+        self.reason = reason
+        self.holder = holder
         what = doing if id is None else f"{doing} of {id!r}"
         limit = "its limit" if timeout is None else f"{timeout:g} s"
-        hint = (
-            "its session does not exist yet; is Consul reachable?"
-            if state in ("acquiring", "paused")
-            else "Consul did not answer in time; a larger timeout may help"
-        )
-        super().__init__(f"{what} was not answered within {limit}; the Locker is {state}: {hint}")
+        if reason is not None:
+            hint = f"was not granted within {limit}: {self._obstacle(fair)}; try again later, or give a larger timeout"
+        elif state in ("acquiring", "paused"):
+            hint = (
+                f"was not answered within {limit}; the Locker is {state}: its session does not exist yet; is Consul "
+                f"reachable?"
+            )
+        else:
+            hint = (
+                f"was not answered within {limit}; the Locker is {state}: Consul did not answer in time; a larger "
+                f"timeout may help"
+            )
+        super().__init__(f"{what} {hint}")
+
+    def _obstacle(self, fair: bool) -> str:
+        if self.reason == "lock-delay":
+            return "it is still in its lock-delay (the session of its last holder ended a moment ago)"
+        if self.reason == "local":
+            return "it is still in use by another caller of this Locker (what lock() got is, until it is released)"
+        if self.holder is not None:
+            return f"it is still held by {self.holder.described()}"
+        return f"it is still held by another session{', or others wait before it in its queue' if fair else ''}"
 
 
 class SessionEnded(ConsulLockerError):
