@@ -16,9 +16,10 @@ from .core.batch import MAX_OPS
 from .core.locker import LockerCore
 from .core.machine import STATES
 from .core.messages import Call
+from .core.questions import own_operations
 from .errors import ConfigurationError, LockLost
 from .factory import NOT_SENT, BaseFactory
-from .keys import check_id
+from .keys import check_id, lock_key
 from .types import BaseLease, LockInfo, seconds
 from .view import FsmView
 
@@ -248,11 +249,22 @@ class BaseLocker(Generic[LeaseT]):
     def _release_all_call(self) -> Call:
         return Call("release_all", timeout=self._options.default_timeout)
 
-    @staticmethod
-    def _guarded_call(lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
-        lease.check()
-        own = [dict(operation) for operation in operations]
-        return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+    def _guarded_call(self, lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
+        """A call for operations of the user's own.
+
+        Raises:
+            ConfigurationError: they cannot be meant, or the lease is none of this Locker's.
+            LockLost: the lease is over.
+        """
+        if not isinstance(lease, BaseLease):
+            raise ConfigurationError("lease", lease, "a lease of this Locker, as lock() and hold() give it")
+        own = own_operations(operations)
+        if lease.key == lock_key(self.name, lease.id):
+            lease.check()
+            if lease.session_id == self.session_id:
+                return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+            lease.check()  # its session ended just now
+        raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
 
     @staticmethod
     def _own_answers(lease: BaseLease, answers: list[LockInfo]) -> list[LockInfo]:

@@ -218,6 +218,7 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             LockLost: Consul refused them because of the lock; nothing was done.
+            ConfigurationError: an operation cannot be meant, or the lease is none of this Locker's; nothing was sent.
             ConsulUnavailable: it refused them for another reason, or did not answer.
         """
         return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))

@@ -6,11 +6,12 @@ import asyncio
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from consul_locker import ConfigurationError, Locker, LockerFactory, aio
+from consul_locker import ConfigurationError, Locker, LockerFactory, LockLost, aio
 from consul_locker.embedded import Agent
 
 Factory = LockerFactory | aio.LockerFactory
@@ -68,6 +69,98 @@ def test_a_factory_cannot_be_sent_or_copied(factory: LockerFactory, locker: Lock
     for one in (factory, locker, [locker.lock]) if make is not copy.copy else (factory, locker):
         with pytest.raises(TypeError, match="make a factory in each process"):
             make(one)
+
+
+# -------------------------------------------------------------------------------------------- guarded
+
+SET = {"KV": {"Verb": "set", "Key": "k", "Value": "eA=="}}
+
+
+def wrong(place: str, **inner: Any) -> tuple[Any, str]:
+    return [SET, {"KV": {"Verb": "set", "Key": "k", **inner}}], place
+
+
+@pytest.mark.parametrize(
+    ("operations", "told"),
+    [
+        (None, "operations=None: a list of operations, each like {"),
+        (5, "operations=5: a list"),
+        ("x", "operations='x': a list"),
+        (b"x", "operations=b'x': a list"),
+        (SET, "a list of operations, each like {"),
+        ([SET] * 63, "operations='(63 operations)': at most 62"),
+        ([5], "operations[0]=5: an operation looks like {"),
+        ([SET, {}], "operations[1]={}: an operation looks like {"),
+        ([("KV", SET["KV"])], "operations[0]=('KV', {"),
+        ([SET["KV"]], "operations[0]={'Verb': 'set'"),
+        ([{**SET, "Node": {}}], "operations[0]={'KV': {'Verb': 'set'"),
+        ([{"KV": {}}], "operations[0]={'KV': {}}: an operation looks like {"),
+        ([{"KV": 5}], "operations[0]={'KV': 5}: an operation"),
+        ([{"kv": SET["KV"]}], "operations[0]={'kv': {"),
+        wrong("operations[1]={'KV': {'Verb': 5", Verb=5),
+        wrong("operations[1]={'KV': {'Verb': 'set', 'Key': None}}: an operation looks like {", Key=None),
+        wrong("'Value': b'x'}}: its Value is a text in base64", Value=b"x"),
+        wrong("'Value': 5}}: its Value is a text in base64", Value=5),
+        wrong("'Value': 'not b64!'}}: its Value is a text in base64", Value="not b64!"),
+        wrong("'Value': 'é'}}: its Value is a text in base64", Value="é"),
+        wrong("JSON cannot carry it: Object of type object", Flags=object()),
+        wrong("JSON cannot carry it: Out of range float", Flags=float("nan")),
+    ],
+)  # fmt: skip
+def test_operations_that_cannot_be_meant(agent: Agent, locker: Locker, operations: Any, told: str) -> None:
+    lease = locker.lock("x")
+    before = agent.requests["PUT", "/v1/txn"]
+    with pytest.raises(ConfigurationError) as refused:
+        locker.guarded(lease, operations)
+    assert told in str(refused.value)
+    assert "check-session" not in str(refused.value)  # which is the guard's own
+    assert agent.requests["PUT", "/v1/txn"] == before
+
+
+def test_operations_as_they_are_meant(locker: Locker) -> None:
+    lease = locker.lock("x")
+    assert len(locker.guarded(lease, [SET] * 62)) == 62
+    folded = {"KV": MappingProxyType({**SET["KV"], "Value": "eHh4\r\neHh4\n"})}
+    assert len(locker.guarded(lease, iter([MappingProxyType(folded), {"KV": {"Verb": "delete", "Key": "k"}}]))) == 1
+    assert locker.guarded(lease, []) == []
+
+
+def test_a_lease_that_is_none(locker: Locker) -> None:
+    for wrong in (None, 5, "x"):
+        with pytest.raises(ConfigurationError, match=r"lease=.*: a lease of this Locker"):
+            locker.guarded(wrong, [])  # type: ignore[arg-type]
+
+
+def test_a_lease_of_another_locker(factory: LockerFactory, locker: Locker) -> None:
+    for other in (factory.create("mistakes"), factory.create("others")):
+        lease = other.lock("other")
+        with pytest.raises(ConfigurationError, match="it is another Locker's"):
+            locker.guarded(lease, [SET])
+        assert lease.valid
+
+
+def test_a_lease_that_is_lost(locker: Locker) -> None:
+    released, lost = locker.lock("released"), locker.lock("lost")
+    locker.release("released")
+    locker.reboot()
+    for lease, reason in ((released, "released"), (lost, "rebooted")):
+        with pytest.raises(LockLost, match=reason):
+            locker.guarded(lease, [SET])
+
+
+def test_a_lease_that_is_lost_while_it_is_looked_at(locker: Locker) -> None:
+    """The session ends after the first look at the lease, before that at the session."""
+    lease = locker.lock("x")
+
+    class Late(Locker):
+        @property
+        def session_id(self) -> str | None:
+            self.reboot()
+            return None
+
+    locker.__class__ = Late
+    with pytest.raises(LockLost, match="rebooted"):
+        locker.guarded(lease, [SET])
 
 
 # ------------------------------------------------------------------------------------ an embedded agent
