@@ -163,13 +163,17 @@ class SessionEnded(ConsulLockerError):
 
     Attributes:
         name: the Locker's name.
+        cause: the last failure of a Locker that gave up, else None.
+        closed: whether its factory is closed, so that nothing begins it again.
     """
 
-    def __init__(self, name: str, detail: str = "") -> None:
+    def __init__(self, name: str, detail: str = "", cause: BaseException | None = None, closed: bool = False) -> None:
         self.name = name
-        super().__init__(
-            f"Locking session has ended: the Locker {name!r} is stopped{detail}; call start() to begin again"
-        )
+        self.cause = cause
+        self.closed = closed
+        last = f" (the last failure: {cause})" if cause is not None else ""
+        advice = "its factory is closed; make a new one" if closed else "call start() to begin again"
+        super().__init__(f"Locking session has ended: the Locker {name!r} is stopped{detail}{last}; {advice}")
 
 
 class SessionUnavailable(ConsulLockerError):
@@ -186,10 +190,12 @@ class SessionUnavailable(ConsulLockerError):
         self.retries = retries
         self.cause = cause
         last = f"; the last failure: {cause}" if cause is not None else ""
-        super().__init__(
-            f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; "
-            f"call start() once Consul is reachable, or raise max_retries"
-        )
+        option = cause.option if isinstance(cause, ConsulUnavailable) else None
+        if option is None:
+            advice = "call start() once Consul is reachable, or raise max_retries"
+        else:
+            advice = f"mend the option {option!r}, or call start() once Consul knows what it names"
+        super().__init__(f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; {advice}")
 
 
 class LockLost(ConsulLockerError):
@@ -221,6 +227,7 @@ class ConsulUnavailable(ConsulLockerError):
         status: the HTTP status of the answer, or None when there was none.
         cause: the error below, or None.
         sent: whether the request may have taken effect all the same.
+        option: the option, ``"checks"`` or ``"dc"``, that names what Consul does not know; None when there is none.
     """
 
     def __init__(
@@ -231,11 +238,13 @@ class ConsulUnavailable(ConsulLockerError):
         status: int | None = None,
         cause: BaseException | None = None,
         sent: bool = False,
+        option: str | None = None,
     ) -> None:
         self.operation = operation
         self.status = status
         self.cause = cause
         self.sent = sent
+        self.option = option
         super().__init__(message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "s
 #: queue back besides (fair=True).
 MAX_MANY = MAX_OPS
 MAX_MANY_FAIR = MAX_OPS // 2
+#: The id of a session. Of any other text Consul says that it cannot answer (measured).
+SESSION_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def note(error: BaseException, text: str) -> None:
@@ -100,6 +103,7 @@ class BaseLocker(Generic[LeaseT]):
             clock=factory._clock.now,
             random=random,
             lease_type=lease_type,
+            closed=lambda: factory._closed,
         )
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
@@ -276,6 +280,8 @@ class BaseLocker(Generic[LeaseT]):
         return Call(verb, (check_id(id),))
 
     def _session_question(self, session_id: str | None) -> Call:
+        if session_id is not None and not (isinstance(session_id, str) and SESSION_ID.fullmatch(session_id)):
+            raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
         return Call("session_info", argument=self.session_id if session_id is None else session_id)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:

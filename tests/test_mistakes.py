@@ -11,8 +11,19 @@ from typing import Any
 
 import pytest
 
-from consul_locker import ConfigurationError, Locker, LockerFactory, LockLost, aio
+from consul_locker import (
+    ConfigurationError,
+    ConsulUnavailable,
+    Locker,
+    LockerFactory,
+    LockLost,
+    SessionEnded,
+    SessionUnavailable,
+    aio,
+)
 from consul_locker.embedded import Agent
+
+from .behaviour.tools import WAIT
 
 Factory = LockerFactory | aio.LockerFactory
 FACTORIES = pytest.mark.parametrize("factory_type", [LockerFactory, aio.LockerFactory])
@@ -161,6 +172,74 @@ def test_a_lease_that_is_lost_while_it_is_looked_at(locker: Locker) -> None:
     locker.__class__ = Late
     with pytest.raises(LockLost, match="rebooted"):
         locker.guarded(lease, [SET])
+
+
+@pytest.mark.parametrize("wrong", ["nope", "", 5, "../kv", "0" * 36], ids=repr)
+def test_what_is_no_session_s_id(locker: Locker, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"session_id=.*: the id of a session is a UUID"):
+        locker.session_info(wrong)
+    assert locker.session_info("12345678-1234-1234-1234-123456789ABC") is None
+
+
+# ------------------------------------------------------------------------------------ why it is stopped
+
+
+def test_the_factory_is_closed(agent: Agent) -> None:
+    factory = LockerFactory.embedded(agent)
+    locker = factory.create("mistakes")
+    locker.stop()
+    with pytest.raises(SessionEnded, match=r"is stopped; call start\(\) to begin again") as stopped:
+        locker.lock("x")
+    assert not stopped.value.closed
+    factory.close()
+    for call in (lambda: locker.lock("x"), lambda: locker.release("x")):
+        with pytest.raises(SessionEnded, match="is stopped; its factory is closed; make a new one") as ended:
+            call()
+        assert ended.value.closed
+    with pytest.raises(RuntimeError, match="the factory is closed; make a new one"):
+        locker.start()
+
+
+def test_the_factory_is_closed_on_asyncio(agent: Agent) -> None:
+    async def main() -> None:
+        async with aio.LockerFactory.embedded(agent) as factory:
+            locker = factory.create("mistakes")
+        with pytest.raises(SessionEnded, match="its factory is closed"):
+            await locker.lock("x")
+
+    asyncio.run(main())
+
+
+def test_it_gave_up(agent: Agent, factory: LockerFactory) -> None:
+    """Whoever comes later hears why, too."""
+    agent.fail_next(body="Fortuna is against it", path="/v1/session/create")
+    locker = factory.create("mistakes", max_retries=0)
+    assert locker.wait_for_state("stopped", WAIT)
+    for _ in range(2):
+        with pytest.raises(SessionEnded, match=r"stopped since it gave up \(.*: Fortuna is against it") as ended:
+            locker.lock("x")
+        assert isinstance(ended.value.cause, ConsulUnavailable)
+    locker.start()
+    assert locker.lock("x").valid
+    locker.stop()
+    with pytest.raises(SessionEnded, match="is stopped; call start") as ended:
+        locker.lock("x")
+    assert ended.value.cause is None
+
+
+@pytest.mark.parametrize("option", ["checks", "dc"])
+def test_an_option_names_what_consul_does_not_know(agent: Agent, option: str) -> None:
+    with LockerFactory(agent.address, dc="nowhere" if option == "dc" else None) as factory:
+        locker = factory.create("mistakes", max_retries=1, retry_interval=lambda _: 3600.0, checks=["no-such-check"])
+        waiting = locker.submit_lock("x")
+        assert locker.wait_for_state("paused", WAIT)
+        locker.start()
+        error = waiting.exception(WAIT)
+    assert isinstance(error, SessionUnavailable)
+    assert isinstance(error.cause, ConsulUnavailable)
+    assert (error.cause.option, error.cause.status) == (option, 500)
+    assert f"Consul does not know what the option '{option}' names (status 500: " in str(error)
+    assert str(error).endswith(f"; mend the option '{option}', or call start() once Consul knows what it names")
 
 
 # ------------------------------------------------------------------------------------ an embedded agent

@@ -50,6 +50,7 @@ class LockerCore(Lifecycle):
         clock: the clock of ``now``, for leases; the core itself never reads it.
         random: gives floats in [0, 1), for jitter.
         lease_type: the leases of the face.
+        closed: whether nothing will begin the Locker again, for what is told to those who are refused.
         max_ops: the most operations in a transaction.
         max_in_flight: the most transactions of the batch in flight at a time; None for no limit.
     """
