@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
@@ -10,6 +11,18 @@ from typing import Any, NoReturn, Protocol
 from .errors import ConfigurationError, LockLost
 
 __all__ = ["BaseLease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "no_context_manager", "seconds"]
+
+#: How much of what others wrote a message shows, in characters: the longest name of a host (Linux, HOST_NAME_MAX).
+SHOWN = 64
+#: What is shown as it is. All else could break a line, or speak to the terminal.
+_PLAIN = re.compile(rf"[0-9A-Za-z._-]{{1,{SHOWN}}}")
+
+
+def _shown(text: str) -> str:
+    """What somebody else wrote, as it may be in a message."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return f"{text[:SHOWN]!a}{'…' if len(text) > SHOWN else ''}"
 
 
 def seconds(option: str, value: float | None) -> float | None:
@@ -249,13 +262,13 @@ class LockInfo:
         return replace(self, session=session)
 
     def described(self) -> str:
-        """The holder in words, for messages: process and host where its value tells them."""
+        """The holder in words, for messages: process and host where its value tells them, which anybody can write."""
         parts = []
         if isinstance(self.value, Mapping):
-            if "pid" in self.value:
-                parts.append(f"process {self.value['pid']}")
-            if "host" in self.value:
-                parts.append(f"on {self.value['host']}")
+            for fact, words in (("pid", "process"), ("host", "on")):
+                told = self.value.get(fact)
+                if isinstance(told, (int, str)):
+                    parts.append(f"{words} {_shown(str(told))}")
         who = " ".join(parts) or "another session"
         return f"{who} (session {self.session_id})" if self.session_id else who
 

@@ -105,3 +105,19 @@ def test_a_holder_in_words() -> None:
     assert LockInfo("a", "k", None, {"pid": 7}, 12, 1).described() == "process 7"
     assert LockInfo("a", "k", "5e55", "text", 12, 1).described() == "another session (session 5e55)"
     assert LockInfo("a", "k", "5e55", {}, 12, 1).described() == "another session (session 5e55)"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"pid": 7, "host": "web-1.example.net"}, "process 7 on web-1.example.net"),
+        ({"pid": "<b>\x1b[31m", "host": "a\nb"}, r"process '<b>\x1b[31m' on 'a\nb'"),
+        ({"pid": "", "host": "\u202eevil"}, r"process '' on '\u202eevil'"),
+        ({"host": "h" * 1000}, f"on '{'h' * 64}'…"),
+        ({"pid": 10**1000}, f"process '1{'0' * 63}'…"),
+        ({"pid": [1], "host": {"a": 1}}, "another session"),
+        ({"pid": None, "host": 1.5}, "another session"),
+    ],
+)
+def test_what_a_stranger_wrote_is_shown_with_care(value: Any, words: str) -> None:
+    assert LockInfo("a", "k", None, value, 12, 1).described() == words

@@ -85,7 +85,7 @@ def lock_info(id: str, entry: Entry) -> LockInfo:
     if entry.value:
         try:
             value = json.loads(entry.value)
-        except ValueError:  # somebody else's writing
+        except (ValueError, RecursionError):  # somebody else's writing
             value = entry.value.decode("utf-8", "replace")
     return LockInfo(id, entry.key, entry.session, value, entry.modify_index, entry.lock_index, entry.flags)
 
