@@ -170,7 +170,10 @@ class BaseLocker(Generic[LeaseT]):
         self._submit(Call("start"))
 
     def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
+        """Give the session up, pause, and try again. Every lock is lost.
+
+        It begins a Locker that is stopped again, too, as in the original; while a stop is under way it does nothing.
+        """
         self._submit(Call("reboot"))
 
     # -------------------------------------------------------------------------------------- for the faces

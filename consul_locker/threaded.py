@@ -226,7 +226,7 @@ class Locker(BaseLocker[Lease]):
     # ------------------------------------------------------------------------------------------ life
 
     def stop(self, timeout: float | None = None) -> None:
-        """Destroy the session, and so free every lock; final until `start`.
+        """Destroy the session, and so free every lock; final until `start`, or `reboot`.
 
         Args:
             timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
