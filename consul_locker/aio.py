@@ -25,7 +25,7 @@ from .delivery import PATIENCE
 from .exchange import Exchange
 from .face import BaseLocker, Hold
 from .factory import CLOSED, BaseFactory
-from .types import BaseLease, LockInfo, SessionInfo, no_context_manager, seconds
+from .types import BaseLease, LockInfo, SessionInfo, StateName, no_context_manager, seconds
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
 
@@ -202,7 +202,7 @@ class Locker(BaseLocker[Lease]):
         if not self._factory._poisoned and (kind is not GeneratorExit or self._factory._runs_here()):
             await self.stop()
 
-    async def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
+    async def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
         """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first.
 
         Raises:

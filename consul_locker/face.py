@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from random import random
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from .config import LockerOptions
 from .core.batch import MAX_OPS
@@ -21,7 +21,7 @@ from .core.questions import own_operations
 from .errors import ConfigurationError, LockLost
 from .factory import NOT_SENT, BaseFactory
 from .keys import check_id, lock_key
-from .types import BaseLease, LockInfo, seconds
+from .types import BaseLease, LockInfo, StateName, seconds
 from .view import FsmView
 
 __all__ = ["BaseLocker", "Hold", "note", "to_raise"]
@@ -118,9 +118,9 @@ class BaseLocker(Generic[LeaseT]):
         return self._options.name
 
     @property
-    def state(self) -> str:
+    def state(self) -> StateName:
         """``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``."""
-        return self._core.state
+        return cast(StateName, self._core.state)
 
     @property
     def session_id(self) -> str | None:

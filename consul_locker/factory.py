@@ -13,7 +13,7 @@ from .config import ClientOptions, LockerOptions, RetryInterval
 from .errors import ConfigurationError
 from .exchange import Clock, SystemClock
 from .strategies import PermanentStrategy
-from .types import Strategy, seconds
+from .types import Behavior, Strategy, seconds
 
 if TYPE_CHECKING:
     from .embedded import Agent
@@ -98,7 +98,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         ttl: float | None = 15.0,
         lock_delay: float = 0.0,
         checks: Iterable[str] | None = None,
-        behavior: str = "release",
+        behavior: Behavior = "release",
         strategy: Strategy | None = PERMANENT,
         value: Mapping[str, Any] | None = None,
         flags: int = 0,

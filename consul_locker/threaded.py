@@ -31,7 +31,7 @@ from .face import BaseLocker, Hold
 from .inside import INSIDE
 from .factory import CLOSED, BaseFactory, living
 from .lease import Lease
-from .types import LockInfo, SessionInfo
+from .types import LockInfo, SessionInfo, StateName
 
 __all__ = ["Locker", "LockerFactory"]
 
@@ -243,7 +243,7 @@ class Locker(BaseLocker[Lease]):
         if not self._factory._poisoned:  # in a forked child it is the parent's (rule 10)
             self.stop()
 
-    def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
+    def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
         """Wait until the Locker is in a state.
 
         Args:

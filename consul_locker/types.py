@@ -6,11 +6,25 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from .errors import ConfigurationError, LockLost
 
-__all__ = ["BaseLease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "no_context_manager", "seconds"]
+__all__ = [
+    "BaseLease",
+    "Behavior",
+    "LockInfo",
+    "SessionInfo",
+    "SessionLife",
+    "StateName",
+    "Strategy",
+    "no_context_manager",
+    "seconds",
+]
+
+#: What a session's end does to its keys; and the states of a Locker. Both are checked when they are used, too.
+Behavior = Literal["release", "delete"]
+StateName = Literal["acquiring", "ready", "paused", "stopped"]
 
 #: How much of what others wrote a message shows, in characters: the longest name of a host (Linux, HOST_NAME_MAX).
 SHOWN = 64
