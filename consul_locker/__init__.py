@@ -17,9 +17,10 @@ from .errors import (
     SessionEnded,
     SessionUnavailable,
 )
+from .lease import Lease
 from .strategies import PermanentStrategy
 from .threaded import Locker, LockerFactory
-from .types import Lease, LockInfo, SessionInfo
+from .types import LockInfo, SessionInfo
 
 __all__ = [
     "AccessDenied",

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .aio_carrying import AsyncCarrying
 from .aio_delivery import AsyncDelivery, refuse_inside
@@ -25,7 +25,7 @@ from .delivery import PATIENCE
 from .exchange import Exchange
 from .face import BaseLocker, Hold
 from .factory import CLOSED, BaseFactory
-from .types import BaseLease, LockInfo, SessionInfo, seconds
+from .types import BaseLease, LockInfo, SessionInfo, StateName, no_context_manager, seconds
 
 __all__ = ["Lease", "Locker", "LockerFactory"]
 
@@ -61,6 +61,13 @@ class Lease(BaseLease):
             finally:
                 self._waiters.discard(waiter)
         return self.reason
+
+    if not TYPE_CHECKING:  # for who does not have his types checked: there a lease is no context manager
+
+        async def __aenter__(self, *_: object) -> NoReturn:
+            raise TypeError(no_context_manager(self, "async with"))
+
+        __aexit__ = __aenter__
 
     def wake(self) -> None:
         """For the runtime: set everyone going who waits in `wait_lost`."""
@@ -195,7 +202,7 @@ class Locker(BaseLocker[Lease]):
         if not self._factory._poisoned and (kind is not GeneratorExit or self._factory._runs_here()):
             await self.stop()
 
-    async def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
+    async def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
         """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first.
 
         Raises:

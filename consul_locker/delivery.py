@@ -20,8 +20,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .lease import observing
 from .signals import ALL
-from .types import observing
 
 __all__ = ["PATIENCE", "Delivery", "receivers"]
 

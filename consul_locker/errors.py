@@ -112,20 +112,50 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         id: the lock's id, or None for a call that is not about one lock.
         timeout: the limit, in seconds.
         state: the Locker's state at that moment.
+        reason: what a call that was waiting for a lock was last told, as in `AlreadyLocked`: ``"held"``,
+            ``"lock-delay"`` or ``"local"``; None for a call that Consul left unanswered.
+        holder: who had the lock then, a `LockInfo`, where that was read; else None.
     """
 
-    def __init__(self, id: str | None, timeout: float | None, state: str, doing: str = "lock") -> None:
+    def __init__(
+        self,
+        id: str | None,
+        timeout: float | None,
+        state: str,
+        doing: str = "lock",
+        reason: str | None = None,
+        holder: LockInfo | None = None,
+        fair: bool = False,
+    ) -> None:
         self.id = id
         self.timeout = timeout
         self.state = state
+        self.reason = reason
+        self.holder = holder
         what = doing if id is None else f"{doing} of {id!r}"
         limit = "its limit" if timeout is None else f"{timeout:g} s"
-        hint = (
-            "its session does not exist yet; is Consul reachable?"
-            if state in ("acquiring", "paused")
-            else "Consul did not answer in time; a larger timeout may help"
-        )
-        super().__init__(f"{what} was not answered within {limit}; the Locker is {state}: {hint}")
+        if reason is not None:
+            hint = f"was not granted within {limit}: {self._obstacle(fair)}; try again later, or give a larger timeout"
+        elif state in ("acquiring", "paused"):
+            hint = (
+                f"was not answered within {limit}; the Locker is {state}: its session does not exist yet; is Consul "
+                f"reachable?"
+            )
+        else:
+            hint = (
+                f"was not answered within {limit}; the Locker is {state}: Consul did not answer in time; a larger "
+                f"timeout may help"
+            )
+        super().__init__(f"{what} {hint}")
+
+    def _obstacle(self, fair: bool) -> str:
+        if self.reason == "lock-delay":
+            return "it is still in its lock-delay (the session of its last holder ended a moment ago)"
+        if self.reason == "local":
+            return "it is still in use by another caller of this Locker (what lock() got is, until it is released)"
+        if self.holder is not None:
+            return f"it is still held by {self.holder.described()}"
+        return f"it is still held by another session{', or others wait before it in its queue' if fair else ''}"
 
 
 class SessionEnded(ConsulLockerError):
@@ -133,13 +163,17 @@ class SessionEnded(ConsulLockerError):
 
     Attributes:
         name: the Locker's name.
+        cause: the last failure of a Locker that gave up, else None.
+        closed: whether its factory is closed, so that nothing begins it again.
     """
 
-    def __init__(self, name: str, detail: str = "") -> None:
+    def __init__(self, name: str, detail: str = "", cause: BaseException | None = None, closed: bool = False) -> None:
         self.name = name
-        super().__init__(
-            f"Locking session has ended: the Locker {name!r} is stopped{detail}; call start() to begin again"
-        )
+        self.cause = cause
+        self.closed = closed
+        last = f" (the last failure: {cause})" if cause is not None else ""
+        advice = "its factory is closed; make a new one" if closed else "call start() to begin again"
+        super().__init__(f"Locking session has ended: the Locker {name!r} is stopped{detail}{last}; {advice}")
 
 
 class SessionUnavailable(ConsulLockerError):
@@ -156,10 +190,12 @@ class SessionUnavailable(ConsulLockerError):
         self.retries = retries
         self.cause = cause
         last = f"; the last failure: {cause}" if cause is not None else ""
-        super().__init__(
-            f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; "
-            f"call start() once Consul is reachable, or raise max_retries"
-        )
+        option = cause.option if isinstance(cause, ConsulUnavailable) else None
+        if option is None:
+            advice = "call start() once Consul is reachable, or raise max_retries"
+        else:
+            advice = f"mend the option {option!r}, or call start() once Consul knows what it names"
+        super().__init__(f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; {advice}")
 
 
 class LockLost(ConsulLockerError):
@@ -191,6 +227,7 @@ class ConsulUnavailable(ConsulLockerError):
         status: the HTTP status of the answer, or None when there was none.
         cause: the error below, or None.
         sent: whether the request may have taken effect all the same.
+        option: the option, ``"checks"`` or ``"dc"``, that names what Consul does not know; None when there is none.
     """
 
     def __init__(
@@ -201,11 +238,13 @@ class ConsulUnavailable(ConsulLockerError):
         status: int | None = None,
         cause: BaseException | None = None,
         sent: bool = False,
+        option: str | None = None,
     ) -> None:
         self.operation = operation
         self.status = status
         self.cause = cause
         self.sent = sent
+        self.option = option
         super().__init__(message)
 
 

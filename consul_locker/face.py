@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from random import random
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from .config import LockerOptions
 from .core.batch import MAX_OPS
 from .core.locker import LockerCore
 from .core.machine import STATES
 from .core.messages import Call
+from .core.questions import own_operations
 from .errors import ConfigurationError, LockLost
-from .factory import BaseFactory
-from .keys import check_id
-from .types import BaseLease, LockInfo, seconds
+from .factory import NOT_SENT, BaseFactory
+from .keys import check_id, lock_key
+from .types import BaseLease, LockInfo, StateName, seconds
 from .view import FsmView
 
 __all__ = ["BaseLocker", "Hold", "note", "to_raise"]
@@ -32,6 +34,8 @@ NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "s
 #: queue back besides (fair=True).
 MAX_MANY = MAX_OPS
 MAX_MANY_FAIR = MAX_OPS // 2
+#: The id of a session. Of any other text Consul says that it cannot answer (measured).
+SESSION_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def note(error: BaseException, text: str) -> None:
@@ -99,6 +103,7 @@ class BaseLocker(Generic[LeaseT]):
             clock=factory._clock.now,
             random=random,
             lease_type=lease_type,
+            closed=lambda: factory._closed,
         )
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
@@ -113,9 +118,9 @@ class BaseLocker(Generic[LeaseT]):
         return self._options.name
 
     @property
-    def state(self) -> str:
+    def state(self) -> StateName:
         """``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``."""
-        return self._core.state
+        return cast(StateName, self._core.state)
 
     @property
     def session_id(self) -> str | None:
@@ -155,6 +160,9 @@ class BaseLocker(Generic[LeaseT]):
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NOT_SENT)
+
     # ------------------------------------------------------------------------------- calls that do not wait
 
     def start(self) -> None:
@@ -162,7 +170,10 @@ class BaseLocker(Generic[LeaseT]):
         self._submit(Call("start"))
 
     def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
+        """Give the session up, pause, and try again. Every lock is lost.
+
+        It begins a Locker that is stopped again, too, as in the original; while a stop is under way it does nothing.
+        """
         self._submit(Call("reboot"))
 
     # -------------------------------------------------------------------------------------- for the faces
@@ -245,11 +256,22 @@ class BaseLocker(Generic[LeaseT]):
     def _release_all_call(self) -> Call:
         return Call("release_all", timeout=self._options.default_timeout)
 
-    @staticmethod
-    def _guarded_call(lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
-        lease.check()
-        own = [dict(operation) for operation in operations]
-        return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+    def _guarded_call(self, lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
+        """A call for operations of the user's own.
+
+        Raises:
+            ConfigurationError: they cannot be meant, or the lease is none of this Locker's.
+            LockLost: the lease is over.
+        """
+        if not isinstance(lease, BaseLease):
+            raise ConfigurationError("lease", lease, "a lease of this Locker, as lock() and hold() give it")
+        own = own_operations(operations)
+        if lease.key == lock_key(self.name, lease.id):
+            lease.check()
+            if lease.session_id == self.session_id:
+                return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+            lease.check()  # its session ended just now
+        raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
 
     @staticmethod
     def _own_answers(lease: BaseLease, answers: list[LockInfo]) -> list[LockInfo]:
@@ -261,6 +283,8 @@ class BaseLocker(Generic[LeaseT]):
         return Call(verb, (check_id(id),))
 
     def _session_question(self, session_id: str | None) -> Call:
+        if session_id is not None and not (isinstance(session_id, str) and SESSION_ID.fullmatch(session_id)):
+            raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
         return Call("session_info", argument=self.session_id if session_id is None else session_id)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:

@@ -6,15 +6,17 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from .client.requests import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
+from .errors import ConfigurationError
 from .exchange import Clock, SystemClock
 from .strategies import PermanentStrategy
-from .types import Strategy, seconds
+from .types import Behavior, Strategy, seconds
 
 if TYPE_CHECKING:
+    from .embedded import Agent
     from .face import BaseLocker
 
 __all__ = ["CLOSED", "PERMANENT", "BaseFactory", "living"]
@@ -26,6 +28,11 @@ FactoryT = TypeVar("FactoryT", bound="BaseFactory[Any]")
 PERMANENT = PermanentStrategy()
 #: What is told to those who ask more of a closed factory than it can do.
 CLOSED = "the factory is closed; make a new one"
+#: What is told to those who pickle a factory or a Locker, to hand it to another process as a rule, or copy it.
+NOT_SENT = (
+    "factories and Lockers can be neither pickled nor copied, since their connections and sessions are those of this "
+    "process; make a factory in each process"
+)
 
 
 class BaseFactory(ABC, Generic[LockerT]):
@@ -55,13 +62,16 @@ class BaseFactory(ABC, Generic[LockerT]):
         self._open(options)
 
     @classmethod
-    def embedded(cls: type[FactoryT], agent: Any = None, *, timeout: float | None = None) -> FactoryT:
+    def embedded(cls: type[FactoryT], agent: Agent | None = None, *, timeout: float | None = None) -> FactoryT:
         """A factory that needs no Consul: for demos, tests and development.
 
         Args:
             agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory;
                 it has a thread.
             timeout: as for `LockerFactory`.
+
+        Raises:
+            ConfigurationError: ``agent`` is none, or was not started.
         """
         from .embedded import Agent
 
@@ -69,6 +79,12 @@ class BaseFactory(ABC, Generic[LockerT]):
         own = None
         if agent is None:
             agent = own = Agent().start()
+        elif not isinstance(agent, Agent):
+            raise ConfigurationError(
+                "agent", agent, "an embedded.Agent, or None for one of its own; an address is for LockerFactory()"
+            )
+        elif not agent.port:
+            raise ConfigurationError("agent", agent, "it has no port yet; start() it first, or enter it with 'with'")
         factory = cls.__new__(cls)
         factory._open(ClientOptions.build(agent.address, timeout=timeout, environ={}), agent.clock, own)
         return factory
@@ -82,7 +98,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         ttl: float | None = 15.0,
         lock_delay: float = 0.0,
         checks: Iterable[str] | None = None,
-        behavior: str = "release",
+        behavior: Behavior = "release",
         strategy: Strategy | None = PERMANENT,
         value: Mapping[str, Any] | None = None,
         flags: int = 0,
@@ -152,6 +168,9 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def __repr__(self) -> str:
         return f"<{self._full_name} {self._client.address}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NOT_SENT)
 
     # -------------------------------------------------------------------------------- after a fork
 

@@ -31,7 +31,8 @@ from .io_thread import IoThread
 from .face import BaseLocker, Hold
 from .inside import INSIDE
 from .factory import CLOSED, BaseFactory, living
-from .types import Lease, LockInfo, SessionInfo
+from .lease import Lease
+from .types import LockInfo, SessionInfo, StateName
 
 __all__ = ["Locker", "LockerFactory"]
 
@@ -218,6 +219,7 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             LockLost: Consul refused them because of the lock; nothing was done.
+            ConfigurationError: an operation cannot be meant, or the lease is none of this Locker's; nothing was sent.
             ConsulUnavailable: it refused them for another reason, or did not answer.
         """
         return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))
@@ -225,7 +227,7 @@ class Locker(BaseLocker[Lease]):
     # ------------------------------------------------------------------------------------------ life
 
     def stop(self, timeout: float | None = None) -> None:
-        """Destroy the session, and so free every lock; final until `start`.
+        """Destroy the session, and so free every lock; final until `start`, or `reboot`.
 
         Args:
             timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
@@ -242,7 +244,7 @@ class Locker(BaseLocker[Lease]):
         if not self._factory._poisoned:  # in a forked child it is the parent's (rule 10)
             self.stop()
 
-    def wait_for_state(self, state: str, timeout: float | None = None) -> bool:
+    def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
         """Wait until the Locker is in a state.
 
         Args:

@@ -1,20 +1,42 @@
-"""What a user holds: Lease, LockInfo, SessionInfo, and the form of a strategy."""
+"""What a user holds, as far as both faces have it in common, and the form of a strategy."""
 
 from __future__ import annotations
 
 import math
-import threading
-from concurrent.futures import Future, TimeoutError as FutureTimeout
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from .errors import ConfigurationError, LockLost
 
-__all__ = ["BaseLease", "Lease", "LockInfo", "SessionInfo", "SessionLife", "Strategy", "observing", "seconds"]
+__all__ = [
+    "BaseLease",
+    "Behavior",
+    "LockInfo",
+    "SessionInfo",
+    "SessionLife",
+    "StateName",
+    "Strategy",
+    "no_context_manager",
+    "seconds",
+]
 
-#: Has ``here`` in the threads that call observers, where nothing may wait (`consul_locker.delivery`).
-observing = threading.local()
+#: What a session's end does to its keys; and the states of a Locker. Both are checked when they are used, too.
+Behavior = Literal["release", "delete"]
+StateName = Literal["acquiring", "ready", "paused", "stopped"]
+
+#: How much of what others wrote a message shows, in characters: the longest name of a host (Linux, HOST_NAME_MAX).
+SHOWN = 64
+#: What is shown as it is. All else could break a line, or speak to the terminal.
+_PLAIN = re.compile(rf"[0-9A-Za-z._-]{{1,{SHOWN}}}")
+
+
+def _shown(text: str) -> str:
+    """What somebody else wrote, as it may be in a message."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return f"{text[:SHOWN]!a}{'…' if len(text) > SHOWN else ''}"
 
 
 def seconds(option: str, value: float | None) -> float | None:
@@ -51,45 +73,68 @@ class SessionLife:
 class BaseLease:
     """One tenure of one lock: from a grant to its release or loss.
 
-    Attributes:
-        id: the lock's id, as text.
-        key: its key in Consul's KV store.
-        session_id: the session that holds it.
-        fence: the key's ModifyIndex of the acquiring transaction. It rises with every tenure of the key,
-            also after the key was deleted, so whatever the lock protects can refuse a holder that is
-            late (docs/safety.rst).
-        acquired_at: when it was granted, in seconds on the Locker's clock.
+    All who share a lock are given the same lease, so what it says cannot be written to, and a copy is the lease itself:
+    one apart from it would never hear of its end.
     """
 
     __slots__ = (
         "__weakref__",
+        "_acquired_at",
         "_clock",
+        "_fence",
+        "_id",
+        "_key",
         "_life",
         "_reason",
-        "acquired_at",
+        "_session_id",
         "cached",
         "exclusive",
-        "fence",
-        "id",
-        "key",
-        "session_id",
         "takers",
     )
 
     def __init__(
         self, id: str, key: str, life: SessionLife, fence: int, now: float, clock: Callable[[], float], exclusive: bool
     ) -> None:
-        self.id = id
-        self.key = key
-        self.session_id = life.session_id
-        self.fence = fence
-        self.acquired_at = now
+        self._id = id
+        self._key = key
+        self._session_id = life.session_id
+        self._fence = fence
+        self._acquired_at = now
         self.exclusive = exclusive
         self.cached = False  # whether it may answer other calls, as the strategy said
         self.takers = 0  # calls that it answered; one whose caller is gone gives its share back (rule 7)
         self._life = life
         self._clock = clock
         self._reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The lock's id, as text."""
+        return self._id
+
+    @property
+    def key(self) -> str:
+        """Its key in Consul's KV store."""
+        return self._key
+
+    @property
+    def session_id(self) -> str:
+        """The session that holds it."""
+        return self._session_id
+
+    @property
+    def fence(self) -> int:
+        """The key's ModifyIndex of the transaction that took the lock.
+
+        It rises with every tenure of the key, also after the key was deleted, so whatever the lock protects can refuse
+        a holder that is late (docs/safety.rst).
+        """
+        return self._fence
+
+    @property
+    def acquired_at(self) -> float:
+        """When it was granted, in seconds on the Locker's clock."""
+        return self._acquired_at
 
     @property
     def valid(self) -> bool:
@@ -127,7 +172,7 @@ class BaseLease:
         """
         reason = self.reason
         if reason is not None:
-            raise LockLost(self.id, self.key, reason, self.fence)
+            raise LockLost(self._id, self._key, reason, self._fence)
 
     def guard(self) -> list[dict[str, Any]]:
         """The transaction operations that make a write of one's own in Consul's KV conditional on this lock.
@@ -136,13 +181,25 @@ class BaseLease:
             Two operations in the form that Consul's ``/v1/txn`` takes: check-session and check-index.
         """
         return [
-            {"KV": {"Verb": "check-session", "Key": self.key, "Session": self.session_id}},
-            {"KV": {"Verb": "check-index", "Key": self.key, "Index": self.fence}},
+            {"KV": {"Verb": "check-session", "Key": self._key, "Session": self._session_id}},
+            {"KV": {"Verb": "check-index", "Key": self._key, "Index": self._fence}},
         ]
 
     def __repr__(self) -> str:
         state = "valid" if self.valid else (self.reason or "over")
-        return f"<{type(self).__name__} {self.id!r} fence={self.fence} {state}>"
+        return f"<{type(self).__name__} {self._id!r} fence={self._fence} {state}>"
+
+    def __copy__(self) -> BaseLease:
+        return self
+
+    def __deepcopy__(self, memo: object) -> BaseLease:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a lease cannot be pickled: it is valid only beside the Locker that renews its session; send lease.fence, "
+            "lease.guard() or the lock's id instead"
+        )
 
     def end(self, reason: str) -> bool:
         """For the core: the lease is over from now on. Wakes nobody. Returns False when it was over already."""
@@ -156,50 +213,13 @@ class BaseLease:
         raise NotImplementedError  # each face has its own way to wait
 
 
-class Lease(BaseLease):
-    """A lease of the threaded Locker. See `BaseLease`."""
-
-    __slots__ = ("_guard", "_waiters")
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._guard = threading.Lock()
-        self._waiters: list[Future[str]] = []
-
-    def wait_lost(self, timeout: float | None = None) -> str | None:
-        """Wait until the lease is over.
-
-        Args:
-            timeout: how long to wait, in seconds; None waits as long as it takes.
-
-        Returns:
-            The reason it ended, or None when the time was over first.
-        """
-        limit = seconds("timeout", timeout)
-        if self._reason is not None:
-            return self._reason
-        if hasattr(observing, "here"):
-            raise RuntimeError("this call would wait inside an observer of a signal; let one of lock_lost hear of it")
-        waiter: Future[str] = Future()
-        with self._guard:
-            if self._reason is not None:
-                return self._reason
-            self._waiters.append(waiter)
-        try:
-            return waiter.result(limit)
-        except FutureTimeout:
-            return self.reason
-        finally:
-            with self._guard:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-
-    def wake(self) -> None:
-        """For the runtime: set everyone going who waits in `wait_lost`."""
-        with self._guard:
-            waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.set_result(self._reason or "over")
+def no_context_manager(lease: BaseLease, statement: str) -> str:
+    """What is told to those who write ``with`` where a lease is: it would not be released at the end of it."""
+    return (
+        f"a lease is no context manager: what lock() got belongs to the Locker, which has {lease.id!r} until "
+        f"release({lease.id!r}); to have it for the length of a block only, write "
+        f"'{statement} locker.hold({lease.id!r}) as lease:'"
+    )
 
 
 @dataclass(frozen=True)
@@ -256,13 +276,13 @@ class LockInfo:
         return replace(self, session=session)
 
     def described(self) -> str:
-        """The holder in words, for messages: process and host where its value tells them."""
+        """The holder in words, for messages: process and host where its value tells them, which anybody can write."""
         parts = []
         if isinstance(self.value, Mapping):
-            if "pid" in self.value:
-                parts.append(f"process {self.value['pid']}")
-            if "host" in self.value:
-                parts.append(f"on {self.value['host']}")
+            for fact, words in (("pid", "process"), ("host", "on")):
+                told = self.value.get(fact)
+                if isinstance(told, (int, str)):
+                    parts.append(f"{words} {_shown(str(told))}")
         who = " ".join(parts) or "another session"
         return f"{who} (session {self.session_id})" if self.session_id else who
 

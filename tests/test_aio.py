@@ -35,7 +35,7 @@ from consul_locker import (
     signals,
 )
 from consul_locker.aio import Locker, LockerFactory
-from consul_locker.core.messages import Transact, Watch
+from consul_locker.core.messages import Call, Transact, Watch
 from consul_locker.embedded import Agent, ManualClock
 
 from .behaviour.tools import until
@@ -761,11 +761,12 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
         async with LockerFactory(embedded.address) as factory, factory.create("eager") as locker:
             with signals.lock_acquired.connected_to(observer, sender=locker):
-                lease = await locker.lock("a")
+                await locker.lock("a")
                 await locker.lock("b")
                 assert heard == ["a", "b"]
-            with pytest.raises(ConfigurationError):  # refused before it is sent, so its task is over at once
-                await locker.guarded(lease, [{"KV": object()}])
+            refused = Call("session_info", argument="/")  # before it is sent, so its task is over at once
+            with pytest.raises(ConfigurationError):
+                await locker._ask(refused)
             await asyncio.sleep(0)
             assert not [request for request in factory._exchange._tasks if not isinstance(request, Watch)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from consul_locker.strategies import NoStrategy, PermanentStrategy
-from consul_locker.types import Lease, SessionLife, Strategy
+from consul_locker.types import BaseLease, SessionLife, Strategy
 
-LEASE = Lease("a", "n/a/lock", SessionLife(1, "5e55", 10.0), 7, 1.0, lambda: 2.0, False)
+LEASE = BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 10.0), 7, 1.0, lambda: 2.0, False)
 
 
 def test_permanent() -> None:

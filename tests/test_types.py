@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import threading
+import pickle
 from typing import Any
 
 import pytest
 
 from consul_locker.errors import ConfigurationError, LockLost
-from consul_locker.types import BaseLease, Lease, LockInfo, SessionInfo, SessionLife, seconds
+from consul_locker.types import BaseLease, LockInfo, SessionInfo, SessionLife, seconds
 
 
 @pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])
@@ -39,63 +40,54 @@ def time() -> Time:
 
 
 @pytest.fixture
-def lease(time: Time) -> Lease:
-    return Lease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, time.now, time, False)
+def lease(time: Time) -> BaseLease:
+    return BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, time.now, time, False)
 
 
-def test_until_its_deadline(lease: Lease, time: Time) -> None:
+def test_until_its_deadline(lease: BaseLease, time: Time) -> None:
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (True, True, 10.0, None)
     lease.check()
-    assert repr(lease) == "<Lease 'a' fence=7 valid>"
+    assert repr(lease) == "<BaseLease 'a' fence=7 valid>"
     time.now = 15.0
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, True, 0.0, "deadline passed")
     with pytest.raises(LockLost, match="deadline passed"):
         lease.check()
-    assert repr(lease) == "<Lease 'a' fence=7 deadline passed>"
-    assert lease.wait_lost(0.001) == "deadline passed"
+    assert repr(lease) == "<BaseLease 'a' fence=7 deadline passed>"
 
 
-def test_an_end_is_final(lease: Lease, time: Time) -> None:
+def test_an_end_is_final(lease: BaseLease, time: Time) -> None:
     assert lease.end("released")
     assert not lease.end("session destroyed")
     assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, False, 0.0, "released")
     time.now = 99.0
     assert lease.reason == "released"
-    assert lease.wait_lost() == "released"
 
 
-def test_a_guard(lease: Lease) -> None:
+@pytest.mark.parametrize("fact", ["id", "key", "session_id", "fence", "acquired_at", "valid", "remaining", "reason"])
+def test_all_who_share_it_read_the_same(lease: BaseLease, fact: str) -> None:
+    before = getattr(lease, fact)
+    with pytest.raises(AttributeError):
+        setattr(lease, fact, "changed")
+    assert getattr(lease, fact) == before
+
+
+def test_a_copy_is_the_lease_itself(lease: BaseLease) -> None:
+    """One apart from it would be valid for ever."""
+    assert copy.copy(lease) is lease
+    assert copy.deepcopy({"mine": [lease]})["mine"][0] is lease
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_it_cannot_be_sent_to_another_process(lease: BaseLease, protocol: int) -> None:
+    with pytest.raises(TypeError, match=r"send lease\.fence, lease\.guard\(\) or the lock's id instead"):
+        pickle.dumps(lease, protocol)
+
+
+def test_a_guard(lease: BaseLease) -> None:
     assert lease.guard() == [
         {"KV": {"Verb": "check-session", "Key": "n/a/lock", "Session": "5e55"}},
         {"KV": {"Verb": "check-index", "Key": "n/a/lock", "Index": 7}},
     ]
-
-
-def test_waiting_for_the_end(lease: Lease) -> None:
-    assert lease.wait_lost(0.001) is None
-    said: list[str | None] = []
-    threads = [threading.Thread(target=lambda: said.append(lease.wait_lost(30))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    lease.end("released")
-    while any(thread.is_alive() for thread in threads):
-        lease.wake()  # again for whoever came between
-        threads[0].join(0.01)
-    assert said == ["released"] * 3
-
-
-def test_ended_while_it_looked(lease: Lease) -> None:
-    """The lease ends after the first look, before the waiter is in the list."""
-
-    class Guard:
-        def __enter__(self) -> None:
-            lease.end("released")
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    lease._guard = Guard()  # type: ignore[assignment]
-    assert lease.wait_lost() == "released"
 
 
 def test_the_base_cannot_wait() -> None:
@@ -115,8 +107,17 @@ def test_a_holder_in_words() -> None:
     assert LockInfo("a", "k", "5e55", {}, 12, 1).described() == "another session (session 5e55)"
 
 
-def test_waiting_for_an_end_checks_its_limit(lease: Lease) -> None:
-    for wrong in (-1, "soon", True):
-        with pytest.raises(ConfigurationError, match="timeout="):
-            lease.wait_lost(wrong)  # type: ignore[arg-type]
-    assert lease.wait_lost(0) is None
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"pid": 7, "host": "web-1.example.net"}, "process 7 on web-1.example.net"),
+        ({"pid": "<b>\x1b[31m", "host": "a\nb"}, r"process '<b>\x1b[31m' on 'a\nb'"),
+        ({"pid": "", "host": "\u202eevil"}, r"process '' on '\u202eevil'"),
+        ({"host": "h" * 1000}, f"on '{'h' * 64}'…"),
+        ({"pid": 10**1000}, f"process '1{'0' * 63}'…"),
+        ({"pid": [1], "host": {"a": 1}}, "another session"),
+        ({"pid": None, "host": 1.5}, "another session"),
+    ],
+)
+def test_what_a_stranger_wrote_is_shown_with_care(value: Any, words: str) -> None:
+    assert LockInfo("a", "k", None, value, 12, 1).described() == words

@@ -74,15 +74,20 @@ def _excerpt(body: bytes) -> str:
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
 
 
-def _unusable(operation: str, response: HttpResponse, why: str) -> Failed:
+def _unusable(operation: str, response: HttpResponse, why: str, option: str | None = None) -> Failed:
     said = _excerpt(response.body)
     error = ConsulUnavailable(
         f"{operation}: {why} (status {response.status}" + (f": {said})" if said else ", no body)"),
         operation=operation,
         status=response.status,
         sent=True,
+        option=option,
     )
     return Failed(error)
+
+
+#: Consul's words, with a status of 500, for what it does not know (measured), and the option that names it.
+_UNKNOWN = ((b"Missing check", "checks"), (b"No path to datacenter", "dc"))
 
 
 def _failure(operation: str, response: HttpResponse) -> Failed:
@@ -97,6 +102,9 @@ def _failure(operation: str, response: HttpResponse) -> Failed:
     if status == 404:
         return _unusable(operation, response, "not found; is this address Consul's?")
     if status >= 500:
+        for words, option in _UNKNOWN:
+            if words in response.body:
+                return _unusable(operation, response, f"Consul does not know what the option {option!r} names", option)
         return _unusable(operation, response, "Consul cannot answer now")
     return _unusable(operation, response, "Consul did not take the request")
 

@@ -12,7 +12,7 @@ from ..config import LockerOptions
 from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
 from ..strategies import NoStrategy
-from ..types import Lease, Strategy
+from ..types import Strategy
 from .audit import Audit
 from .batch import MAX_OPS, Batch
 from .grants import Grants
@@ -43,13 +43,15 @@ class Lifecycle:
         timeout: float,
         clock: Callable[[], float],
         random: Callable[[], float],
-        lease_type: LeaseType = Lease,
+        lease_type: LeaseType,
+        closed: Callable[[], bool] = lambda: False,
         max_ops: int = MAX_OPS,
         max_in_flight: int | None = 1,
     ) -> None:
         strategy: Strategy = options.strategy if options.strategy is not None else NoStrategy()
         self.options = options
         self._timeout = timeout
+        self._closed = closed
         self._out = out = Outbox(random)
         self.session = Session(options, out, timeout)
         self.ledger = Ledger(options.name, max_ops)
@@ -152,11 +154,15 @@ class Lifecycle:
     def _refusal(self) -> ConsulLockerError:
         if self._gave_up:
             return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
-        return SessionEnded(self.options.name)
+        return self._ended()
+
+    def _ended(self) -> SessionEnded:
+        why, cause = (" since it gave up", self.session.cause) if self._gave_up else ("", None)
+        return SessionEnded(self.options.name, why, cause, self._closed())
 
     def refuse(self, call: Call) -> None:
         """Locks and releases in stopped."""
-        self._out.settle(call, error=SessionEnded(self.options.name))
+        self._out.settle(call, error=self._ended())
 
     def _refuse_all(self, calls: list[Call]) -> None:
         for call in calls:

@@ -31,6 +31,7 @@ from .messages import (
     Transact,
     Watch,
 )
+from .questions import lock_info
 
 __all__ = ["LockerCore"]
 
@@ -49,6 +50,7 @@ class LockerCore(Lifecycle):
         clock: the clock of ``now``, for leases; the core itself never reads it.
         random: gives floats in [0, 1), for jitter.
         lease_type: the leases of the face.
+        closed: whether nothing will begin the Locker again, for what is told to those who are refused.
         max_ops: the most operations in a transaction.
         max_in_flight: the most transactions of the batch in flight at a time; None for no limit.
     """
@@ -262,7 +264,14 @@ class LockerCore(Lifecycle):
         if call.verb == "stop" and self.state == READY:
             self._finish_stop(confirmed=False)
             return
-        self._out.settle(
-            call, error=LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb)
-        )
+        self._out.settle(call, error=self._too_late(call))
         self._forget(call)
+
+    def _too_late(self, call: Call) -> LockTimeout:
+        """What a call that is out of time is told: what it waits for, or that it has no answer."""
+        slot = self._waiting.obstacle(call) if call.reason and call.error is None else None
+        if slot is None:
+            return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb)
+        entry = slot.entry if call.reason == "held" and self.options.identify_holder else None
+        holder = lock_info(slot.id, entry) if entry is not None else None
+        return LockTimeout(slot.id, call.timeout, self.state, call.verb, call.reason, holder, self.options.fair)

@@ -10,8 +10,8 @@ input              when
 lock, release      a user's call (`hold`, `lock_many` are kinds of lock; leaving a hold, `release_all` of
                    release)
 start              the user's; in paused it tries at once
-stop               the user's; final until start
-reboot             the user's: give the session up, pause, try again
+stop               the user's; final until start, or reboot
+reboot             the user's: give the session up, pause, try again; out of stopped, too, as in the original
 session_created    Consul answered the attempt that is under way
 session_failed     it failed, or its answer made no sense
 session_lost       the session in use is gone, or its deadline passed

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..config import LockerOptions
-from ..errors import ConsulLockerError, ConsulUnavailable, LockLost
+from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable, LockLost
 from ..keys import lock_key
 from ..types import BaseLease, LockInfo
 from .audit import Audit
+from .batch import MAX_OPS
 from .ledger import Ledger
 from .messages import (
     Call,
@@ -27,10 +30,53 @@ from .messages import (
 )
 from .outbox import Outbox
 
-__all__ = ["Questions", "lock_info"]
+__all__ = ["Questions", "lock_info", "own_operations"]
 
 #: How many operations of a guarded transaction are the guard's own; see `BaseLease.guard`.
 GUARDS = 2
+#: How many are left to the user: Consul takes no more in one transaction.
+MAX_OWN = MAX_OPS - GUARDS
+
+#: What an operation of a user's looks like.
+_FORM = '{"KV": {"Verb": "set", "Key": "colour", "Value": "Ymx1ZQ=="}}, the value in base64'
+
+
+def own_operations(operations: object) -> list[dict[str, Any]]:
+    """The operations of `guarded`, checked and copied: of those that cannot be meant nothing is sent.
+
+    What the verbs are, and what each needs, is Consul's to say.
+
+    Raises:
+        ConfigurationError: it names the place of the first that is wrong.
+    """
+    if isinstance(operations, (str, bytes, Mapping)) or not isinstance(operations, Iterable):
+        raise ConfigurationError("operations", operations, f"a list of operations, each like {_FORM}")
+    found = list(operations)
+    if len(found) > MAX_OWN:
+        raise ConfigurationError(
+            "operations", f"({len(found)} operations)", f"at most {MAX_OWN}, as many as Consul takes beside the guard"
+        )
+    return [_own_operation(f"operations[{place}]", operation) for place, operation in enumerate(found)]
+
+
+def _own_operation(place: str, operation: object) -> dict[str, Any]:
+    inner = operation.get("KV") if isinstance(operation, Mapping) and len(operation) == 1 else None
+    if not (isinstance(inner, Mapping) and isinstance(inner.get("Verb"), str) and isinstance(inner.get("Key"), str)):
+        raise ConfigurationError(place, operation, f"an operation looks like {_FORM}")
+    value = inner.get("Value")
+    try:
+        if value is not None:
+            b64decode(value.replace("\r", "").replace("\n", ""), validate=True)  # Consul skips line ends, too
+    except (AttributeError, TypeError, ValueError):
+        raise ConfigurationError(
+            place, operation, "its Value is a text in base64, as in base64.b64encode(b'blue').decode()"
+        ) from None
+    own = {"KV": dict(inner)}
+    try:
+        json.dumps(own, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(place, operation, f"JSON cannot carry it: {error}") from None
+    return own
 
 
 def lock_info(id: str, entry: Entry) -> LockInfo:
@@ -39,7 +85,7 @@ def lock_info(id: str, entry: Entry) -> LockInfo:
     if entry.value:
         try:
             value = json.loads(entry.value)
-        except ValueError:  # somebody else's writing
+        except (ValueError, RecursionError):  # somebody else's writing
             value = entry.value.decode("utf-8", "replace")
     return LockInfo(id, entry.key, entry.session, value, entry.modify_index, entry.lock_index, entry.flags)
 

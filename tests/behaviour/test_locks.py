@@ -271,6 +271,30 @@ def test_a_timeout_in_flight(face: Any, gate: Gate, consul: Consul, name: str) -
         until(lambda: (key := consul.key(f"{name}/a/lock")) is None or key.session is None)
 
 
+def test_a_timeout_behind_another_holder(locker: Any, rival: Any) -> None:
+    lease = locker.lock("a")
+
+    def told() -> LockTimeout | None:
+        with pytest.raises(LockTimeout) as over:
+            rival.lock("a", wait=None, timeout=0.1)
+        return over.value if over.value.holder is not None else None  # else Consul was slow
+
+    over = until(told)
+    assert over.reason == "held"
+    assert over.holder.session_id == lease.session_id
+    assert "it is still held by process" in str(over)
+
+
+def test_a_timeout_behind_a_caller_of_the_same_locker(locker: Any) -> None:
+    locker.lock("a")
+    with (
+        pytest.raises(LockTimeout, match="another caller of this Locker") as over,
+        locker.hold("a", wait=None, timeout=0.05),
+    ):
+        pass
+    assert over.value.reason == "local"
+
+
 def test_waiting_for_a_lock(locker: Any, rival: Any) -> None:
     lease = locker.lock("a")
     waiting = rival.submit_lock("a", wait=WAIT)

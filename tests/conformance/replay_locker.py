@@ -154,6 +154,7 @@ class Replayer:
             timeout=TIMEOUT,
             clock=lambda: self._now,
             random=lambda: 0.5,
+            lease_type=BaseLease,
             max_ops=1,
             max_in_flight=None,
         )

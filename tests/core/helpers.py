@@ -39,7 +39,7 @@ from consul_locker.core.messages import (
 )
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import SessionInfo
+from consul_locker.types import BaseLease, SessionInfo
 
 R = TypeVar("R", bound=Request)
 
@@ -91,6 +91,7 @@ class Driver:
             timeout=TIMEOUT,
             clock=lambda: self.now,
             random=lambda: self.random,
+            lease_type=BaseLease,
             max_ops=max_ops,
         )
         self.commands: list[Command] = []

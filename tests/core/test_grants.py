@@ -591,6 +591,8 @@ def test_a_value_is_shown_as_it_is() -> None:
     assert lock_info("a", entry("svc/a/lock", None, 1)).value is None
     assert lock_info("a", entry("svc/a/lock", "S1", 1, b'{"pid": 3}')).value == {"pid": 3}
     assert lock_info("a", entry("svc/a/lock", "S1", 1, b"\xff no json")).value == "\ufffd no json"
+    deep = b"[" * 100_000  # deeper than Python reads
+    assert lock_info("a", entry("svc/a/lock", "S1", 1, deep)).value == deep.decode()
 
 
 def test_a_lock_whose_taker_was_gone_is_given_back_when_nobody_else_gets_it() -> None:

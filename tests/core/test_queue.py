@@ -276,6 +276,23 @@ def test_callers_of_lock_share_a_place_and_a_grant() -> None:
     assert driver.result(first) is driver.result(second)
 
 
+def test_who_is_out_of_time_is_told_of_the_queue() -> None:
+    driver = fair()
+    call, _ = waiting(driver, TAKEN, wait=None, timeout=0.5)
+    driver.fire("call", call)
+    error = driver.result(call)
+    assert isinstance(error, LockTimeout)
+    assert (error.id, error.reason, error.holder) == ("a", "held", None)
+    assert "it is still held by another session, or others wait before it in its queue; try again later" in str(error)
+
+
+def test_who_is_out_of_time_before_the_first_look_has_no_answer_from_consul() -> None:
+    driver = fair()
+    call = driver.call("lock", "a", wait=None, timeout=0.5)
+    driver.fire("call", call)
+    assert driver.result(call).reason is None
+
+
 def test_a_place_passes_to_who_shares_it() -> None:
     driver = fair()
     first = driver.call("lock", "a", wait=None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from consul_locker.core.messages import (
+    Call,
     CancelRequest,
     KeysRead,
     ReadKey,
@@ -12,7 +15,7 @@ from consul_locker.core.messages import (
     Transact,
     Watch,
 )
-from consul_locker.errors import AlreadyLocked, ConsulUnavailable
+from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
 
 from .helpers import PENDING, STRANGER, Driver, entry, failure, held
 
@@ -105,6 +108,69 @@ def test_a_timer_of_a_settled_call_means_nothing() -> None:
     driver.abandon(call)
     driver.core._waiting.over(call)
     assert watches(driver) == 0
+
+
+def too_late(driver: Driver, call: Call) -> LockTimeout:
+    """The call's own limit is over."""
+    driver.fire("call", call)
+    error = driver.result(call)
+    assert isinstance(error, LockTimeout)
+    return error
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_who_is_out_of_time_is_told_who_has_the_lock(named: bool) -> None:
+    driver = Driver(identify_holder=named).ready()
+    call = driver.call("lock_many", "b", "a", wait=None, timeout=1.0)
+    driver.answer(driver.commit(), held(1))
+    driver.answer(watch(driver), KeysRead((entry("svc/a/lock", STRANGER, 200, b'{"pid":7,"host":"h"}'),), 200))
+    error = too_late(driver, call)
+    assert (error.id, error.reason, error.timeout, error.state) == ("a", "held", 1.0, "ready")
+    assert (error.holder is not None) == named
+    who = f"process 7 on h (session {STRANGER})" if named else "another session"
+    assert f"lock_many of 'a' was not granted within 1 s: it is still held by {who}; " in str(error)
+    assert watches(driver) == 0
+
+
+def test_who_is_out_of_time_before_the_watch_was_answered() -> None:
+    driver = Driver(identify_holder=True).ready()
+    call = driver.call("lock", "a", wait=5.0, timeout=1.0)
+    driver.answer(driver.commit(), held())
+    error = too_late(driver, call)
+    assert (error.reason, error.holder) == ("held", None)
+
+
+def test_who_is_out_of_time_in_a_lock_delay() -> None:
+    driver = Driver(identify_holder=True).ready()
+    call = driver.call("lock", "a", wait=None, timeout=0.01)
+    driver.answer(driver.commit(), DELAYED)
+    assert too_late(driver, call).reason == "lock-delay"
+
+
+def test_who_is_out_of_time_behind_another_caller_of_this_locker() -> None:
+    driver = Driver().ready()
+    driver.locked("a")
+    assert too_late(driver, driver.call("hold", "a", wait=None, timeout=1.0)).reason == "local"
+
+
+def test_who_is_out_of_time_in_an_attempt_has_no_answer_from_consul() -> None:
+    """It was refused before, but what it waits for now is Consul."""
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None, timeout=1.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session=None))
+    error = too_late(driver, call)
+    assert error.reason is None
+    assert "Consul did not answer in time" in str(error)
+
+
+def test_who_is_out_of_time_after_a_failure_has_no_answer_from_consul() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None, timeout=1.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session=None))
+    driver.answer(driver.commit(), failure())
+    assert too_late(driver, call).reason is None
 
 
 def test_holds_are_served_first_come_first_served() -> None:
