@@ -190,7 +190,7 @@ class BaseLocker(Generic[LeaseT]):
         self._leases = {}
 
     def _cached(self, id: Any) -> LeaseT | None:
-        """The lease that answers a call without a request, and without the mutex (DESIGN.md section 5).
+        """The lease that answers a call without a request, and without the mutex (docs/design.rst).
 
         The ledger takes a lease out of its dictionary before anything else happens to it, so one that
         is found there and valid is held in the state ready.

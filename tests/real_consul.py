@@ -18,7 +18,7 @@ __all__ = ["RealConsul", "find_binary"]
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-#: How long an agent may take to have a leader, in seconds; about 2 s are usual (CONSUL.md), a busy machine needs more.
+#: How long an agent may take to have a leader, in seconds; about 2 s are usual (measured), a busy machine needs more.
 LEADER_PATIENCE = 60.0
 
 #: How long it may take to end when asked, in seconds, before it is killed.

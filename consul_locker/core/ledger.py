@@ -4,7 +4,7 @@ For each key there is a `Slot`: the lease held, the operations wanted in order (
 under way, and none of them is sent before the one ahead of it was answered, rule 6), the calls that
 wait, and the doubts: tenures of acquires whose outcome is unknown (rule 5).
 
-The state of a slot, as DESIGN.md names it:
+The state of a slot:
 
 =========  ======================================================
 free       no lease, nothing wanted
@@ -125,7 +125,7 @@ class Slot:
 
     @property
     def state(self) -> str:
-        """The slot's state in the words of DESIGN.md."""
+        """The slot's state, one of those above."""
         if self.queue:
             return "acquiring" if self.queue[0].kind is Kind.LOCK else "releasing"
         if self.lease is not None:

@@ -275,7 +275,7 @@ class Store:
         self._tombstones[key] = self.index
 
     def put(self, key: str, value: bytes, flags: int) -> Entry:
-        """A plain write: the holder stays, LockIndex begins at 0 again (measured, see CONSUL.md)."""
+        """A plain write: the holder stays, LockIndex begins at 0 again (measured; tests/contract)."""
         existing = self._keys.get(key)
         session = existing.session if existing is not None else ""
         return self._write(Entry(key, value, flags, session, 0, 0, 0), existing)
