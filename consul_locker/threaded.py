@@ -96,9 +96,13 @@ class Locker(BaseLocker[Lease]):
         Raises:
             AlreadyLocked: somebody else has it, and the time to wait is over.
             LockTimeout: ``timeout`` is over.
-            SessionEnded: the Locker is stopped. SessionUnavailable: it gave up.
-            ConsulUnavailable, AccessDenied: Consul did not answer, or refused.
+            SessionEnded: the Locker is stopped, or was while the call waited.
+            SessionUnavailable: it gave up: its retries are exhausted.
+            ConsulUnavailable: Consul did not answer, or its answer makes no sense.
+            AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
+            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
+            RuntimeError: the call would wait inside an observer or for the very call it interrupts, or follows a fork.
         """
         found = self._cached(id)
         if found is not None:
@@ -117,7 +121,7 @@ class Locker(BaseLocker[Lease]):
     def lock_many(
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
     ) -> list[Lease]:
-        """Get several locks, all or none, in one transaction of Consul.
+        """Get several locks, all or none, in one transaction of Consul. Raises what `lock` raises, and those below.
 
         Args:
             ids: at most 64, with ``fair=True`` 32; one that is given twice is one.
@@ -128,8 +132,7 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             AlreadyLocked: not all could be had; its ``ids`` are those that were refused.
-            ConfigurationError: they are too many for one transaction.
-            Besides: as for `lock`.
+            ConfigurationError: they are too many for one transaction, or one text and not a list.
         """
         given = self._ids(ids)
         if not given:
@@ -140,13 +143,14 @@ class Locker(BaseLocker[Lease]):
     def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
         """Hold a lock while the body of a ``with`` runs: exclusive among this Locker's callers too.
 
+        Raises what `lock` raises, and those below.
+
         Args:
             id, wait, timeout: as for `lock`.
 
         Raises:
             LockLost: on leaving, when the lease was lost while the body ran.
             RuntimeError: this thread holds the same lock already.
-            Besides: as for `lock`.
         """
         with self._holding("hold", (id,), wait, timeout) as leases:
             yield leases[0]
