@@ -158,11 +158,21 @@ class BaseLocker(Generic[LeaseT]):
     # ------------------------------------------------------------------------------- calls that do not wait
 
     def start(self) -> None:
-        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
+        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing.
+
+        Returns at once; `wait_for_state` waits for the session.
+
+        Raises:
+            RuntimeError: the factory is closed, or the call follows a fork; on asyncio also: another event loop runs.
+        """
         self._submit(Call("start"))
 
     def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost."""
+        """Give the session up, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
+
+        Raises:
+            RuntimeError: as for `start`.
+        """
         self._submit(Call("reboot"))
 
     # -------------------------------------------------------------------------------------- for the faces

@@ -61,7 +61,13 @@ class BaseFactory(ABC, Generic[LockerT]):
         Args:
             agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory;
                 it has a thread.
-            timeout: as for `LockerFactory`.
+            timeout: the limit on every HTTP request as a whole, in seconds (10.0).
+
+        Returns:
+            The factory, of this face. It reads no environment variables.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant, or the agent was not started.
         """
         from .embedded import Agent
 

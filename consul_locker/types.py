@@ -174,6 +174,10 @@ class Lease(BaseLease):
 
         Returns:
             The reason it ended, or None when the time was over first.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: the lease is not over yet, and this is an observer.
         """
         limit = seconds("timeout", timeout)
         if self._reason is not None:
@@ -268,7 +272,7 @@ class LockInfo:
 
 
 class Strategy(Protocol):
-    """What a Locker remembers of its grants; see `consul_locker.strategies`."""
+    """What a Locker remembers of its grants; `consul_locker.PermanentStrategy` says what its methods must not do."""
 
     @property
     def shares_in_flight(self) -> bool:
@@ -280,5 +284,5 @@ class Strategy(Protocol):
         ...
 
     def serves(self, lease: BaseLease, now: float) -> bool:
-        """Whether a remembered lease answers a call made at ``now``."""
+        """Whether a remembered lease answers a call made at ``now``, in seconds on the Locker's clock."""
         ...

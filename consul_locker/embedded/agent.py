@@ -206,16 +206,28 @@ class Agent:
     def expire_session(self, session_id: str) -> bool:
         """End a session as if its TTL were over: its keys are released or deleted, its lock-delay applies.
 
+        Args:
+            session_id: which session, as in `Lease.session_id`.
+
         Returns:
-            False when there is no such session.
+            Whether there was such a session.
+
+        Raises:
+            RuntimeError: the agent does not run.
         """
         return self._change(lambda: self._store.destroy_session(session_id, self._now()))
 
     def delete_key(self, key: str) -> bool:
         """Delete a key as an operator would, whoever holds it.
 
+        Args:
+            key: its whole path, as in `Lease.key`.
+
         Returns:
-            False when there is no such key.
+            Whether there was such a key.
+
+        Raises:
+            RuntimeError: the agent does not run.
         """
 
         def delete() -> bool:
@@ -245,6 +257,7 @@ class Agent:
             the new time.
         Raises:
             RuntimeError: for an agent on the real clock.
+            ValueError: for a negative number.
         """
         if self._clock is None:
             raise RuntimeError("this agent runs on the real clock; make it with clock=ManualClock() to advance it")
