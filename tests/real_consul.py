@@ -61,7 +61,7 @@ def _free_ports(count: int) -> list[int]:
 class RealConsul:
     """One real agent, a server on its own.
 
-    Arguments:
+    Args:
         binary: its path, as `find_binary` gives it.
         data_dir: True: it keeps its data in a folder, and has it again after `restart`; False: ``-dev``, in memory.
         extra: more arguments for ``consul agent``.

@@ -41,10 +41,11 @@ class Agent:
     no TLS, and can be reached over loopback only. It runs in one daemon thread from `start` (or ``with``) to
     `close`; every method may be called from any thread.
 
-    Arguments:
+    Args:
         port: to listen on; 0 for any that is free.
         host: a loopback address.
         clock: the agent's clock; None for the real, monotonic one.
+
     Raises:
         ConfigurationError: for a host that is not loopback.
     """
@@ -251,10 +252,12 @@ class Agent:
     def advance(self, seconds: float) -> float:
         """Move the agent's own clock on; sessions, lock-delays and blocking queries follow at once.
 
-        Arguments:
-            seconds: how far.
+        Args:
+            seconds: how far, in seconds; not negative.
+
         Returns:
-            the new time.
+            The new time, in seconds.
+
         Raises:
             RuntimeError: for an agent on the real clock.
             ValueError: for a negative number.
@@ -279,7 +282,7 @@ class Agent:
     ) -> None:
         """Have the next requests fail.
 
-        Arguments:
+        Args:
             count: how many.
             status: of the answer.
             body: of the answer.
@@ -294,7 +297,7 @@ class Agent:
         """Answer nothing from now on, as a stopped process: connections stay, and time passes.
 
         Returns:
-            a context manager that ends the pause; `resume` does the same.
+            A context manager that ends the pause; `resume` does the same.
         """
 
         def stop() -> None:

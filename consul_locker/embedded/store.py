@@ -57,7 +57,7 @@ FIRST_INDEX = 10
 class Store:
     """Sessions and keys of one node.
 
-    Arguments:
+    Args:
         node: the name of the only node there is.
         new_id: makes session ids; tests can give one that is not random.
     """
@@ -158,6 +158,7 @@ class Store:
 
         Returns:
             False when there was none.
+
         Raises:
             Rejected: for a text that is no UUID.
         """
