@@ -192,5 +192,4 @@ def _after_fork() -> None:
         factory._poison()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - only Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)
