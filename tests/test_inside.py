@@ -217,7 +217,7 @@ def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -
     first, second = Transact(1, (), calls=(Call("lock", ("x",)),)), Transact(1, ())
     assert waiter.offer(first)
     handed_over: list[object] = []
-    locker._runtime._hand_to_io = handed_over.append  # type: ignore[method-assign]  # what it does is not asked here
+    locker._runtime._hand_to_io = handed_over.append  # what it does is not asked here
     INSIDE.asleep = waiter
     try:
         assert locker.holder("x") is None
