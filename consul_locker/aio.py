@@ -48,6 +48,10 @@ class Lease(BaseLease):
 
         Returns:
             The reason it ended, or None when the time was over first.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: the lease is not over yet, and this is an observer or another event loop.
         """
         limit = seconds("timeout", timeout)
         if self.live:
@@ -80,7 +84,8 @@ class Locker(BaseLocker[Lease]):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. For its event loop only.
 
     See `consul_locker.Locker` for what everything means; here it is awaited. Only threads have ``submit_lock`` and
-    ``submit_release``: here a task does it, ``asyncio.create_task(locker.lock(id))``.
+    ``submit_release``: here a task does it, ``asyncio.create_task(locker.lock(id))``. What is called without a running
+    event loop, or on another one than before, raises RuntimeError.
 
     Attributes:
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.view`.
@@ -166,7 +171,7 @@ class Locker(BaseLocker[Lease]):
         return released
 
     async def release_all(self) -> int:
-        """Give back every lock that `lock` and `lock_many` got; return how many there were."""
+        """Give back every lock that `lock` and `lock_many` got. As `consul_locker.Locker.release_all`."""
         released: int = await self._ask(self._release_all_call())
         return released
 
@@ -222,17 +227,17 @@ class Locker(BaseLocker[Lease]):
     # ------------------------------------------------------------------------------------- questions
 
     async def info(self, id: str | int) -> LockInfo | None:
-        """The key of a lock as Consul has it; None when there is none."""
+        """The key of a lock as Consul has it. As `consul_locker.Locker.info`."""
         info: LockInfo | None = await self._ask(self._question("info", id))
         return info
 
     async def holder(self, id: str | int) -> LockInfo | None:
-        """Who has a lock, with the session; None when nobody has."""
+        """Who has a lock, with the holder's session. As `consul_locker.Locker.holder`."""
         info: LockInfo | None = await self._ask(self._question("holder", id))
         return info
 
     async def session_info(self, session_id: str | None = None) -> SessionInfo | None:
-        """A session as Consul has it, this Locker's by default; None when there is none."""
+        """A session as Consul has it. As `consul_locker.Locker.session_info`."""
         info: SessionInfo | None = await self._ask(self._session_question(session_id))
         return info
 
@@ -272,6 +277,10 @@ class LockerFactory(BaseFactory[Locker]):
 
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: it was called inside an observer, or on another event loop than the factory's.
         """
         limit = self._stop_limit(timeout)
         if self._poisoned:  # it is the parent's (rule 10)

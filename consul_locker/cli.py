@@ -153,7 +153,7 @@ NEXT = (
 class _Story:
     """The demo, chapter by chapter.
 
-    Arguments:
+    Args:
         console: where it is told.
         factory: makes the Lockers.
         agent: the embedded agent, which can go away and come back; None for a real one, which stays.

@@ -28,7 +28,7 @@ __all__ = ["PATIENCE", "Delivery", "receivers"]
 _LOGGER = logging.getLogger("consul_locker")
 
 #: How long a call waits for the delivery of its own signals, past its settlement, in seconds: a stuck
-#: observer must not hold callers for ever (DESIGN.md section 2).
+#: observer must not hold callers for ever (docs/safety.rst, rule 7).
 PATIENCE = 1.0
 
 

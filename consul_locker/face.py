@@ -166,13 +166,22 @@ class BaseLocker(Generic[LeaseT]):
     # ------------------------------------------------------------------------------- calls that do not wait
 
     def start(self) -> None:
-        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing."""
+        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing.
+
+        Returns at once; `wait_for_state` waits for the session.
+
+        Raises:
+            RuntimeError: the factory is closed, or the call follows a fork; on asyncio also: another event loop runs.
+        """
         self._submit(Call("start"))
 
     def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost.
+        """Give the session up, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
 
         It begins a Locker that is stopped again, too, as in the original; while a stop is under way it does nothing.
+
+        Raises:
+            RuntimeError: as for `start`.
         """
         self._submit(Call("reboot"))
 
@@ -201,7 +210,7 @@ class BaseLocker(Generic[LeaseT]):
         self._leases = {}
 
     def _cached(self, id: Any) -> LeaseT | None:
-        """The lease that answers a call without a request, and without the mutex (DESIGN.md section 5).
+        """The lease that answers a call without a request, and without the mutex (docs/design.rst).
 
         The ledger takes a lease out of its dictionary before anything else happens to it, so one that
         is found there and valid is held in the state ready.
@@ -326,7 +335,7 @@ class BaseLocker(Generic[LeaseT]):
         hold.over = True
         ids = tuple(lease.id for lease in leases)
         for id in ids:
-            if self._holds.get((hold.caller, id)) is hold:
+            if self._holds.get((hold.caller, id)) is hold:  # else a pool's thread has begun another one since
                 del self._holds[hold.caller, id]
         return Call("leave", ids, argument=leases)
 

@@ -68,10 +68,13 @@ class BaseFactory(ABC, Generic[LockerT]):
         Args:
             agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory;
                 it has a thread.
-            timeout: as for `LockerFactory`.
+            timeout: the limit on every HTTP request as a whole, in seconds (10.0).
+
+        Returns:
+            The factory, of this face. It reads no environment variables.
 
         Raises:
-            ConfigurationError: ``agent`` is none, or was not started.
+            ConfigurationError: ``timeout`` cannot be meant, or ``agent`` is none, or was not started.
         """
         from .embedded import Agent
 
@@ -205,5 +208,4 @@ def _after_fork() -> None:
         factory._poison()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch - only Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)

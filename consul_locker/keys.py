@@ -1,6 +1,6 @@
 """Names and ids: which are legal, and the keys that they make.
 
-The rule (DESIGN.md, rule 11): a name or an id can never leave its place in Consul's KV store, and what
+The rule (docs/safety.rst, rule 11): a name or an id can never leave its place in Consul's KV store, and what
 is not refused arrives there byte for byte. HTTP stacks fold ``..`` and ``//`` in a path, so a key
 ``svc/../../session/destroy/x/lock`` would be a request to another endpoint (measured); such segments
 are refused before any request.

@@ -21,7 +21,7 @@ class Lease(BaseLease):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a signal handler or a finalizer of this thread may end the lease in between
         self._waiters: list[Future[str]] = []
 
     def wait_lost(self, timeout: float | None = None) -> str | None:
@@ -40,10 +40,10 @@ class Lease(BaseLease):
             raise RuntimeError("this call would wait inside an observer of a signal; let one of lock_lost hear of it")
         waiter: Future[str] = Future()
         with self._guard:
-            if self._reason is not None:
-                return self._reason
             self._waiters.append(waiter)
         try:
+            if self._reason is not None:  # it may have ended before the waiter was there to be told
+                return self._reason
             return waiter.result(limit)
         except FutureTimeout:
             return self.reason

@@ -8,16 +8,39 @@ __all__ = ["NoStrategy", "PermanentStrategy"]
 
 
 class PermanentStrategy:
-    """The original's: a granted lock is the Locker's until it is released, and asking again costs no request."""
+    """The original's: a granted lock is the Locker's until it is released, and asking again costs no request.
+
+    One of your own has the same members. They are asked under the Locker's mutex, and `serves` also without it, by
+    many threads at a time: they must be quick and must not call the Locker. Where `keeps` or `serves` raises, that is
+    logged and counts as False.
+
+    Attributes:
+        shares_in_flight: whether callers who ask while a request is in flight share its answer.
+    """
 
     shares_in_flight = True
 
     def keeps(self, lease: BaseLease) -> bool:
-        """Every grant is remembered."""
+        """Every grant is remembered.
+
+        Args:
+            lease: that was just granted.
+
+        Returns:
+            True.
+        """
         return True
 
     def serves(self, lease: BaseLease, now: float) -> bool:
-        """A remembered lease answers every call (the Locker itself refuses one that is over)."""
+        """A remembered lease answers every call (the Locker itself refuses one that is over).
+
+        Args:
+            lease: that `keeps` was true for.
+            now: the time of the call, in seconds on the Locker's clock.
+
+        Returns:
+            True.
+        """
         return True
 
     def __repr__(self) -> str:

@@ -98,9 +98,13 @@ class Locker(BaseLocker[Lease]):
         Raises:
             AlreadyLocked: somebody else has it, and the time to wait is over.
             LockTimeout: ``timeout`` is over.
-            SessionEnded: the Locker is stopped. SessionUnavailable: it gave up.
-            ConsulUnavailable, AccessDenied: Consul did not answer, or refused.
+            SessionEnded: the Locker is stopped, or was while the call waited.
+            SessionUnavailable: it gave up while the call waited: its retries are exhausted.
+            ConsulUnavailable: Consul did not answer, or its answer makes no sense.
+            AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
+            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
+            RuntimeError: the call would wait inside an observer or for the very call it interrupts, or follows a fork.
         """
         found = self._cached(id)
         if found is not None:
@@ -109,9 +113,21 @@ class Locker(BaseLocker[Lease]):
         return lease
 
     def submit_lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
-        """The same as `lock`, as a future: for many calls from one thread.
+        """The same as `lock`, as a future: for many calls from one thread. Never waits.
 
-        A future that is cancelled before it is done leaves no lock behind.
+        A future that is cancelled before it is done leaves no lock behind. Its callbacks run in the thread of the
+        observers, after the call's signals.
+
+        Args:
+            id, wait, timeout: as for `lock`.
+
+        Returns:
+            A future of the lease. It has the errors of `lock` but for those below, which are raised at once.
+
+        Raises:
+            InvalidLockId: the id cannot name a lock.
+            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
+            RuntimeError: the call follows a fork.
         """
         future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
         return future
@@ -119,7 +135,7 @@ class Locker(BaseLocker[Lease]):
     def lock_many(
         self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
     ) -> list[Lease]:
-        """Get several locks, all or none, in one transaction of Consul.
+        """Get several locks, all or none, in one transaction of Consul. Raises what `lock` raises, and those below.
 
         Args:
             ids: at most 64, with ``fair=True`` 32; one that is given twice is one.
@@ -130,8 +146,7 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             AlreadyLocked: not all could be had; its ``ids`` are those that were refused.
-            ConfigurationError: they are too many for one transaction.
-            Besides: as for `lock`.
+            ConfigurationError: they are too many for one transaction, or one text and not a list.
         """
         given = self._ids(ids)
         if not given:
@@ -142,13 +157,14 @@ class Locker(BaseLocker[Lease]):
     def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
         """Hold a lock while the body of a ``with`` runs: exclusive among this Locker's callers too.
 
+        Raises what `lock` raises, and those below.
+
         Args:
             id, wait, timeout: as for `lock`.
 
         Raises:
             LockLost: on leaving, when the lease was lost while the body ran.
             RuntimeError: this thread holds the same lock already.
-            Besides: as for `lock`.
         """
         with self._holding("hold", (id,), wait, timeout) as leases:
             yield leases[0]
@@ -191,19 +207,51 @@ class Locker(BaseLocker[Lease]):
     def release(self, id: str | int) -> bool:
         """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
 
+        Args:
+            id: which lock, as for `lock`. The limit on the call is the Locker's ``default_timeout``.
+
         Returns:
-            True; False when this session did not hold it, or a `hold` has it.
+            True, also in *acquiring*, where nothing is held; False when the session did not hold it or is over
+            meanwhile, or when a `hold` has it.
+
+        Raises:
+            LockTimeout: the limit is over; a release that was begun goes on in the background.
+            SessionEnded: the Locker is stopped.
+            SessionUnavailable: it gave up while the call waited for a session.
+            ConsulUnavailable: whether it was released is unknown; the Locker goes on trying to.
+            AccessDenied: Consul's ACL refused the request.
+            InvalidLockId: the id cannot name a lock.
+            RuntimeError: as for `lock`.
         """
         released: bool = self._ask(self._release_call(id))
         return released
 
     def submit_release(self, id: str | int) -> Future[bool]:
-        """The same as `release`, as a future."""
+        """The same as `release`, as a future. Never waits.
+
+        Args:
+            id: as for `release`.
+
+        Returns:
+            A future of what `release` returns. It has the errors of `release` but for those below, which are raised
+            at once.
+
+        Raises:
+            InvalidLockId: the id cannot name a lock.
+            RuntimeError: the call follows a fork.
+        """
         future: Future[bool] = self._submit(self._release_call(id))
         return future
 
     def release_all(self) -> int:
-        """Give back every lock that `lock` and `lock_many` got; return how many there were."""
+        """Give back every lock that `lock` and `lock_many` got. Never ends a `hold`.
+
+        The limit on the call is the Locker's ``default_timeout``. Raises what `release` raises; where several
+        releases fail, the error of the first.
+
+        Returns:
+            How many of them the session held.
+        """
         released: int = self._ask(self._release_all_call())
         return released
 
@@ -232,6 +280,10 @@ class Locker(BaseLocker[Lease]):
         Args:
             timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
                 stopped all the same, and the session is destroyed in the background, as long as the process lives.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: the call would wait inside an observer or within a step of this thread, or follows a fork.
         """
         self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
 
@@ -270,17 +322,47 @@ class Locker(BaseLocker[Lease]):
     # ------------------------------------------------------------------------------------- questions
 
     def info(self, id: str | int) -> LockInfo | None:
-        """The key of a lock as Consul has it; None when there is none."""
+        """The key of a lock as Consul has it, by one request, in whatever state the Locker is.
+
+        Args:
+            id: which lock, as for `lock`.
+
+        Returns:
+            What is there; None when the key does not exist.
+
+        Raises:
+            ConsulUnavailable: Consul did not answer within the factory's ``timeout``, or its answer makes no sense.
+            AccessDenied: Consul's ACL refused the request.
+            InvalidLockId: the id cannot name a lock.
+            RuntimeError: the factory is closed; else as for `stop`.
+        """
         info: LockInfo | None = self._ask(self._question("info", id))
         return info
 
     def holder(self, id: str | int) -> LockInfo | None:
-        """Who has a lock, with the session; None when nobody has."""
+        """Who has a lock, with the holder's session, by two requests. Raises what `info` raises.
+
+        Args:
+            id: which lock, as for `lock`.
+
+        Returns:
+            The key with its ``session``, which is None when it ended between the requests; None when nobody has it.
+        """
         info: LockInfo | None = self._ask(self._question("holder", id))
         return info
 
     def session_info(self, session_id: str | None = None) -> SessionInfo | None:
-        """A session as Consul has it, this Locker's by default; None when there is none."""
+        """A session as Consul has it, by one request. Raises what `info` raises, and what is below.
+
+        Args:
+            session_id: which session; None: the one in use.
+
+        Returns:
+            What Consul knows of it; None when there is no such session, or none in use.
+
+        Raises:
+            ConfigurationError: ``session_id`` cannot be the id of a session.
+        """
         info: SessionInfo | None = self._ask(self._session_question(session_id))
         return info
 
@@ -334,6 +416,10 @@ class LockerFactory(BaseFactory[Locker]):
 
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: it was called inside an observer, or within a step of this thread.
         """
         limit = self._stop_limit(timeout)
         if self._poisoned:  # before any mutex: the parent may have held it (rule 10)

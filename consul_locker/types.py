@@ -288,7 +288,7 @@ class LockInfo:
 
 
 class Strategy(Protocol):
-    """What a Locker remembers of its grants; see `consul_locker.strategies`."""
+    """What a Locker remembers of its grants; `consul_locker.PermanentStrategy` says what its methods must not do."""
 
     @property
     def shares_in_flight(self) -> bool:
@@ -300,5 +300,5 @@ class Strategy(Protocol):
         ...
 
     def serves(self, lease: BaseLease, now: float) -> bool:
-        """Whether a remembered lease answers a call made at ``now``."""
+        """Whether a remembered lease answers a call made at ``now``, in seconds on the Locker's clock."""
         ...

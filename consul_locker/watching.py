@@ -39,8 +39,9 @@ __all__ = ["Watching"]
 
 #: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
 WATCH_SHARE = 0.5
-#: So many sessions of a factory are watched one by one; those of more Lockers by one query on their node. Where others'
-#: sessions come and go all the time that one is woken for nothing, and answered with a list of them all.
+#: So many sessions of a factory are watched one by one; those of more Lockers by one query on their node. One to three
+#: connections are cheap, and such a query is woken by nobody else's sessions (measured); the one on the node is,
+#: whenever one is created or destroyed there, and answered with a list of them all.
 OWN_SESSION_WATCHES = 3
 #: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
 WATCH_TURN = 1.0

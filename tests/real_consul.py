@@ -18,7 +18,7 @@ __all__ = ["RealConsul", "find_binary"]
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-#: How long an agent may take to have a leader, in seconds; about 2 s are usual (CONSUL.md), a busy machine needs more.
+#: How long an agent may take to have a leader, in seconds; about 2 s are usual (measured), a busy machine needs more.
 LEADER_PATIENCE = 60.0
 
 #: How long it may take to end when asked, in seconds, before it is killed.
@@ -61,7 +61,7 @@ def _free_ports(count: int) -> list[int]:
 class RealConsul:
     """One real agent, a server on its own.
 
-    Arguments:
+    Args:
         binary: its path, as `find_binary` gives it.
         data_dir: True: it keeps its data in a folder, and has it again after `restart`; False: ``-dev``, in memory.
         extra: more arguments for ``consul agent``.

@@ -61,7 +61,7 @@ def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEve
     if request.param == "uvloop":
         import uvloop
 
-        return uvloop.new_event_loop  # type: ignore[no-any-return]
+        return uvloop.new_event_loop
     return asyncio.new_event_loop
 
 
@@ -198,7 +198,7 @@ def test_a_hold_says_that_its_lock_was_lost(embedded: Agent, run: Run) -> None:
                 async with locker.hold("a"):
                     locker.reboot()
                     raise KeyError("the body's own")
-            (note,) = raised.value.__notes__  # type: ignore[attr-defined, unused-ignore]
+            (note,) = raised.value.__notes__
             assert "rebooted" in note
             with pytest.raises(KeyError, match="nothing lost"):
                 async with locker.hold("a"):
@@ -497,7 +497,7 @@ def test_a_task_that_an_observer_returns_is_not_waited_for(embedded: Agent, run:
     run(main)
 
 
-class KnowingTask(asyncio.Task):  # type: ignore[type-arg]
+class KnowingTask(asyncio.Task):
     """A task of Python 3.10 that says what those of 3.11 say: that nobody asked for its cancellation."""
 
     def cancelling(self) -> int:
@@ -666,7 +666,7 @@ def test_task_groups_and_timeouts(embedded: Agent, run: Run) -> None:
                     waiting = tasks.create_task(locker.hold("b").__aenter__())
                     tasks.create_task(other.wait_for_state("stopped"))
                     tasks.create_task(losing())
-            assert LockLost in map(type, group.value.exceptions)  # type: ignore[attr-defined, unused-ignore]
+            assert LockLost in map(type, group.value.exceptions)
             assert waiting.done()
 
     run(main)
@@ -696,7 +696,7 @@ def test_work_is_cancelled_when_its_lock_is_lost(embedded: Agent, run: Run) -> N
                     group.create_task(watch(lease))
                     group.create_task(work())
                     embedded.expire_session(lease.session_id)
-            (lost,) = failed.value.exceptions  # type: ignore[attr-defined, unused-ignore]
+            (lost,) = failed.value.exceptions
             assert isinstance(lost, LockLost)
             assert ends == ["cancelled"]
 
@@ -758,7 +758,7 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
         heard.append(id)
 
     async def main() -> None:
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
         async with LockerFactory(embedded.address) as factory, factory.create("eager") as locker:
             with signals.lock_acquired.connected_to(observer, sender=locker):
                 await locker.lock("a")

@@ -26,7 +26,7 @@ def test_in_order_in_a_thread_of_its_own(delivery: Delivery) -> None:
     order: list[int] = []
     assert not delivery.here
     for number in range(100):
-        delivery.put(lambda number=number: order.append(number))  # type: ignore[misc]
+        delivery.put(lambda number=number: order.append(number))
     delivery.put(lambda: order.append(delivery.here))
     assert not order  # nothing starts it under a mutex
     delivery.wake()

@@ -50,7 +50,7 @@ def test_an_error_that_callers_share() -> None:
     assert [(error.id, error.key, error.reason, str(error)) for error in caught] == [
         ("a", "n/a/lock", "local", str(shared))
     ] * 3
-    assert [error.__notes__ for error in caught] == [["caller 0"], ["caller 1"], ["caller 2"]]  # type: ignore[attr-defined, unused-ignore]
+    assert [error.__notes__ for error in caught] == [["caller 0"], ["caller 1"], ["caller 2"]]
     assert [len(list(traceback.walk_tb(error.__traceback__))) for error in caught] == [1, 1, 1]
 
 

@@ -173,7 +173,7 @@ class Journal:
 def _watched(fsm_class: type[Fsm]) -> type[Fsm]:
     """Let a kind of Fsm write a journal of what it replays, and check the order of each replay."""
 
-    class Watched(fsm_class):  # type: ignore[valid-type, misc]  # the base is an argument: the faulty ones too
+    class Watched(fsm_class):  # the base is an argument: the faulty ones too
         journal: Journal
 
         def handle(self, input: Any, *args: Any) -> Any:
@@ -205,7 +205,7 @@ def check_queue(drawn: Drawn, fsm_class: type[Fsm] = Fsm) -> None:
     journal = Journal()
     fsm = _watched(fsm_class)(build(drawn), client, begin=False)
     client.fsm = fsm
-    fsm.journal = journal  # type: ignore[attr-defined]  # of Watched
+    fsm.journal = journal
 
     def note_deferral(data: dict[str, Any]) -> None:
         number = data["args"][0]
@@ -215,7 +215,7 @@ def check_queue(drawn: Drawn, fsm_class: type[Fsm] = Fsm) -> None:
     fsm.on("deferred", note_deferral)
     attempt(fsm.begin)
     for number, step in enumerate(drawn.steps):
-        attempt(lambda step=step, number=number: take(fsm, journal, step, number))  # type: ignore[misc]  # defaults
+        attempt(lambda step=step, number=number: take(fsm, journal, step, number))
         queue = Counter(queued.args[0] for queued in fsm.input_queue)
         for known in journal.handled:
             replays = journal.handled[known] - 1

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, LockerFactory, aio
+from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, LockerFactory, LockLost, aio
 from consul_locker.carrying import _Waiter
 from consul_locker.core.messages import Call, Transact
 from consul_locker.embedded import Agent
@@ -217,7 +217,7 @@ def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -
     first, second = Transact(1, (), calls=(Call("lock", ("x",)),)), Transact(1, ())
     assert waiter.offer(first)
     handed_over: list[object] = []
-    locker._runtime._hand_to_io = handed_over.append  # type: ignore[method-assign]  # what it does is not asked here
+    locker._runtime._hand_to_io = handed_over.append  # what it does is not asked here
     INSIDE.asleep = waiter
     try:
         assert locker.holder("x") is None
@@ -378,3 +378,59 @@ def test_a_factory_of_asyncio_keeps_none_either(agent: Agent) -> None:
             assert not list(factory._lockers)
 
     asyncio.run(asyncio.wait_for(go(), WAIT))
+
+
+def test_a_hold_that_is_left_late_takes_nothing_from_a_later_one_of_that_thread(locker: Locker) -> None:
+    """Both are of one thread of a pool; the first was lost, so that the second could begin."""
+    first, second = locker.hold("a"), locker.hold("a", timeout=WAIT)
+    lease = contextvars.copy_context().run(first.__enter__)
+    session = locker.session_id
+    locker.reboot()
+    locker.start()
+    until(lambda: locker.session_id not in (None, session))
+    assert not lease.valid
+    contextvars.copy_context().run(second.__enter__)
+    (hold,) = locker._holds.values()
+    with pytest.raises(LockLost):
+        first.__exit__(None, None, None)
+    assert list(locker._holds.values()) == [hold]
+    second.__exit__(None, None, None)
+    assert not locker._holds
+
+
+class Strategy:
+    """A user's, that serves or does not, or fails."""
+
+    shares_in_flight = True
+
+    def __init__(self, says: object) -> None:
+        self.says = says
+
+    def keeps(self, lease: object) -> bool:
+        return True
+
+    def serves(self, lease: object, now: float) -> object:
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+@pytest.mark.parametrize("says", [False, ValueError("x")])
+def test_a_strategy_that_does_not_serve_has_consul_asked(factory: LockerFactory, says: object) -> None:
+    strategy: Any = Strategy(says)
+    locker = factory.create("n", strategy=strategy)
+    first, second = locker.lock("a"), locker.lock("a")
+    assert second.fence > first.fence
+
+
+def test_on_asyncio_a_hold_of_the_parent_is_left_alone_in_a_forked_child(agent: Agent) -> None:
+    async def go() -> None:
+        async with aio.LockerFactory(agent.address) as factory:
+            locker = factory.create("n")
+            async with locker.hold("a") as lease:
+                factory._poisoned = True  # as in the child
+            factory._poisoned = False
+            assert lease.valid
+            await locker._runtime.ask(Call("leave", ("a",), argument=[lease]))
+
+    asyncio.run(go())

@@ -240,7 +240,7 @@ class _Endpoints:
 
 
 def test_py_consul_may_stand_in_place_of_python_consul2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "consul.base", _Endpoints)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "consul.base", _Endpoints)
     found = Encoder(ClientOptions.build(token=TOKEN, environ={})).encode(DestroySession(1, session_id=SID))
     assert found.target == f"/v1/{SID}"
     assert found.headers == (("X-Consul-Token", TOKEN),)

@@ -1,4 +1,7 @@
-"""docs/safety.rst and docs/differences.rst name tests: each file, test and corner that they name is there."""
+"""docs/safety.rst and docs/differences.rst name tests: each file, test and corner that they name is there.
+
+The numbers that safety, fairness and usage tell are those of the code.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consul_locker.config import DEFAULT_TIMEOUT
+from consul_locker.config import DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT
 from consul_locker.core.session import (
     DESTROY_PAUSE,
     DESTROY_PAUSE_MAX,
@@ -17,7 +20,8 @@ from consul_locker.core.session import (
     TRUST_AFTER_READ,
 )
 from consul_locker.core.waiting import LONGEST_PAUSE
-from consul_locker.threaded import EXIT_LIMIT
+from consul_locker.threaded import CARRIER_SHARE, EXIT_LIMIT
+from consul_locker.watching import OWN_SESSION_WATCHES, WATCH_SHARE, WATCH_TURN
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "safety.rst", ROOT / "docs" / "differences.rst")
@@ -70,7 +74,12 @@ def test_every_corner_of_the_differences_has_a_test() -> None:
     assert [corner for corner in corners if f"test_{corner.replace('-', '_')}" not in tests] == []
 
 
-def test_the_numbers_that_the_page_tells_are_those_of_the_code() -> None:
+def test_the_numbers_that_the_pages_tell_are_those_of_the_code() -> None:
     assert (RENEW_AFTER, RENEW_ATTEMPT, READ_EVERY, TRUST_AFTER_READ) == (1 / 3, 1 / 6, 5.0, 15.0)
     assert (DESTROY_PAUSE, DESTROY_PAUSE_MAX) == (1.0, 60.0)
     assert (DEFAULT_TIMEOUT, EXIT_LIMIT, LONGEST_PAUSE) == (10.0, 2.0, 1.0)
+    assert (OWN_SESSION_WATCHES, WATCH_TURN) == (3, 1.0)
+    carriers = int(DEFAULT_MAX_CONNECTIONS * CARRIER_SHARE)
+    of_the_io_thread = DEFAULT_MAX_CONNECTIONS - carriers
+    assert (DEFAULT_MAX_CONNECTIONS, carriers, of_the_io_thread) == (64, 16, 48)
+    assert (of_the_io_thread * WATCH_SHARE, DEFAULT_MAX_CONNECTIONS * WATCH_SHARE) == (24, 32)

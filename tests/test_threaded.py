@@ -109,7 +109,7 @@ def test_another_caller_carries(locker: Locker, gate: Gate) -> None:
     held = gate.hold("PUT /v1/txn", 1)
     first = in_thread(lambda: locker.lock("first"))
     held.wait()
-    others = [in_thread(lambda id=id: locker.lock(id)) for id in range(10)]  # type: ignore[misc]
+    others = [in_thread(lambda id=id: locker.lock(id)) for id in range(10)]
     until(lambda: locker.stats()["requests"] == 11)
     held.let_go()
     assert all(future.result(WAIT).valid for future in [first, *others])
@@ -216,7 +216,7 @@ def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> 
 
 def test_closing_with_a_caller_who_waits_for_a_state(locker: Locker) -> None:
     waiting = in_thread(lambda: locker.wait_for_state("paused"))
-    until(lambda: locker._runtime.state_changed._waiters)  # type: ignore[attr-defined]
+    until(lambda: locker._runtime.state_changed._waiters)
     locker._factory.close()
     assert "closed" in str(waiting.exception(WAIT))
 

@@ -841,7 +841,7 @@ def test_certificates_that_cannot_be_used(certificates: Certificates, tmp_path: 
     broken.write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
     for kwargs in ({"ca": [broken.read_text()]}, {"environ": {"CONSUL_CACERT": str(broken)}}):
         with pytest.raises(ConfigurationError):
-            tls_context(secure(1, **kwargs))  # type: ignore[arg-type]
+            tls_context(secure(1, **kwargs))
     with pytest.raises(ConfigurationError) as caught:
         tls_context(secure(1, cert=certificates.cert, key=broken))
     assert caught.value.option == "cert"
@@ -913,13 +913,13 @@ def test_an_answer_that_comes_before_the_request_is_whole() -> None:
         resolver = Resolver(chosen.host, chosen.port)
         deadline = time.monotonic() + SOON
         connection = Connection.open(chosen, None, resolver, deadline)
-        connection._socket = Breaking(connection._socket)  # type: ignore[assignment]
+        connection._socket = Breaking(connection._socket)
         assert connection.send(request, deadline).status == 413
         assert not connection.wire.reusable
         connection.close()
         connection = Connection.open(chosen, None, resolver, deadline)
         breaking = Breaking(connection._socket)
-        connection._socket = breaking  # type: ignore[assignment]
+        connection._socket = breaking
         breaking._writes = 1
         with pytest.raises(BrokenPipeError):  # nothing left: the request may go again
             connection.send(request, deadline)
@@ -948,7 +948,7 @@ def test_a_write_of_which_nothing_left_goes_again(monkeypatch: pytest.MonkeyPatc
             def send(self, data: memoryview) -> int:
                 raise ConnectionResetError("reset")
 
-        idle._socket = Dead(idle._socket)  # type: ignore[assignment]
+        idle._socket = Dead(idle._socket)
         assert transport.send(PUT).status == 200
         assert server.accepted == 2
         transport.close()
@@ -1047,9 +1047,9 @@ def test_cancelled_at_the_moment_a_place_is_handed_over() -> None:
         second = asyncio.create_task(transport.send(PUT))
         await asyncio.sleep(0)
         hand_over = transport._hand_over
-        transport._hand_over = lambda: hand_over() and second.cancel()  # type: ignore[method-assign]
+        transport._hand_over = lambda: hand_over() and second.cancel()
         await first
-        transport._hand_over = hand_over  # type: ignore[method-assign]
+        transport._hand_over = hand_over
         with pytest.raises(asyncio.CancelledError):
             await second
         assert transport._free == 1
@@ -1083,7 +1083,7 @@ def test_cancelled_while_it_connects() -> None:
                     raise
             return opened
 
-        transport._connect = slow  # type: ignore[method-assign]
+        transport._connect = slow
         while stubborn:
             reached.clear()
             sending = asyncio.create_task(transport.send(PUT))
@@ -1110,7 +1110,7 @@ def test_a_connection_that_was_lost_before_the_request() -> None:
             opened.abort()
             return opened
 
-        transport._connect = lost  # type: ignore[method-assign]
+        transport._connect = lost
         with pytest.raises(ConsulUnavailable) as caught:
             await transport.send(PUT)
         assert not caught.value.sent

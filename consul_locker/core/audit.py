@@ -3,7 +3,7 @@
 Once in each renewal period all held keys are checked by transactions of reads, which cost Consul no
 write (measured: 50 of them moved the Raft index by 0). A verdict against a lock counts only when its
 tenure is still the same and nothing is in flight for the key, and after a consistent read has
-confirmed it (DESIGN.md section 3, rule 2): an audit may cross a release, or ask a server that has not
+confirmed it (docs/safety.rst, rule 2): an audit may cross a release, or ask a server that has not
 yet applied its log.
 
 Keys in doubt (an acquire or a release with an unknown outcome) are looked at until it is clear what became

@@ -1,6 +1,6 @@
 """Group commit: many wanted operations become one transaction, and its answer their outcomes.
 
-Operations wanted while a transaction is in flight go together into the next one (DESIGN.md section 5):
+Operations wanted while a transaction is in flight go together into the next one (docs/design.rst):
 a real Consul serves about 4,000 single acquires a second, and over 30,000 when they come 64 to a
 transaction (measured), because each transaction is one write to its log.
 

@@ -4,7 +4,7 @@ For each key there is a `Slot`: the lease held, the operations wanted in order (
 under way, and none of them is sent before the one ahead of it was answered, rule 6), the calls that
 wait, and the doubts: tenures of acquires whose outcome is unknown (rule 5).
 
-The state of a slot, as DESIGN.md names it:
+The state of a slot:
 
 =========  ======================================================
 free       no lease, nothing wanted
@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 
-from .messages import Call
+from .messages import Call, Entry
 from ..keys import lock_id, lock_key, lock_key_of, place_key
 from ..types import BaseLease
 
@@ -119,7 +119,7 @@ class Work:
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "id", "key", "lease", "leftover", "place_for", "waiters", "works")
+    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "waiters", "works")
 
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
@@ -130,6 +130,7 @@ class Slot:
         self.waiters: list[Call] = []  # in the order in which they came
         # Tenures that may still be granted; a negative one is never seen, so it stays until the generation ends.
         self.doubts: set[int] = set()
+        self.entry: Entry | None = None  # the foreign holder, as a watch has shown it: for who runs out of time
         self.leftover = False  # Consul may show our session here although there is no lease
 
     @property
@@ -144,7 +145,7 @@ class Slot:
 
     @property
     def state(self) -> str:
-        """The slot's state in the words of DESIGN.md."""
+        """The slot's state, one of those above."""
         if self.works:
             return "acquiring" if self.works[0].kind is Kind.LOCK else "releasing"
         if self.lease is not None:
@@ -246,6 +247,7 @@ class Ledger:
     def grant(self, slot: Slot, lease: BaseLease) -> None:
         """The slot is held from now on."""
         slot.lease = lease
+        slot.entry = None
         if not slot.is_place:
             self.leases[slot.id] = lease
 

@@ -1,8 +1,8 @@
 """The Locker's table: every state, every input, and where each input leads.
 
 This is all that a Locker may do. The diagrams are drawn from it (diagrams/render.py); what the actions
-do in detail stands in `Lifecycle`, which implements `Actions`. DESIGN.md, section 1, has the same
-table in words; docs/differences.rst says where it departs from the original, and why.
+do in detail stands in `Lifecycle`, which implements `Actions`. docs/differences.rst says where the table
+departs from the original, and why.
 
 =================  =====================================================================================
 input              when

@@ -143,7 +143,7 @@ class Transact(Request):
         operations: at most 64.
         purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"holder"``,
             ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
-        calls: whose outcome depends on it; a blocked one of these may carry it (DESIGN.md section 5).
+        calls: whose outcome depends on it; a blocked one of these may carry it (`consul_locker.carrying`).
         context: the core's own.
         consistent: whether the leader makes sure that it is one, before it answers; for one of reads.
     """
@@ -200,7 +200,7 @@ class Entry:
 
 
 class Refusal(Enum):
-    """Why Consul refused an operation of a transaction, read from its words (CONSUL.md)."""
+    """Why Consul refused an operation of a transaction, read from its words (measured; tests/contract)."""
 
     HELD = "held"
     LOCK_DELAY = "lock-delay"

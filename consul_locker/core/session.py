@@ -1,6 +1,6 @@
 """The life of a Locker's session: generations, renewal, the deadline, retries, and the end.
 
-The rules (DESIGN.md section 3, rules 1 to 3): a session has a TTL and is renewed long before it is
+The rules (docs/safety.rst, rules 1 to 3): a session has a TTL and is renewed long before it is
 over; failing to renew is "unknown", not "lost", until the deadline passes or Consul says 404; the
 deadline counts from the *start* of the last successful renewal, since the answer may have taken long.
 Consul itself ends a session only after twice its TTL (measured), so the client's deadline is the

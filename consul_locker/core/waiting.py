@@ -240,9 +240,11 @@ class Waiting:
         self._pauses.pop(id, None)
         entry = outcome.entries[0] if outcome.entries else None
         if entry is not None and entry.session not in (None, self._session.current.session_id):
+            slot.entry = entry
             # An index that falls means a restored snapshot: begin at nought again (doc, measured).
             self._watch(slot, outcome.index if outcome.index >= request.index else 0)
             return
+        slot.entry = None
         self.serve(slot)
 
     def _pause(self, slot: Slot) -> None:

@@ -26,10 +26,11 @@ Stop it with Ctrl-C."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an agent until SIGINT or SIGTERM.
 
-    Arguments:
+    Args:
         arguments: those of the command line; None for the process's own.
+
     Returns:
-        the exit code: 0 when it was stopped, 2 when it could not start.
+        The exit code: 0 when it was stopped, 2 when it could not start.
     """
     parser = argparse.ArgumentParser(
         prog="python -m consul_locker.embedded",

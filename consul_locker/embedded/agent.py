@@ -41,10 +41,11 @@ class Agent:
     no TLS, and can be reached over loopback only. It runs in one daemon thread from `start` (or ``with``) to
     `close`; every method may be called from any thread.
 
-    Arguments:
+    Args:
         port: to listen on; 0 for any that is free.
         host: a loopback address.
         clock: the agent's clock; None for the real, monotonic one.
+
     Raises:
         ConfigurationError: for a host that is not loopback.
     """
@@ -206,16 +207,28 @@ class Agent:
     def expire_session(self, session_id: str) -> bool:
         """End a session as if its TTL were over: its keys are released or deleted, its lock-delay applies.
 
+        Args:
+            session_id: which session, as in `Lease.session_id`.
+
         Returns:
-            False when there is no such session.
+            Whether there was such a session.
+
+        Raises:
+            RuntimeError: the agent does not run.
         """
         return self._change(lambda: self._store.destroy_session(session_id, self._now()))
 
     def delete_key(self, key: str) -> bool:
         """Delete a key as an operator would, whoever holds it.
 
+        Args:
+            key: its whole path, as in `Lease.key`.
+
         Returns:
-            False when there is no such key.
+            Whether there was such a key.
+
+        Raises:
+            RuntimeError: the agent does not run.
         """
 
         def delete() -> bool:
@@ -239,12 +252,15 @@ class Agent:
     def advance(self, seconds: float) -> float:
         """Move the agent's own clock on; sessions, lock-delays and blocking queries follow at once.
 
-        Arguments:
-            seconds: how far.
+        Args:
+            seconds: how far, in seconds; not negative.
+
         Returns:
-            the new time.
+            The new time, in seconds.
+
         Raises:
             RuntimeError: for an agent on the real clock.
+            ValueError: for a negative number.
         """
         if self._clock is None:
             raise RuntimeError("this agent runs on the real clock; make it with clock=ManualClock() to advance it")
@@ -266,7 +282,7 @@ class Agent:
     ) -> None:
         """Have the next requests fail.
 
-        Arguments:
+        Args:
             count: how many.
             status: of the answer.
             body: of the answer.
@@ -281,7 +297,7 @@ class Agent:
         """Answer nothing from now on, as a stopped process: connections stay, and time passes.
 
         Returns:
-            a context manager that ends the pause; `resume` does the same.
+            A context manager that ends the pause; `resume` does the same.
         """
 
         def stop() -> None:

@@ -31,7 +31,7 @@ Route = tuple[tuple[str, ...], Handler]
 class Api:
     """Answers requests from a store.
 
-    Arguments:
+    Args:
         store: what it reads and writes.
         address: what /v1/status/leader says, ``host:port``.
     """

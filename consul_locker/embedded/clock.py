@@ -13,8 +13,8 @@ class ManualClock:
 
     Agents that are given one take it for everything: TTLs, lock-delays, the waits of blocking queries.
 
-    Arguments:
-        start: the time to begin at.
+    Args:
+        start: the time to begin at, in seconds.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -29,8 +29,9 @@ class ManualClock:
     def advance(self, seconds: float) -> float:
         """Move on, and return the new time once everything that became due has happened.
 
-        Arguments:
-            seconds: how far; not negative.
+        Args:
+            seconds: how far, in seconds; not negative.
+
         Raises:
             ValueError: for a negative number.
         """

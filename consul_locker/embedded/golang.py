@@ -60,7 +60,8 @@ def duration(text: str) -> int:
     """Read a duration as time.ParseDuration does.
 
     Returns:
-        nanoseconds.
+        Nanoseconds.
+
     Raises:
         Invalid: with Go's words.
     """
@@ -123,7 +124,8 @@ def check_uuid(text: str) -> str:
     """Check a session id as the index of Consul's state store does (go-memdb, UUIDFieldIndex).
 
     Returns:
-        the id in lower case, as sessions are found.
+        The id in lower case, as sessions are found.
+
     Raises:
         Invalid: with go-memdb's words.
     """
@@ -159,10 +161,11 @@ _ALLOWED = {"string": str, "array": list, "object": dict, "uint64": int}
 def as_kind(value: Any, wanted: str, where: str) -> Any:
     """Return the value when it is of the wanted JSON kind.
 
-    Arguments:
+    Args:
         value: of a JSON document; not None, which leaves a Go field as it was.
         wanted: ``string``, ``array``, ``object`` or ``uint64``.
         where: the place and its type in Go's words, for the message.
+
     Raises:
         Invalid: with encoding/json's words.
     """

@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
 class Server:
     """Serves an `Api` to connections; told the time by ``clock``.
 
-    Arguments:
+    Args:
         api: what answers.
         clock: the present time, in seconds.
         call_later: the event loop's; None when the clock's owner calls `tick` by itself.

@@ -57,7 +57,7 @@ FIRST_INDEX = 10
 class Store:
     """Sessions and keys of one node.
 
-    Arguments:
+    Args:
         node: the name of the only node there is.
         new_id: makes session ids; tests can give one that is not random.
     """
@@ -158,6 +158,7 @@ class Store:
 
         Returns:
             False when there was none.
+
         Raises:
             Rejected: for a text that is no UUID.
         """
@@ -275,7 +276,7 @@ class Store:
         self._tombstones[key] = self.index
 
     def put(self, key: str, value: bytes, flags: int) -> Entry:
-        """A plain write: the holder stays, LockIndex begins at 0 again (measured, see CONSUL.md)."""
+        """A plain write: the holder stays, LockIndex begins at 0 again (measured; tests/contract)."""
         existing = self._keys.get(key)
         session = existing.session if existing is not None else ""
         return self._write(Entry(key, value, flags, session, 0, 0, 0), existing)

@@ -45,7 +45,7 @@ _INDEX_IN_TEXT = re.compile(r"(current modify index )(\d+)( != )(\d+)")
 class Client:
     """Sends requests to one agent over one connection, as they are: paths are not touched.
 
-    Arguments:
+    Args:
         address: ``host:port``.
     """
 

@@ -309,14 +309,16 @@ def side_path(side: Side, text: str) -> str:
 def walk(embedded: str, real: str, seed: int, steps: int, *, shrink: bool = True) -> int:
     """Walk until at least so many calls were made.
 
-    Arguments:
+    Args:
         embedded: the address of one agent.
         real: the address of the other.
         seed: of the first round; the next has the next.
         steps: calls.
         shrink: whether to look for the shortest walk when the two differ.
+
     Returns:
         how many calls were made.
+
     Raises:
         AssertionError: where the two differ, with the shortest walk that shows it.
     """

@@ -37,7 +37,7 @@ def audit(driver: Driver) -> Transact:
 
 def suspected(**options: object) -> Driver:
     """A Locker that has one lock, of which an audit says something bad."""
-    driver = Driver(**options).ready()  # type: ignore[arg-type]
+    driver = Driver(**options).ready()
     driver.locked("a")
     driver.answer(audit(driver), BAD)
     return driver
@@ -186,7 +186,7 @@ def test_a_release_during_the_last_question_wins() -> None:
 
 def doubtful(**options: object) -> Driver:
     """A Locker that does not know whether it has a lock."""
-    driver = Driver(**options).ready()  # type: ignore[arg-type]  # options of any kind
+    driver = Driver(**options).ready()
     driver.call("lock", "a")
     driver.answer(driver.commit(), failure())
     return driver

@@ -413,5 +413,5 @@ def test_no_strategy() -> None:
 
 def test_initial_state() -> None:
     with pytest.raises(TypeError):
-        LockerOptions.build("svc", initial_state="stopped")  # type: ignore[call-arg]
+        LockerOptions.build("svc", initial_state="stopped")
     assert Driver().core.state == "acquiring"

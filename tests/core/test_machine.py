@@ -1,4 +1,4 @@
-"""The Locker's table: a row for each state and input, as DESIGN.md says it in words."""
+"""The Locker's table: a row for each state and input, and where each leads."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Rule:
 class Proxy:
     """Stands before an agent on a port of its own. A context manager: open inside.
 
-    Arguments:
+    Args:
         target: the agent's address, ``host:port``.
     """
 
