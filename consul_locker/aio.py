@@ -66,7 +66,7 @@ class Lease(BaseLease):
                 self._waiters.discard(waiter)
         return self.reason
 
-    if not TYPE_CHECKING:  # for who does not have his types checked: there a lease is no context manager
+    if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
 
         async def __aenter__(self, *_: object) -> NoReturn:
             raise TypeError(no_context_manager(self, "async with"))

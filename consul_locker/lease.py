@@ -52,7 +52,7 @@ class Lease(BaseLease):
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
 
-    if not TYPE_CHECKING:  # for who does not have his types checked: there a lease is no context manager
+    if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
 
         def __enter__(self, *_: object) -> NoReturn:
             raise TypeError(no_context_manager(self, "with"))
