@@ -115,6 +115,15 @@ def test_what_would_wait_is_refused(locker: Locker, call: Callable[[Locker], obj
     assert advice in str(came[0])
 
 
+def test_waiting_for_the_end_of_a_lease_is_refused(locker: Locker) -> None:
+    """The step that it came in between has the mutex, so nobody could end the lease."""
+    lease = locker.lock("x")
+    with in_between(locker._core, "step", lease.wait_lost) as came:
+        locker.lock("a")
+    assert isinstance(came[0], RuntimeError)
+    assert "let another thread do it" in str(came[0])
+
+
 def test_a_hold_of_a_generator_that_is_thrown_away_is_left_without_waiting(locker: Locker) -> None:
     generator = holding(locker, "x")
     lease = next(generator)
