@@ -113,8 +113,9 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         timeout: the limit, in seconds.
         state: the Locker's state at that moment.
         reason: what a call that was waiting for a lock was last told, as in `AlreadyLocked`: ``"held"``,
-            ``"lock-delay"`` or ``"local"``; None for a call that Consul left unanswered.
+            ``"lock-delay"`` or ``"local"``; None for a call that Consul left unanswered, or could not answer.
         holder: who had the lock then, a `LockInfo`, where that was read; else None.
+        cause: the failure of the last attempt of a call that was waiting all the same; else None.
     """
 
     def __init__(
@@ -126,12 +127,14 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         reason: str | None = None,
         holder: LockInfo | None = None,
         fair: bool = False,
+        cause: BaseException | None = None,
     ) -> None:
         self.id = id
         self.timeout = timeout
         self.state = state
         self.reason = reason
         self.holder = holder
+        self.cause = cause
         what = doing if id is None else f"{doing} of {id!r}"
         limit = "its limit" if timeout is None else f"{timeout:g} s"
         if reason is not None:
@@ -140,6 +143,11 @@ class LockTimeout(ConsulLockerError, TimeoutError):
             hint = (
                 f"was not answered within {limit}; the Locker is {state}: its session does not exist yet; is Consul "
                 f"reachable?"
+            )
+        elif cause is not None:
+            hint = (
+                f"was not granted within {limit}: the last attempt failed ({cause}); try again later, or give a larger "
+                f"timeout"
             )
         else:
             hint = (

@@ -26,6 +26,8 @@ ERRORS = [
     (errors.LockTimeout("a", 1, "ready", reason="held", fair=True), "another session, or others wait before it"),
     (errors.LockTimeout("a", 1, "ready", reason="local"), "in use by another caller of this Locker"),
     (errors.LockTimeout("a", 1, "ready", reason="lock-delay"), "it is still in its lock-delay"),
+    (errors.LockTimeout("a", 1, "ready", cause=OSError("gone")), "within 1 s: the last attempt failed (gone); try"),
+    (errors.LockTimeout("a", 1, "paused", cause=OSError("gone")), "its session does not exist yet"),
     (errors.SessionEnded("n", " since noon"), "since noon; call start()"),
     (errors.SessionEnded("n", cause=OSError("gone")), "is stopped (the last failure: gone); call start()"),
     (errors.SessionEnded("n", closed=True), "is stopped; its factory is closed; make a new one"),

@@ -268,10 +268,12 @@ class LockerCore(Lifecycle):
         self._forget(call)
 
     def _too_late(self, call: Call) -> LockTimeout:
-        """What a call that is out of time is told: what it waits for, or that it has no answer."""
+        """What a call that is out of time is told: what it waits for, what failed last, or that it has no answer."""
         slot = self._waiting.obstacle(call) if call.reason and call.error is None else None
         if slot is None:
-            return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb)
+            return LockTimeout(
+                call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=call.error
+            )
         entry = slot.entry if call.reason == "held" and self.options.identify_holder else None
         holder = lock_info(slot.id, entry) if entry is not None else None
         return LockTimeout(slot.id, call.timeout, self.state, call.verb, call.reason, holder, self.options.fair)

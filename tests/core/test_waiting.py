@@ -164,13 +164,28 @@ def test_who_is_out_of_time_in_an_attempt_has_no_answer_from_consul() -> None:
     assert "Consul did not answer in time" in str(error)
 
 
-def test_who_is_out_of_time_after_a_failure_has_no_answer_from_consul() -> None:
+def test_who_is_out_of_time_after_a_failure_is_told_of_it() -> None:
     driver = Driver().ready()
     call = driver.call("lock", "a", wait=None, timeout=1.0)
     driver.answer(driver.commit(), held())
     driver.answer(watch(driver), taken(session=None))
+    failed = failure()
+    driver.answer(driver.commit(), failed)
+    error = too_late(driver, call)
+    assert (error.reason, error.cause) == (None, failed.error)
+    assert f"the last attempt failed ({failed.error}); " in str(error)
+
+
+def test_who_is_out_of_time_after_a_failure_that_is_over_is_told_who_has_the_lock() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=None, timeout=9.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session=None))
     driver.answer(driver.commit(), failure())
-    assert too_late(driver, call).reason is None
+    driver.fire("pause", "a")
+    driver.answer(driver.commit(), held())
+    error = too_late(driver, call)
+    assert (error.reason, error.cause) == ("held", None)
 
 
 def test_holds_are_served_first_come_first_served() -> None:
