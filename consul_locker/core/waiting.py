@@ -215,6 +215,7 @@ class Waiting:
             self._out.cancel(("pause", slot.id))
         if not slot.works:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
             self._pauses.pop(slot.id, None)
+        slot.entry = None  # nothing shows any more who has the key
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
             self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them
         self._ledger.tidy(slot)
@@ -262,6 +263,7 @@ class Waiting:
         self._paused.remove(id)
         slot = self._ledger.slots.get(id)
         if slot is not None:
+            slot.entry = None  # the watch broke off before the pause: it may be another by now
             self.serve(slot)
 
     def end_generation(self) -> None:

@@ -140,6 +140,62 @@ def test_who_is_out_of_time_before_the_watch_was_answered() -> None:
     assert (error.reason, error.holder) == ("held", None)
 
 
+def _two_who_see_the_holder() -> tuple[Driver, Call]:
+    """Two wait, and a watch showed who has the key. Returns the second, which stays in line while the first tries."""
+    driver = Driver(identify_holder=True, strategy=None).ready()
+    driver.call("lock_many", "a", wait=None)
+    second = driver.call("lock_many", "a", wait=None, timeout=1.0)
+    driver.answer(driver.commit(), held())
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken())
+    return driver, second
+
+
+def test_who_is_out_of_time_behind_another_waiter_is_told_who_has_the_lock() -> None:
+    driver, second = _two_who_see_the_holder()
+    holder = too_late(driver, second).holder
+    assert holder is not None
+    assert holder.session_id == STRANGER
+
+
+def test_a_holder_that_has_gone_is_not_named() -> None:
+    driver, second = _two_who_see_the_holder()
+    driver.answer(watch(driver), taken(session=None))
+    driver.commit()  # the first tries
+    error = too_late(driver, second)
+    assert (error.reason, error.holder) == ("held", None)
+
+
+def test_a_holder_is_not_named_once_a_failed_watch_is_followed_by_an_attempt() -> None:
+    driver, second = _two_who_see_the_holder()
+    driver.answer(watch(driver), failure())
+    driver.fire("pause", "a")
+    error = too_late(driver, second)
+    assert (error.reason, error.holder) == ("held", None)
+
+
+def test_a_holder_is_not_named_once_the_lock_was_granted_here() -> None:
+    driver, second = _two_who_see_the_holder()
+    driver.call("lock", "a")  # does not wait, so it asks, and the key is free by now
+    driver.grant()
+    error = too_late(driver, second)
+    assert (error.reason, error.holder) == ("held", None)
+
+
+def test_a_holder_is_not_named_once_nobody_watches() -> None:
+    driver = Driver(identify_holder=True).ready()
+    driver.call("lock", "a")
+    driver.answer(driver.commit(), failure())  # a doubt: the key is remembered after the waiter has gone
+    first = driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken())
+    driver.abandon(first)
+    second = driver.call("lock", "a", wait=None, timeout=1.0)
+    driver.answer(driver.commit(), held())
+    error = too_late(driver, second)
+    assert (error.reason, error.holder) == ("held", None)
+
+
 def test_who_is_out_of_time_in_a_lock_delay() -> None:
     driver = Driver(identify_holder=True).ready()
     call = driver.call("lock", "a", wait=None, timeout=0.01)
