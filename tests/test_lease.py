@@ -51,12 +51,12 @@ def test_ended_while_it_looked(lease: Lease) -> None:
         def __exit__(self, *_: object) -> None:
             pass
 
-    lease._guard = Guard()  # type: ignore[assignment]
+    lease._guard = Guard()
     assert lease.wait_lost() == "released"
 
 
 def test_waiting_for_an_end_checks_its_limit(lease: Lease) -> None:
     for wrong in (-1, "soon", True):
         with pytest.raises(ConfigurationError, match="timeout="):
-            lease.wait_lost(wrong)  # type: ignore[arg-type]
+            lease.wait_lost(wrong)
     assert lease.wait_lost(0) is None

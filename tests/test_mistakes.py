@@ -139,7 +139,7 @@ def test_operations_as_they_are_meant(locker: Locker) -> None:
 def test_a_lease_that_is_none(locker: Locker) -> None:
     for wrong in (None, 5, "x"):
         with pytest.raises(ConfigurationError, match=r"lease=.*: a lease of this Locker"):
-            locker.guarded(wrong, [])  # type: ignore[arg-type]
+            locker.guarded(wrong, [])
 
 
 def test_a_lease_of_another_locker(factory: LockerFactory, locker: Locker) -> None:
