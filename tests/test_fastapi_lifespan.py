@@ -1,16 +1,20 @@
-"""examples/fastapi_lifespan.py, as a server would run it."""
+"""examples/fastapi_lifespan.py, as a server would run it; and the dependency on threads of docs/usage.rst."""
 
 from __future__ import annotations
 
 import importlib.util
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from consul_locker import LockerFactory
+from consul_locker import AlreadyLocked, Lease, Locker, LockerFactory
 from consul_locker.embedded import Agent
+
+from .behaviour.tools import WAIT
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
@@ -89,3 +93,49 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     hold = Locker.hold
     return lambda self, id, *, wait, timeout: hold(self, id, wait=0.01, timeout=timeout)
+
+
+def _on_threads(locker: Locker, wait: float) -> Any:
+    """The application of docs/usage.rst, which notices two at work."""
+    from fastapi import Depends, FastAPI, HTTPException
+
+    app = FastAPI()
+    alone = threading.Lock()
+
+    def report_lock(report: int) -> Iterator[Lease]:
+        try:
+            with locker.hold(report, wait=wait) as lease:
+                yield lease
+        except AlreadyLocked as error:
+            raise HTTPException(409, "the report is being built") from error
+
+    taken = Depends(report_lock)
+
+    @app.post("/reports/{report}")
+    def build(report: int, lease: Any = taken) -> dict[str, int]:
+        assert alone.acquire(blocking=False)
+        lease.check()
+        alone.release()
+        return {"report": report, "fence": lease.fence}
+
+    return app
+
+
+def test_a_dependency_on_threads() -> None:
+    import asyncio
+
+    import httpx
+
+    async def main(locker: Locker, wait: float) -> list[Any]:
+        transport = httpx.ASGITransport(app=_on_threads(locker, wait))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.gather(*(client.post("/reports/7") for _ in range(5)))
+
+    with Agent() as agent, LockerFactory(agent.address) as factory:
+        locker, rival = factory.create("report-writer"), factory.create("report-writer")
+        answers = asyncio.run(main(locker, WAIT))
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert len({answer.json()["fence"] for answer in answers}) == 5
+        assert not locker.held
+        with rival.hold("7"):
+            assert {answer.status_code for answer in asyncio.run(main(locker, 0))} == {409}
