@@ -52,6 +52,7 @@ from .face import to_raise
 from .inside import INSIDE
 from .io_thread import IoThread
 from .signals import ALL
+from .sleepers import Sleepers
 
 __all__ = ["Carrying"]
 
@@ -113,6 +114,16 @@ class _Waiter:
         self._sleep.acquire()
 
 
+class _Wish:
+    """A state that somebody waits for."""
+
+    __slots__ = ("reached", "state")
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        self.reached = False
+
+
 class Carrying:
     """The runtime of one Locker.
 
@@ -145,7 +156,9 @@ class Carrying:
         self._timeout = timeout
         self._mutex = threading.Lock()
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
-        self.state_changed = threading.Condition()
+        self._wishes: set[_Wish] = set()
+        self._sleepers = Sleepers()  # those whose wishes they are
+        self._ended = False  # no state will change any more
         self._told = 0  # how much was put before the observers,
         self._heard = 0  # and how much of it they have heard
 
@@ -159,21 +172,13 @@ class Carrying:
         """Refuse what would wait where the library itself waits for this thread.
 
         Args:
-            verb: what is called.
+            verb: what is called; empty for what may wait for anything.
 
         Raises:
             RuntimeError: this is such a place.
         """
         advice = f"use submit_{verb} there" if verb in ("lock", "release") else "let another thread do it"
-        if self._delivery.here:
-            raise RuntimeError(
-                f"this call would wait inside an observer of a signal, or a callback of a future; {advice}"
-            )
-        if INSIDE.stepping or INSIDE.serves or (INSIDE.carrying and verb in BATCHED):
-            raise RuntimeError(
-                "this call would wait for the call of this thread that it came in between, from a signal handler, an "
-                f"object's finalizer, or a strategy; {advice}"
-            )
+        INSIDE.refuse(self._delivery.here, advice, batched=verb in BATCHED or not verb)
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -236,6 +241,33 @@ class Carrying:
         if waiter.error is not None:
             raise to_raise(waiter.error)
         return waiter.value
+
+    def reach(self, state: str, limit: float | None) -> bool | None:
+        """Wait for a state, be it there for a moment.
+
+        Returns:
+            True; False when no state will come any more; None when the time (in seconds) was over first.
+        """
+        wish = _Wish(state)
+        self._wishes.add(wish)
+        try:
+            self._sleepers.wait(lambda: wish.reached or self._ended or self._core.state == state, limit)
+        finally:
+            self._wishes.discard(wish)
+        if wish.reached or self._core.state == state:
+            return True
+        return False if self._ended else None
+
+    def end(self) -> None:
+        """Set those going who wait for a state: none will come any more."""
+        self._ended = True
+        self._sleepers.wake()
+
+    def _reached(self, state: str) -> None:
+        for wish in self._wishes.copy():
+            if wish.state == state:
+                wish.reached = True
+        self._sleepers.wake()
 
     def give_up(self, call: Call, deadline: float) -> None:
         """Wait for a call submitted by `submit` until a moment of the monotonic clock, then let it go."""
@@ -315,8 +347,8 @@ class Carrying:
             elif isinstance(command, Log):
                 _LOGGER.log(command.level, "%s", command.text)
             else:
-                with self.state_changed:
-                    self.state_changed.notify_all()
+                assert isinstance(command, Emit)  # of state-changed; no other comes here
+                self._reached(command.facts["to_state"])
         if futures:
             self._delivery.settle(lambda: _resolve(futures))
         self._io_thread.wake()

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .lease import observing
+from .inside import INSIDE
 from .signals import ALL
 
 __all__ = ["PATIENCE", "Delivery", "receivers"]
@@ -111,7 +111,7 @@ class Delivery:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        observing.here = True
+        INSIDE.observes = True
         while (job := self._queue.get()) is not None:
             self._do(job)
 

@@ -23,6 +23,7 @@ class _Inside(threading.local):
         serves: whether it is a thread of the library's own: others wait for it.
         stepping: whether it is in the middle of a step of a core, or about to be, and may have its mutex.
         carrying: whether it is in the middle of a call, and not asleep in it: it may carry a transaction.
+        observes: whether it calls the observers of a factory.
         asleep: the waiter in which it sleeps, beneath whatever runs now.
         later: what came in between, to be done after the step.
     """
@@ -31,6 +32,7 @@ class _Inside(threading.local):
         self.serves = False
         self.stepping = False
         self.carrying = False
+        self.observes = False
         self.asleep: Any = None
         self.later: deque[Callable[[], None]] = deque()
 
@@ -38,6 +40,27 @@ class _Inside(threading.local):
     def busy(self) -> bool:
         """Whether nothing can be waited for here."""
         return self.serves or self.stepping or self.carrying
+
+    def refuse(self, observes: bool, advice: str, batched: bool = True) -> None:
+        """Refuse what would wait where the library itself waits for this thread.
+
+        Args:
+            observes: whether this is an observer that the caller's own signals wait for.
+            advice: what to do instead.
+            batched: whether it would wait for what this thread may be carrying.
+
+        Raises:
+            RuntimeError: this is such a place.
+        """
+        if observes:
+            raise RuntimeError(
+                f"this call would wait inside an observer of a signal, or a callback of a future; {advice}"
+            )
+        if self.stepping or self.serves or (self.carrying and batched):
+            raise RuntimeError(
+                "this call would wait for the call of this thread that it came in between, from a signal handler, an "
+                f"object's finalizer, or a strategy; {advice}"
+            )
 
 
 INSIDE = _Inside()

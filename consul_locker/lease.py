@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .inside import INSIDE
+from .sleepers import Sleepers
 from .types import BaseLease, no_context_manager, seconds
 
-__all__ = ["Lease", "observing"]
-
-#: Has ``here`` in the threads that call observers, where nothing may wait (`consul_locker.delivery`).
-observing = threading.local()
+__all__ = ["Lease"]
 
 
 class Lease(BaseLease):
     """A lease of the threaded Locker. See `BaseLease`."""
 
-    __slots__ = ("_guard", "_waiters")
+    __slots__ = ("_sleepers",)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._guard = threading.RLock()  # a signal handler or a finalizer of this thread may end the lease in between
-        self._waiters: set[threading.Lock] = set()  # each is held by who sleeps on it, until `wake` releases it
+        self._sleepers = Sleepers()
 
     def wait_lost(self, timeout: float | None = None) -> str | None:
         """Wait until the lease is over.
@@ -40,26 +36,9 @@ class Lease(BaseLease):
         limit = seconds("timeout", timeout)
         if self._reason is not None:
             return self._reason
-        if hasattr(observing, "here"):
-            raise RuntimeError("this call would wait inside an observer of a signal; let one of lock_lost hear of it")
-        if INSIDE.stepping or INSIDE.serves:
-            raise RuntimeError(
-                "this call would wait for the call of this thread that it came in between, from a signal handler, an "
-                "object's finalizer, or a strategy; let another thread do it"
-            )
-        # A lock, since it remembers a release that comes before the sleep: a signal handler of this very thread may end
-        # the lease right before, and what only notifies those who sleep already (a Future) would be missed.
-        waiter = threading.Lock()
-        waiter.acquire()
-        with self._guard:
-            self._waiters.add(waiter)
-        try:
-            if self._reason is None:  # else it ended before the waiter was there to be told
-                waiter.acquire(timeout=-1 if limit is None else min(limit, threading.TIMEOUT_MAX))
-            return self.reason
-        finally:
-            with self._guard:
-                self._waiters.discard(waiter)
+        INSIDE.refuse(INSIDE.observes, "let one of lock_lost hear of it, or another thread wait")
+        self._sleepers.wait(lambda: self._reason is not None, limit)
+        return self.reason
 
     if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
 
@@ -70,7 +49,4 @@ class Lease(BaseLease):
 
     def wake(self) -> None:
         """For the runtime: set everyone going who waits in `wait_lost`."""
-        with self._guard:
-            waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            waiter.release()
+        self._sleepers.wake()

@@ -297,7 +297,7 @@ class Locker(BaseLocker[Lease]):
             self.stop()
 
     def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
-        """Wait until the Locker is in a state.
+        """Wait until the Locker is in a state, be it for a moment.
 
         Args:
             state: ``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``.
@@ -313,11 +313,10 @@ class Locker(BaseLocker[Lease]):
         if self.state == state:
             return True
         self._runtime.refuse_inside()
-        with self._runtime.state_changed:
-            done = self._runtime.state_changed.wait_for(lambda: self.state == state or self._factory._over, limit)
-        if self._factory._over and self.state != state:
+        reached = self._runtime.reach(state, limit)
+        if reached is False:
             raise RuntimeError(CLOSED)
-        return done
+        return reached is not None
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -442,8 +441,7 @@ class LockerFactory(BaseFactory[Locker]):
         self._delivery.close(PATIENCE)
         self._over = True
         for locker in lockers:
-            with locker._runtime.state_changed:
-                locker._runtime.state_changed.notify_all()
+            locker._runtime.end()
         if self._own_agent is not None:
             self._own_agent.close()
 

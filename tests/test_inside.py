@@ -28,6 +28,7 @@ from consul_locker.carrying import _Waiter
 from consul_locker.core.messages import Call, Transact
 from consul_locker.embedded import Agent
 from consul_locker.inside import INSIDE
+from consul_locker.sleepers import Sleepers
 
 from .behaviour.tools import WAIT, Consul, until
 
@@ -121,7 +122,7 @@ def test_waiting_for_the_end_of_a_lease_is_refused(locker: Locker) -> None:
     with in_between(locker._core, "step", lease.wait_lost) as came:
         locker.lock("a")
     assert isinstance(came[0], RuntimeError)
-    assert "let another thread do it" in str(came[0])
+    assert "another thread wait" in str(came[0])
 
 
 def test_a_hold_of_a_generator_that_is_thrown_away_is_left_without_waiting(locker: Locker) -> None:
@@ -443,3 +444,43 @@ def test_on_asyncio_a_hold_of_the_parent_is_left_alone_in_a_forked_child(agent: 
             await locker._runtime.ask(Call("leave", ("a",), argument=[lease]))
 
     asyncio.run(go())
+
+
+# ------------------------------------------------------------------- between the last look and the sleep of a waiter
+
+
+def before_the_sleep(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Once, do something in this thread after a waiter's first look, right before it sleeps."""
+    wait = Sleepers.wait
+    here = threading.current_thread()
+    looks: list[None] = []
+
+    def interrupted(self: Sleepers, over: Callable[[], bool], limit: float | None) -> bool:
+        def look() -> bool:
+            found = over()
+            if threading.current_thread() is here and not looks:
+                looks.append(None)
+                work()
+            return found
+
+        return wait(self, look, limit)
+
+    monkeypatch.setattr(Sleepers, "wait", interrupted)
+
+
+def test_a_handler_that_ends_the_lease_wakes_who_waits_for_it(
+    locker: Locker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = locker.lock("a")
+    before_the_sleep(monkeypatch, lambda: locker.release("a"))
+    assert lease.wait_lost(WAIT) == "released"
+
+
+def test_a_handler_that_changes_the_state_wakes_who_waits_for_it(
+    locker: Locker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a state that is left again before the waiter looks."""
+    locker.stop()
+    before_the_sleep(monkeypatch, lambda: (locker.start(), locker.lock("a")))
+    assert locker.wait_for_state("acquiring", WAIT)
+    assert locker.state == "ready"

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from consul_locker.errors import ConfigurationError
 from consul_locker.lease import Lease
 from consul_locker.types import SessionLife
-
-from .behaviour.tools import WAIT
 
 
 @pytest.fixture
@@ -45,60 +39,6 @@ def test_waiting_for_the_end(lease: Lease) -> None:
         lease.wake()  # again for whoever came between
         threads[0].join(0.01)
     assert said == ["released"] * 3
-
-
-def test_ended_while_it_looked(lease: Lease) -> None:
-    """The lease ends after the first look, before the waiter is in the list."""
-
-    class Guard:
-        def __enter__(self) -> None:
-            lease.end("released")
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    lease._guard = Guard()
-    assert lease.wait_lost() == "released"
-
-
-def waited(lease: Lease, prepare: Callable[[], None] = lambda: None) -> list[str | None]:
-    """What a thread of its own was told that waited without a limit; empty when it still waits."""
-    said: list[str | None] = []
-
-    def wait() -> None:
-        prepare()
-        said.append(lease.wait_lost())
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    thread.join(WAIT)
-    return said
-
-
-def test_ended_by_its_own_thread_while_it_registers(lease: Lease) -> None:
-    """A signal handler ends the lease in the middle of the guarded part."""
-
-    class Waiters(set[Any]):
-        def add(self, waiter: Any) -> None:
-            lease.end("released")
-            lease.wake()
-            super().add(waiter)
-
-    lease._waiters = Waiters()
-    assert waited(lease) == ["released"]
-
-
-def test_ended_by_its_own_thread_right_before_it_sleeps(lease: Lease) -> None:
-    """A signal handler ends the lease after the last look: the wake-up comes before the sleep."""
-
-    def profile(frame: FrameType, event: str, what: Any) -> None:
-        if event == "c_call" and frame.f_code is Lease.wait_lost.__code__ and what.__name__ == "acquire":
-            if lease._waiters:  # else the lock is taken to be slept on
-                lease.end("released")
-                lease.wake()
-
-    assert waited(lease, lambda: sys.setprofile(profile)) == ["released"]
-    assert not lease._waiters
 
 
 def test_waiting_for_an_end_checks_its_limit(lease: Lease) -> None:
