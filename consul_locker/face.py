@@ -35,7 +35,7 @@ NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "s
 MAX_MANY = MAX_OPS
 MAX_MANY_FAIR = MAX_OPS // 2
 #: The id of a session. Of any other text Consul says that it cannot answer (measured).
-SESSION_ID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+SESSION_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def note(error: BaseException, text: str) -> None:
@@ -292,7 +292,7 @@ class BaseLocker(Generic[LeaseT]):
         return Call(verb, (check_id(id),))
 
     def _session_question(self, session_id: str | None) -> Call:
-        if session_id is not None and not (isinstance(session_id, str) and SESSION_ID.fullmatch(session_id)):
+        if session_id is not None and not (isinstance(session_id, str) and SESSION_UUID.fullmatch(session_id)):
             raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
         return Call("session_info", argument=self.session_id if session_id is None else session_id)
 

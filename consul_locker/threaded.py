@@ -29,8 +29,8 @@ from .delivery import PATIENCE, Delivery
 from .exchange import Exchange
 from .io_thread import IoThread
 from .face import BaseLocker, Hold
-from .inside import INSIDE
 from .factory import CLOSED, BaseFactory, living
+from .inside import INSIDE
 from .lease import Lease
 from .types import LockInfo, SessionInfo, StateName
 
@@ -44,7 +44,7 @@ EXIT_LIMIT = 2.0
 CARRIER_SHARE = 0.25
 
 
-#: The holds within which code runs, of whatever Locker: where a context goes, to another thread, say, they go.
+#: The holds within which this code runs, of whatever Locker. Who copies a context to another thread takes them along.
 _WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
 
 
