@@ -165,6 +165,7 @@ class _Story:
         self._factory = factory
         self._name = _name()
         self._who: dict[Locker, str] = {}
+        self._newest = ""  # who the Locker is that is being made: its signals may be faster than `create`
         self._states: dict[Locker, str] = {}
         self._chapters = 0
         self._failed = threading.Event()  # a try to get a session has failed
@@ -235,7 +236,8 @@ class _Story:
     # -------------------------------------------------------------------------------------- line by line
 
     def _locker(self, who: str) -> Locker:
-        locker = self._factory.create(
+        self._newest = who
+        return self._factory.create(
             self._name,
             value={"who": who},
             max_retries=5,
@@ -243,8 +245,6 @@ class _Story:
             behavior="delete",  # nothing is left behind, even if the demo is interrupted
             delete_on_release=True,
         )
-        self._who[locker] = who
-        return locker
 
     def _chapter(self, title: str) -> None:
         self._chapters += 1
@@ -257,7 +257,7 @@ class _Story:
         from rich.text import Text
 
         state = self._states.get(locker, "acquiring")
-        line = Text(f"   {self._who.get(locker, 'new'):<8}")
+        line = Text(f"   {self._who.setdefault(locker, self._newest):<8}")
         line.append(f"{state:<11}", STYLES[state])
         line.append(f"{signal:<17}", "dim")
         line.append(words)

@@ -27,7 +27,8 @@ class Teller:
     """Observes all Lockers and tells each signal in a line."""
 
     def __init__(self) -> None:
-        self.nicknames: dict[Locker, str] = {}
+        self._nicknames: dict[Locker, str] = {}
+        self._newest = ""
         self._states: dict[Locker, str] = {}
         self._observers = {name: self._observer(name) for name in signals.ALL}  # blinker itself holds them weakly
         for name, observer in self._observers.items():
@@ -41,10 +42,17 @@ class Teller:
 
         return observe
 
+    def create(self, factory: LockerFactory, nickname: str) -> Locker:
+        """Make a Locker; its first signals may come before it is returned, so the nickname is there before it."""
+        self._newest = nickname
+        return factory.create(
+            NAME, value={"who": nickname}, delete_on_release=True, default_timeout=PATIENCE, max_retries=0
+        )
+
     def tell(self, locker: Locker, signal: str, words: str) -> None:
         """Print one line."""
         state = self._states.get(locker, "acquiring")
-        print(f"{self.nicknames.get(locker, '?'):<5}  {state:<9}  {signal:<15}  {words}", flush=True)
+        print(f"{self._nicknames.setdefault(locker, self._newest):<5}  {state:<9}  {signal:<15}  {words}", flush=True)
 
 
 WORDS = {
@@ -79,15 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
 def compete(factory: LockerFactory) -> None:
     """Let two Lockers compete for one lock."""
     teller = Teller()
-    options: dict[str, Any] = {"delete_on_release": True, "default_timeout": PATIENCE, "max_retries": 0}
-    alice = factory.create(NAME, value={"who": "alice"}, **options)
-    teller.nicknames[alice] = "alice"
+    alice = teller.create(factory, "alice")
     alice.lock(ROW)  # waits for the session, then asks Consul
     alice.lock(ROW)
     teller.tell(alice, "(none)", f"asked again: answered from the cache, {alice.stats()['requests']} request so far")
 
-    bob = factory.create(NAME, value={"who": "bob"}, **options)
-    teller.nicknames[bob] = "bob"
+    bob = teller.create(factory, "bob")
     try:
         bob.lock(ROW)
     except AlreadyLocked as error:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import runpy
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from consul_locker import AlreadyLocked, cli
+from consul_locker import AlreadyLocked, LockerFactory, cli, signals
 
 #: What the demo promises (in seconds): told before anybody gets impatient.
 UNDER = 10.0
@@ -48,6 +51,18 @@ def demo(*arguments: str) -> Result:
     return CliRunner().invoke(cli.command(), ["demo", *arguments])
 
 
+@contextlib.contextmanager
+def signals_seen(name: str) -> Iterator[threading.Event]:
+    """An event that is set at the first such signal of any Locker."""
+    seen = threading.Event()
+
+    def observe(locker: Any, **facts: Any) -> None:
+        seen.set()
+
+    with signals.ALL[name].connected_to(observe):
+        yield seen
+
+
 def check_story(result: Result, story: list[tuple[str, str, str]]) -> None:
     assert result.exit_code == 0, result.output
     told = iter([tuple(line.split()[:3]) for line in result.output.splitlines()])
@@ -76,6 +91,20 @@ def test_the_demo_on_an_agent_of_ones_own_leaves_nothing_behind(agent: Any) -> N
     answer = connection.getresponse()
     assert (answer.status, answer.read()) == (404, b"")
     connection.close()
+
+
+def test_the_demo_knows_a_locker_by_its_first_signal(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = LockerFactory.create
+
+    def slowly(self: LockerFactory, *args: Any, **options: Any) -> Any:
+        with signals_seen("state_changed") as seen:  # until the first signals were told
+            locker = create(self, *args, **options)
+            assert seen.wait(UNDER)
+        return locker
+
+    monkeypatch.setattr(LockerFactory, "create", slowly)
+    host, _, port = agent.address.rpartition(":")
+    check_story(demo("--host", host, "--port", port), STORY[1:])
 
 
 def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
