@@ -14,7 +14,7 @@ from typing import Any
 
 from .aio_delivery import AsyncDelivery, refuse_inside
 from .core.locker import LockerCore
-from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle, TimerFired
 from .exchange import Clock, Exchange
 from .face import to_raise
 
@@ -39,17 +39,20 @@ class AsyncCarrying:
         self._core = core
         self._sender = sender
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._exchange = exchange
         self._delivery = delivery
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
         self._events: deque[Event] = deque()
+        self._commands: deque[Command] = deque()
         self._stepping = False
         self._told = 0  # the number of its last signal
         self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
 
     def begin(self) -> None:
         """The first step of the core."""
-        self._carry_out(self._core.begin(self._clock.now()))
+        self._commands = self._core.begin(self._clock.now())
+        self._carry_out()
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -68,7 +71,11 @@ class AsyncCarrying:
         waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
         call.waiter = waiter
         told = self._told
-        self.step(call)
+        try:
+            self.step(call)
+        except BaseException:  # out of nowhere
+            self._events.append(Abandoned(call))
+            raise
         try:
             answer = await waiter
             if self._told != told:
@@ -109,14 +116,30 @@ class AsyncCarrying:
     def step(self, event: Event) -> None:
         """Give the core an event and do what follows; one that comes in between, from a finalizer say, after that."""
         self._events.append(event)
-        if self._stepping:
-            return
+        if not self._stepping:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Do all that is to be done, also what an exception out of nowhere broke off: a signal handler's, say."""
         self._stepping = True
         try:
-            while self._events:
-                self._carry_out(self._core.step(self._events.popleft(), self._clock.now()))
+            while self._events or self._commands:
+                if not self._commands:
+                    self._take_step(self._events.popleft())
+                self._carry_out()
+        except BaseException:
+            self._loop.call_soon(self._go_on)
+            raise
         finally:
             self._stepping = False
+
+    def _take_step(self, event: Event) -> None:
+        try:
+            self._commands = self._core.step(event, self._clock.now())
+        except BaseException:
+            # The next step mends what this one left half done; a call's own caller sees to it that it is abandoned.
+            self._events.appendleft(TimerFired(("mend",)) if isinstance(event, Call) else event)
+            raise
 
     def have_heard(self, job: Callable[[], object]) -> None:
         """Put something before the observers."""
@@ -124,9 +147,11 @@ class AsyncCarrying:
 
     # --------------------------------------------------------------------------------------- commands
 
-    def _carry_out(self, commands: list[Command]) -> None:
-        rest: list[Command] = []
-        for command in commands:
+    def _carry_out(self) -> None:
+        # What is done is taken out after it, one by one: broken off anywhere, the rest can be done, nothing is lost.
+        commands = self._commands
+        while commands:
+            command = commands[0]
             if isinstance(command, Emit):
                 self._told = self._delivery.emit(command.signal, self._sender, command.facts) or self._told
                 if command.signal == "state_changed":
@@ -140,8 +165,8 @@ class AsyncCarrying:
             elif isinstance(command, Log):
                 _LOGGER.log(command.level, "%s", command.text)
             else:
-                rest.append(command)
-        self._exchange.carry_out(self._receive, rest)
+                self._exchange.carry_out(self._receive, (command,))
+            commands.popleft()
 
     def _reached(self, state: str | None) -> None:
         """Set those going who wait for a state; everyone, when no state will come any more."""

@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
@@ -156,6 +156,7 @@ class Carrying:
         self._timeout = timeout
         self._mutex = threading.Lock()
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
+        self._futures: deque[Settle] = deque()  # answered, and to be told so
         self._wishes: set[_Wish] = set()
         self._sleepers = Sleepers()  # those whose wishes they are
         self._ended = False  # no state will change any more
@@ -164,8 +165,9 @@ class Carrying:
 
     def begin(self) -> None:
         """The first step of the core."""
+        rest: deque[Command] = deque()
         with self._mutex:
-            rest = self._sort(self._core.begin(self._clock.now()))
+            self._sort(self._core.begin(self._clock.now()), rest)
         self._carry_out(rest, None)
 
     def refuse_inside(self, verb: str = "") -> None:
@@ -192,7 +194,11 @@ class Carrying:
                 self.step(Abandoned(call))
 
         future.add_done_callback(cancelled)
-        self.step(call)
+        try:
+            self.step(call)
+        except BaseException:  # out of nowhere; nobody gets the future
+            self._io_thread.do(future.cancel)
+            raise
         return future
 
     def ask(self, call: Call) -> Any:
@@ -202,12 +208,14 @@ class Carrying:
             RuntimeError: it would wait for this very thread.
             ConsulLockerError: the call's answer.
         """
+        leases = call.argument  # of a hold that is left
         if call.verb == "leave" and (INSIDE.busy or self._delivery.here):
             self.step(call)  # of a generator, say, that the collector throws away: leaving a hold raises nothing
             return None
         self.refuse_inside(call.verb)
         beneath, carrying = INSIDE.asleep, INSIDE.carrying
         waiter = call.waiter = _Waiter()
+        request: Transact | None = None
         try:
             INSIDE.asleep, INSIDE.carrying = None, True
             if beneath is not None:
@@ -217,6 +225,7 @@ class Carrying:
                 request = waiter.take()
                 if request is not None:
                     self.step(Answered(request, self._carry(request)), call)
+                    request = None
                 elif waiter.done:
                     break
                 else:
@@ -226,12 +235,13 @@ class Carrying:
             if self._heard != self._told:
                 INSIDE.carrying = carrying  # there is nothing more to carry
                 self._delivery.flush()
-        except BaseException:
+        except BaseException as error:
             # Interrupted (KeyboardInterrupt, a signal handler that raises): leave nothing behind.
-            self.step(Abandoned(call))
-            if waiter.value and call.verb in ("hold", "hold_many"):  # granted, for a body that will never run
-                leases = waiter.value if isinstance(waiter.value, list) else [waiter.value]
-                self.step(Call("leave", call.ids, argument=leases))
+            clean_up = partial(self._clean_up, call, leases, request, error)
+            try:
+                clean_up()
+            except BaseException:  # once more, or for want of stack
+                self._io_thread.do(clean_up)
             raise
         finally:
             self._pass_on(waiter.close())
@@ -241,6 +251,27 @@ class Carrying:
         if waiter.error is not None:
             raise to_raise(waiter.error)
         return waiter.value
+
+    def _clean_up(self, call: Call, leases: Any, request: Transact | None, error: BaseException) -> None:
+        """A blocked caller was interrupted, anywhere. It may come twice.
+
+        Args:
+            call: what it asked.
+            leases: of the hold that it leaves.
+            request: what it carried; the others who are in it must not hang for it.
+            error: what interrupted it.
+        """
+        if request is not None:
+            unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", cause=error, sent=True)
+            self.step(Answered(request, Failed(unknown, True)))
+        self.step(Abandoned(call))
+        granted = call.waiter.value
+        if granted and call.verb in ("hold", "hold_many"):  # for a body that will never run
+            leases = granted if isinstance(granted, list) else [granted]
+        if leases and call.verb in ("hold", "hold_many", "leave"):
+            self.step(Call("leave", call.ids, argument=leases))
+        elif call.verb == "stop":
+            self.step(Call("stop"))  # a stop is final
 
     def reach(self, state: str, limit: float | None) -> bool | None:
         """Wait for a state, be it there for a moment.
@@ -287,15 +318,47 @@ class Carrying:
         if INSIDE.stepping:
             INSIDE.later.append(partial(self.step, event))
             return
+        commands: deque[Command] | None = None
+        rest: deque[Command] = deque()
         try:
             INSIDE.stepping = True
             with self._mutex:
-                rest = self._sort(self._core.step(event, self._clock.now()))
-        finally:
+                commands = self._core.step(event, self._clock.now())
+                self._sort(commands, rest)
             INSIDE.stepping = False
-        self._carry_out(rest, me)
-        while INSIDE.later:
-            INSIDE.later.popleft()()
+            self._carry_out(rest, me)
+            while INSIDE.later:
+                INSIDE.later.popleft()()
+        except BaseException:  # out of nowhere: a signal handler raised it, or the stack is too deep
+            INSIDE.stepping = False
+            self._io_thread.do(partial(self._go_on, event, commands, rest, INSIDE.later.copy()))
+            INSIDE.later.clear()
+            raise
+
+    def _go_on(
+        self,
+        event: Event,
+        commands: deque[Command] | None,
+        rest: deque[Command],
+        later: Iterable[Callable[[], None]],
+    ) -> None:
+        """Do the rest of a step that broke off, elsewhere.
+
+        Args:
+            event: what happened.
+            commands: what the core said, and was not sorted yet; None: nothing, so it has to be told again.
+            rest: what is to be done yet.
+            later: what waited for the end of the step.
+        """
+        if commands is None:
+            if not (isinstance(event, Call) and event.waiter is not None):  # else its caller cleans up
+                self.step(event)
+        else:
+            with self._mutex:
+                self._sort(commands, rest)
+        self._carry_out(rest, None)
+        for job in later:
+            job()
 
     def have_heard(self, job: Callable[[], None]) -> None:
         """Put something before the observers. Only under the mutex, where the core is at work."""
@@ -310,10 +373,12 @@ class Carrying:
 
     # --------------------------------------------------------------------------------------- commands
 
-    def _sort(self, commands: list[Command]) -> list[Command]:
-        """Under the mutex: queue what must stay in order; return the rest, to be done outside."""
-        rest: list[Command] = []
-        for command in commands:
+    # What is done is taken out after it, one by one: broken off anywhere, the rest can be done, and nothing is lost.
+
+    def _sort(self, commands: deque[Command], rest: deque[Command]) -> None:
+        """Under the mutex: queue what must stay in order; the ``rest`` is to be done outside."""
+        while commands:
+            command = commands[0]
             if isinstance(command, Emit):
                 if ALL[command.signal].receivers:
                     self.have_heard(partial(self._delivery.tell, command.signal, self._sender, command.facts))
@@ -325,12 +390,12 @@ class Carrying:
                 self._io_thread.put(self._receive, command)
             else:
                 rest.append(command)
-        return rest
+            commands.popleft()
 
-    def _carry_out(self, commands: list[Command], me: Call | None) -> None:
+    def _carry_out(self, commands: deque[Command], me: Call | None) -> None:
         """Outside the mutex: answer calls, find carriers, wake whoever waits."""
-        futures: list[Settle] = []
-        for command in commands:
+        while commands:
+            command = commands[0]
             if isinstance(command, Settle):
                 waiter = command.call.waiter
                 if isinstance(waiter, _Waiter):
@@ -339,7 +404,7 @@ class Carrying:
                     if command.call is not me:
                         waiter.wake()
                 elif isinstance(waiter, Future):
-                    futures.append(command)
+                    self._futures.append(command)
             elif isinstance(command, Transact):
                 self._find_carrier(command, me)
             elif isinstance(command, LeaseEnded):
@@ -349,10 +414,29 @@ class Carrying:
             else:
                 assert isinstance(command, Emit)  # of state-changed; no other comes here
                 self._reached(command.facts["to_state"])
-        if futures:
-            self._delivery.settle(lambda: _resolve(futures))
+            commands.popleft()
+        if self._futures:
+            self._delivery.settle(self._resolve)
         self._io_thread.wake()
         self._delivery.wake()
+
+    def _resolve(self) -> None:
+        """Set futures, in the thread of the observers and after the signals: their callbacks are strangers too."""
+        while True:
+            try:
+                command = self._futures.popleft()
+            except IndexError:  # another thread may be at it too
+                return
+            future: Future[Any] = command.call.waiter
+            if future.done() or not future.set_running_or_notify_cancel():
+                continue
+            try:
+                if command.error is not None:
+                    future.set_exception(command.error)
+                else:
+                    future.set_result(command.value)
+            except BaseException:  # of a callback: a SystemExit, say. The other futures are to be done all the same.
+                _LOGGER.exception("a callback of a future failed")
 
     def _find_carrier(self, request: Transact, me: Call | None) -> None:
         """Give a transaction to a blocked caller who owns an operation of it, else to the I/O thread."""
@@ -397,23 +481,5 @@ class Carrying:
             return Failed(error, error.sent)
         except ConsulLockerError as error:
             return Failed(error, False)
-        except BaseException as error:
-            # The others in this transaction must not hang for it; what became of it is unknown.
-            unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", cause=error, sent=True)
-            self.step(Answered(request, Failed(unknown, True)))
-            raise
 
 
-def _resolve(settled: list[Settle]) -> None:
-    """Set futures, in the thread of the observers and after the signals: their callbacks are strangers too."""
-    for command in settled:
-        future: Future[Any] = command.call.waiter
-        if not future.set_running_or_notify_cancel():
-            continue
-        try:
-            if command.error is not None:
-                future.set_exception(command.error)
-            else:
-                future.set_result(command.value)
-        except BaseException:  # of a callback: a SystemExit, say. The other futures are to be done all the same.
-            _LOGGER.exception("a callback of a future failed")

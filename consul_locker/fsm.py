@@ -282,6 +282,15 @@ class Fsm:
         self._queue = kept
         return dropped
 
+    def break_off(self) -> None:
+        """Forget the action under way, and everything deferred.
+
+        For after an exception out of nowhere, as that of a signal handler is: it may have come between any two lines.
+        """
+        self._queue = []
+        self._in_exit_handler = False
+        self._current_action = ""
+
     # ------------------------------------------------------------------------------------------ events
 
     def on(self, event: str, listener: Listener) -> Subscription:

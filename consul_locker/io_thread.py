@@ -56,9 +56,28 @@ class IoThread:
             return
         self._woken = True
         try:
-            self._loop.call_soon_threadsafe(self._drain)
-        except RuntimeError:  # the loop is closed
-            self._refuse()
+            if not self._soon(self._drain):
+                self._refuse()
+        except BaseException:  # out of nowhere; whoever wakes next must not believe that it was done
+            self._woken = False
+            raise
+
+    def do(self, job: Callable[[], object]) -> None:
+        """Have something done on the thread, soon; here and now when the thread has ended."""
+        if not self._soon(job):
+            job()
+
+    def _soon(self, job: Callable[[], object]) -> bool:
+        """Have something done on the loop. False: there is none, or it has ended."""
+        if self._loop is None:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(job)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise  # a RecursionError is one, too
+            return False
+        return True
 
     def close(self, linger: bool = False) -> None:
         """End the thread: what is under way fails, and so does all that is put into it from now on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from consul_locker.client.requests import Encoder
 
-from consul_locker.carrying import Carrying, _resolve, _Waiter
+from consul_locker.carrying import Carrying, _Waiter
 from consul_locker.core.messages import Abandoned, Answered, Call, Failed, Settle, Transact
 from consul_locker.config import ClientOptions
 from consul_locker.errors import ConfigurationError
@@ -30,9 +31,9 @@ class Script:
         self.events: list[Any] = []
         self.handed: list[Any] = []
 
-    def step(self, event: Any, now: float) -> list[Any]:
+    def step(self, event: Any, now: float) -> deque[Any]:
         self.events.append(event)
-        return self.commands.pop(type(event), [])
+        return deque(self.commands.pop(type(event), []))
 
     def encode(self, request: Any) -> Any:
         raise ConfigurationError("operations", request, "what JSON can carry")
@@ -43,12 +44,20 @@ class Script:
     def wake(self) -> None:
         """Nothing to wake."""
 
+    def settle(self, job: Any) -> None:
+        job()
+
     here = False
 
 
 def carrying(script: Script) -> Carrying:
     stand_in: Any = script
     return Carrying(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+
+
+def resolve(*settled: Settle) -> None:
+    """What sets the futures of calls that are answered."""
+    carrying(Script())._carry_out(deque(settled), None)
 
 
 def test_waking_twice_does_no_harm() -> None:
@@ -95,7 +104,7 @@ def test_a_future_cancelled_before_it_is_set_stays_cancelled() -> None:
     future: Future[Any] = Future()
     call.waiter = future
     future.cancel()
-    _resolve([Settle(call, 7)])
+    resolve(Settle(call, 7))
     assert future.cancelled()
 
 
@@ -107,7 +116,7 @@ def test_a_callback_that_ends_its_thread_keeps_no_other_future_from_being_set(ca
     for call in calls:
         call.waiter = Future()
     calls[0].waiter.add_done_callback(leave)
-    _resolve([Settle(call, 7) for call in calls])
+    resolve(*(Settle(call, 7) for call in calls))
     assert [call.waiter.result(0) for call in calls] == [7, 7]
     assert "a callback of a future failed" in caplog.text
 

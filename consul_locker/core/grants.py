@@ -192,9 +192,9 @@ class Grants(Denials):
             self._lost(slot, "taken again")
         lease = self._lease_type(slot.id, slot.key, life, fence, self._out.now, self._clock, work.exclusive)
         lease.cached = not (work.exclusive or slot.is_place) and self._keeps(lease)
+        self._tell("lock_acquired", slot, "granted", lease=lease)
         self._ledger.grant(slot, lease)
         slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
-        self._tell("lock_acquired", slot, "granted", lease=lease)
 
     def _refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
         if work.kind is Kind.RELEASE:
@@ -355,6 +355,20 @@ class Grants(Denials):
         Returns:
             The calls that still want a lock, in the order in which they came.
         """
+        calls, gone = self._forget_all(reason)
+        for slot, lease in gone:
+            if released:
+                self._tell("released", slot, "released", lease=lease)
+            else:
+                self._tell_lost(slot, lease, reason)
+        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
+
+    def mend(self, reason: str) -> None:
+        """After a step that was broken off: everything is forgotten, and nothing told."""
+        self._forget_all(reason)
+
+    def _forget_all(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
+        """Returns the calls that still want a lock, and the leases whose end is to be told."""
         ledger = self._ledger
         calls: list[Call] = []
         gone: list[tuple[Slot, BaseLease]] = []
@@ -370,18 +384,15 @@ class Grants(Denials):
                     self._out.settle(call, False if call.verb == "release" else call.argument[1])
         for slot in list(ledger.slots.values()):
             calls.extend(call for call in slot.waiters if not call.settled)
-            lease = ledger.drop(slot)
+            lease = slot.lease
             if lease is not None:
                 self._out.end(lease, reason)
+                ledger.drop(slot)
                 gone.append((slot, lease))
         ledger.slots.clear()
+        ledger.leases.clear()  # of a step that was broken off
         self._batch.forget()
         self._waiting.end_generation()
         self._audit.end_generation()
         self._end_naming()
-        for slot, lease in gone:
-            if released:
-                self._tell("released", slot, "released", lease=lease)
-            else:
-                self._tell_lost(slot, lease, reason)
-        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
+        return calls, gone

@@ -251,11 +251,10 @@ class Ledger:
         if not slot.is_place:
             self.leases[slot.id] = lease
 
-    def drop(self, slot: Slot) -> BaseLease | None:
+    def drop(self, slot: Slot) -> None:
         """The slot is held no longer; its lease is no longer given to anybody."""
-        lease, slot.lease = slot.lease, None
+        slot.lease = None
         self.leases.pop(slot.id, None)
-        return lease
 
     def works(self) -> Iterator[Work]:
         """All wanted operations, each once."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..config import LockerOptions
-from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
+from ..errors import ConsulLockerError, ConsulUnavailable, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
 from ..strategies import NoStrategy
 from ..types import Strategy
@@ -18,7 +18,7 @@ from .batch import MAX_OPS, Batch
 from .grants import Grants
 from .operations import LeaseType, Parts
 from .ledger import Ledger
-from .machine import READY, STOPPED, TABLE, Actions
+from .machine import ACQUIRING, READY, STOPPED, TABLE, Actions
 from .messages import Call, DestroySession
 from .outbox import Outbox
 from .questions import Questions
@@ -30,6 +30,15 @@ __all__ = ["Lifecycle"]
 
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
+#: What of a user's calls is which input of the machine.
+LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
+RELEASES = frozenset(("release", "release_all", "leave"))
+#: What is no input: it is asked of Consul in every state.
+QUESTIONS = frozenset(("info", "holder", "session_info", "guarded"))
+#: The reason of losses after a step that was broken off.
+BROKEN_OFF = "broken off"
+#: What releases are answered when there is no session any more.
+_WITHOUT_LOCKS = {"release": False, "release_all": 0, "leave": 0}
 
 
 class Lifecycle:
@@ -307,6 +316,55 @@ class Lifecycle:
                 self._out.settle(call, error=self._refusal())  # they came before the Locker gave up
             else:
                 self.fsm.handle("lock", call)
+
+    def _mend(self) -> None:
+        """The step before was broken off in its middle: what it left half done cannot be told from what is done.
+
+        So all of it goes, with the session, as at a loss: whoever wants a lock is served by the next session. A
+        release needs nothing more. What became of a question, and of operations of a user's own, is unknown.
+        """
+        self._out.warn(f"Locker {self.options.name!r}: a step was broken off in its middle; its session is given up")
+        calls = self._out.unanswered()
+        for call in calls:
+            call.settled = False
+        leases, sessions = self._out.begun()
+        for lease in leases:
+            self._out.end(lease, BROKEN_OFF)
+        self._grants.mend(BROKEN_OFF)
+        self.session.mend()
+        for lease in leases:
+            self._out.count("lost")
+            self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=BROKEN_OFF)
+        for session_id in sessions:
+            self._out.emit("session_ended", session_id=session_id, reason=BROKEN_OFF)
+        self.fsm.break_off()
+        self._begin_anew(stops=any(call.verb == "stop" for call in calls))
+        again = [call for call in calls if call.verb in LOCKS and not call.settled]
+        for call in again:
+            self._out.limit(call)
+        for call in calls:
+            if call.verb in QUESTIONS:
+                unknown = ConsulUnavailable("the call was broken off", operation=call.verb, sent=True)
+                self._out.settle(call, error=unknown)
+            elif call.verb not in LOCKS:
+                self._out.settle(call, _WITHOUT_LOCKS.get(call.verb))
+        self._ask_again(again)
+
+    def _begin_anew(self, stops: bool) -> None:
+        """After a step that was broken off, in whatever state that left the machine in."""
+        self._stops = []
+        self._orphans = []
+        self._giving_back = False
+        self.stopping = None
+        self._out.cancel(("stop",))
+        if self.state == READY:
+            self.fsm.handle("session_destroyed" if stops else "session_lost")
+        elif stops:
+            self.fsm.handle("stop")
+        elif self.state == ACQUIRING:
+            self.session.create()
+        else:
+            self.fsm.handle("retry")
 
     # ---------------------------------------------------------------------------------- what is told
 

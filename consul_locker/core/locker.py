@@ -7,11 +7,12 @@ grants.py, waiting in waiting.py, the audit in audit.py, group commit in batch.p
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from ..errors import LockTimeout
 from .machine import ACQUIRING, READY, STOPPED
-from .lifecycle import Lifecycle
+from .lifecycle import LOCKS, RELEASES, Lifecycle
 from .messages import (
     Abandoned,
     Answered,
@@ -33,11 +34,7 @@ from .messages import (
 )
 from .questions import lock_info
 
-__all__ = ["LockerCore"]
-
-#: What of a user's calls is which input of the machine.
-LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
-RELEASES = frozenset(("release", "release_all", "leave"))
+__all__ = ["LOCKS", "RELEASES", "LockerCore"]
 
 
 class LockerCore(Lifecycle):
@@ -56,17 +53,22 @@ class LockerCore(Lifecycle):
     """
 
     _order = 0  # of the calls, as they came
+    _under_way: Event | None = None  # the event of this step; at the beginning of one: that of a step broken off
 
     # ---------------------------------------------------------------------------------- the one entrance
 
-    def begin(self, now: float) -> list[Command]:
+    def begin(self, now: float) -> deque[Command]:
         """The first step: the machine enters its first state, and a session is asked for."""
         self._out.now = now
         self.fsm.begin()
-        return self._out.take()
+        return self._out.commands
 
-    def step(self, event: Event, now: float) -> list[Command]:
+    def step(self, event: Event, now: float) -> deque[Command]:
         """Take one event.
+
+        An exception that comes out of it comes from nowhere: a signal handler raised it, or the stack was too deep, or
+        there is no memory left. The next step gives up all that this one left half done. It should follow soon, with
+        the same event; of a call that wants a lock, with the news that it was abandoned.
 
         Args:
             event: what happened.
@@ -76,6 +78,11 @@ class LockerCore(Lifecycle):
             The commands that follow from it, to be carried out in their order.
         """
         self._out.now = now
+        if self._under_way is None:
+            self._out.commands = deque()
+        else:
+            self._mend()
+        self._under_way = event
         if self.session.deadline_passed():
             self._lose("deadline passed")
         if isinstance(event, Call):
@@ -87,7 +94,9 @@ class LockerCore(Lifecycle):
         else:
             self._abandoned(event)
         self._grants.flush()
-        return self._out.take()
+        commands = self._out.commands
+        self._under_way = None
+        return commands
 
     @property
     def ended(self) -> bool:
@@ -103,6 +112,7 @@ class LockerCore(Lifecycle):
     def _called(self, call: Call) -> None:
         self._order += 1
         call.order = self._order
+        self._out.open.add(call)
         if call.timeout is not None:
             call.deadline = self._out.now + call.timeout
             self._out.timer(("call", call), call.deadline)
@@ -142,6 +152,7 @@ class LockerCore(Lifecycle):
             if not self.ended:
                 self._grants.return_unused(call)
             return
+        self._out.open.discard(call)
         call.settled = True
         if call.deadline is not None:
             self._out.cancel(("call", call))

@@ -111,8 +111,8 @@ class Operations:
             return
         if slot.lease is not None:
             self._end_lease(slot)  # granted while this release stood in line
-            work.lease = self._ledger.drop(slot)
-            work.index = work.lease.fence if work.lease is not None else None
+            work.lease, work.index = slot.lease, slot.lease.fence
+            self._ledger.drop(slot)
         if work.index is None:
             self._read_for_release(work, life)
         else:
@@ -155,9 +155,10 @@ class Operations:
         )
 
     def _lost(self, slot: Slot, reason: str) -> None:
-        lease = self._ledger.drop(slot)
+        lease = slot.lease
         if lease is not None:
             self._out.end(lease, reason)
+            self._ledger.drop(slot)
             self._audit.asked(slot)
             self._tell_lost(slot, lease, reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any
@@ -13,31 +14,35 @@ from ..types import BaseLease
 __all__ = ["Outbox"]
 
 
+#: Signals that tell of the beginning, or the end, of something, and the fact of them that says of what.
+_BEGINNINGS = {"session_created": "session_id", "lock_acquired": "lease"}
+_ENDS = {"session_ended": "session_id", "lock_lost": "lease", "released": "lease"}
+
+
 class Outbox:
     """What the parts of the core share: the commands of the step under way, its time, and chance.
 
     Attributes:
+        commands: of the step so far.
         now: the time of the step, in seconds.
         random: gives floats in [0, 1), for jitter; passed in, so that a test decides it.
         counters: what `Locker.stats` shows.
+        open: the calls of users that were not answered yet.
     """
 
-    __slots__ = ("_commands", "counters", "now", "random")
+    __slots__ = ("_begun", "commands", "counters", "now", "open", "random")
 
     def __init__(self, random: Callable[[], float]) -> None:
-        self._commands: list[Command] = []
+        self.commands: deque[Command] = deque()
+        self._begun: dict[Any, None] = {}  # leases, and the session, whose beginning observers heard of, and no end
         self.now = 0.0
         self.random = random
         self.counters: dict[str, int] = {}
-
-    def take(self) -> list[Command]:
-        """The commands so far; the outbox is empty afterwards."""
-        commands, self._commands = self._commands, []
-        return commands
+        self.open: set[Call] = set()
 
     def send(self, command: Command) -> None:
         """Add a command."""
-        self._commands.append(command)
+        self.commands.append(command)
 
     def count(self, name: str, by: int = 1) -> None:
         """Raise a counter."""
@@ -45,7 +50,24 @@ class Outbox:
 
     def emit(self, signal: str, **facts: Any) -> None:
         """A signal for the observers."""
-        self._commands.append(Emit(signal, facts))
+        self.commands.append(Emit(signal, facts))
+        if signal in _BEGINNINGS:
+            self._begun[facts[_BEGINNINGS[signal]]] = None
+        elif signal in _ENDS:
+            self._begun.pop(facts[_ENDS[signal]], None)
+
+    def begun(self) -> tuple[list[BaseLease], list[str]]:
+        """The leases, and the sessions (of which there is one at most), that observers heard begin and not end.
+
+        For the end of a step that was broken off between any two lines: the commands are right in any case.
+        """
+        begun = self._begun
+        for command in self.commands:
+            if isinstance(command, Emit) and command.signal in _BEGINNINGS:
+                begun[command.facts[_BEGINNINGS[command.signal]]] = None
+            elif isinstance(command, Emit) and command.signal in _ENDS:
+                begun.pop(command.facts[_ENDS[command.signal]], None)
+        return [one for one in begun if isinstance(one, BaseLease)], [one for one in begun if isinstance(one, str)]
 
     def settle(self, call: Call, value: Any = None, error: BaseException | None = None) -> None:
         """Answer a call, unless it was answered already: each is settled exactly once (rule 7)."""
@@ -53,24 +75,38 @@ class Outbox:
             return
         call.settled = True
         if call.deadline is not None:
-            self._commands.append(CancelTimer(("call", call)))
+            self.commands.append(CancelTimer(("call", call)))
         if call.wait_until is not None and call.wait_until < inf:
-            self._commands.append(CancelTimer(("wait", call)))
-        self._commands.append(Settle(call, value, error))
+            self.commands.append(CancelTimer(("wait", call)))
+        self.commands.append(Settle(call, value, error))
+        self.open.discard(call)
+
+    def unanswered(self) -> list[Call]:
+        """The calls of users that have no answer yet, in the order in which they came; for the same case as `begun`."""
+        self.open -= {command.call for command in self.commands if isinstance(command, Settle)}
+        return sorted(self.open, key=lambda call: call.order)
+
+    def limit(self, call: Call) -> None:
+        """Set the timers of a call's limits; `settle` cancels them."""
+        if call.deadline is not None:
+            self.timer(("call", call), call.deadline)
+        if call.wait_until is not None and call.wait_until < inf:
+            self.timer(("wait", call), call.wait_until)
 
     def end(self, lease: BaseLease, reason: str) -> None:
         """The lease is over from now on; those who wait for its end are woken."""
-        if lease.end(reason):
-            self._commands.append(LeaseEnded(lease))
+        if lease.live:
+            self.commands.append(LeaseEnded(lease))
+            lease.end(reason)
 
     def timer(self, name: tuple[Any, ...], at: float) -> None:
         """Set a timer, in place of an earlier one of that name."""
-        self._commands.append(SetTimer(name, at))
+        self.commands.append(SetTimer(name, at))
 
     def cancel(self, name: tuple[Any, ...]) -> None:
         """Cancel a timer, if it is set."""
-        self._commands.append(CancelTimer(name))
+        self.commands.append(CancelTimer(name))
 
     def warn(self, text: str) -> None:
         """A line for the log that an operator should see."""
-        self._commands.append(Log(logging.WARNING, text))
+        self.commands.append(Log(logging.WARNING, text))

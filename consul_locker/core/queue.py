@@ -379,7 +379,7 @@ class Queue(Waiting):
         """Nothing is waited for any more but what comes next."""
         standing.look, standing.asked = False, None
         if standing.watch is not None:
-            del self._watched[standing.watch]
+            self._watched.pop(standing.watch, None)
             self._out.send(CancelRequest(standing.watch))
             standing.watch = None
         if standing.paused:
@@ -399,6 +399,9 @@ class Queue(Waiting):
         """The session is over, and all places with it; the callers are taken care of elsewhere."""
         for standing in self._standings.values():
             self._rest(standing)
+        for watch in self._watched:  # of a step that was broken off
+            self._out.send(CancelRequest(watch))
+        self._watched.clear()
         self._standings.clear()
         self._taking.clear()
         self._to_look.clear()

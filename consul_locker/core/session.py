@@ -79,6 +79,7 @@ class Session:
         self._looked = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
         self._destroying: dict[str, int] = {}  # session id -> attempts so far
+        self._latest: str | None = None  # the session that was created last, in use or not
 
     @property
     def current(self) -> SessionLife:
@@ -117,6 +118,7 @@ class Session:
         """
         late = request.generation != self.generation or self.life is not None
         if isinstance(outcome, SessionCreated):
+            self._latest = outcome.session_id
             if late:
                 if self.life is None or self.life.session_id != outcome.session_id:  # not the same answer again
                     self.destroy(outcome.session_id)
@@ -264,6 +266,17 @@ class Session:
             self._out.send(CancelRequest(self._watch))
             self._watch = None
         return life
+
+    def mend(self) -> None:
+        """After a step that was broken off: there is no session, and none that was may live on in Consul."""
+        if self.life is not None:
+            self.end()
+        else:
+            self.generation += 1
+        if self._latest is not None:
+            self._destroying.setdefault(self._latest, 0)
+        for session_id in self._destroying:
+            self.destroy_again(session_id)
 
     def destroy(self, session_id: str) -> None:
         """Destroy a session in the background, again and again until Consul has answered."""

@@ -100,7 +100,7 @@ class Driver:
         self.results: dict[Call, Any] = {}
         self._index = 100
         if begin:
-            self._take(self.core.begin(self.now))
+            self._take(list(self.core.begin(self.now)))
 
     # ------------------------------------------------------------------------------------- events
 
@@ -127,7 +127,7 @@ class Driver:
         if now is not None:
             assert now >= self.now
             self.now = now
-        return self._take(self.core.step(event, self.now))
+        return self._take(list(self.core.step(event, self.now)))
 
     def call(self, verb: str, *ids: str, **more: Any) -> Call:
         call = Call(verb, ids, **more)

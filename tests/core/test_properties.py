@@ -8,6 +8,7 @@ each invariant of the list below must be found; so it is known that the checks l
 from __future__ import annotations
 
 import random
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from consul_locker.errors import ConsulUnavailable
 from consul_locker.strategies import PermanentStrategy
 from consul_locker.types import BaseLease
 from tests.walk import faults
+from tests.walk.breaks import breaking_off
 from tests.walk.consul import SimConsul
 from tests.walk.player import Player, Violation
 
@@ -45,7 +47,9 @@ class Lockers(RuleBasedStateMachine):
         self.sent: list[tuple[Player, Request]] = []  # not yet carried out
         self.done: list[tuple[Player, Request, Outcome]] = []  # carried out, not yet answered
         self.late: list[Request] = []  # answered as failed, and may yet be carried out
+        self.log: list[str] = []
         self.chance = random.Random(0)
+        self.line: int | None = None  # at which the next step is broken off
 
     # What the players need around them.
 
@@ -58,6 +62,10 @@ class Lockers(RuleBasedStateMachine):
 
     def random(self) -> float:
         return self.chance.random()
+
+    def breaks(self) -> AbstractContextManager[None]:
+        line, self.line = self.line, None
+        return nullcontext() if line is None else breaking_off(line)
 
     # ---------------------------------------------------------------------------------------- rules
 
@@ -174,15 +182,25 @@ class Lockers(RuleBasedStateMachine):
                 raise Violation("mutual exclusion", f"{valid}")
 
 
+class Interrupted(Lockers):
+    """The same, and steps are broken off by exceptions out of nowhere."""
+
+    @rule(line=st.integers(0, 400))
+    def break_off(self, line: int) -> None:
+        """The next step is, at that line of it."""
+        self.line = line
+
+
 def _next_timer(players: list[Player]) -> tuple[float, int, Player, tuple[Any, ...]]:
     due = [(at, player.number, player, name) for player in players for name, at in player.timers.items()]
     return min(due, key=lambda each: each[:2])
 
 
-def test_any_order_of_events_keeps_the_invariants() -> None:
+@pytest.mark.parametrize("machine", [Lockers, Interrupted])
+def test_any_order_of_events_keeps_the_invariants(machine: type[Lockers]) -> None:
     """The rules without any planted fault."""
     often = settings(max_examples=150, stateful_step_count=40, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(Lockers, settings=often)
+    run_state_machine_as_test(machine, settings=often)
 
 
 #: Two planted faults for each invariant: that every state has a row for every input; deferred inputs neither lost nor

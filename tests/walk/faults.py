@@ -111,9 +111,8 @@ def cache_without_deadline(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def cache_outlives_a_release(patch: pytest.MonkeyPatch) -> None:
-    def drop(self: Any, slot: Any) -> Any:
-        lease, slot.lease = slot.lease, None
-        return lease
+    def drop(self: Any, slot: Any) -> None:
+        slot.lease = None
 
     patch.setattr(ledger.Ledger, "drop", drop)
     patch.setattr(grants.Grants, "_end_lease", lambda self, slot: slot.lease and self._out.end(slot.lease, "released"))

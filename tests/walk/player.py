@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from consul_locker.config import LockerOptions
@@ -13,6 +14,7 @@ from consul_locker.core.messages import (
     Call,
     CancelRequest,
     CancelTimer,
+    Command,
     Committed,
     CreateSession,
     DestroySession,
@@ -36,6 +38,7 @@ from consul_locker.keys import lock_key, lock_key_of, place_number
 from consul_locker.strategies import PermanentStrategy
 from consul_locker.types import BaseLease
 
+from .breaks import BrokenOff
 from .consul import SimConsul
 
 #: Reasons of a loss that say something of one key; each must be true of it.
@@ -57,6 +60,7 @@ class Around(Protocol):
 
     now: float
     sim: SimConsul
+    log: list[str]
     players: list[Player]
     fences: dict[tuple[str, int], BaseLease]
 
@@ -69,6 +73,9 @@ class Around(Protocol):
     def random(self) -> float:
         """A float in [0, 1)."""
 
+    def breaks(self) -> AbstractContextManager[None]:
+        """Around a step, which it may break off."""
+
 
 class Player:
     """One Locker of the walk.
@@ -80,6 +87,7 @@ class Player:
         answered: the call that was given leases last.
         timers: name -> when it is due.
         seen: the places that a call saw when it looked last.
+        breaks: how many steps were broken off.
         doubtful: keys of requests that failed, or were carried out twice: a release of them may seem refused.
     """
 
@@ -102,6 +110,8 @@ class Player:
         self.doubtful: set[str] = set()
         self.answered: Call | None = None
         self.seen: dict[Call, set[str]] = {}
+        self.breaks = 0
+        self._mending = False
         self._asked: list[Call] = []
         self._ending: set[BaseLease] = set()
         self.core = LockerCore(
@@ -143,7 +153,10 @@ class Player:
         before = self.knows(call.ids[0]) if call.verb == "release" else None
         holds = [lease for lease in self.live if lease.exclusive and lease.live]
         ready = self.core.state == READY and not self.core.ended
+        breaks = self.breaks
         self.take(call)
+        if self.breaks > breaks:
+            return
         if before is not None and ready and not before.exclusive and before.live:
             raise Violation("no lease is valid once its release is submitted", f"{call} {before}")
         if call.verb in ("release", "release_all") and self.core.state == READY:
@@ -197,12 +210,17 @@ class Player:
             and not session.deadline_passed()
             and not (session.life is not None and self.around.now >= session.life.deadline)
         )
+        argument = event.argument if isinstance(event, Call) else None
         self._asked = []
         self.session_before = session.life.session_id if session.life is not None else None
         try:
-            commands = core.step(event, self.around.now)
+            with self.around.breaks():
+                commands = core.step(event, self.around.now)
         except Violation:
             raise
+        except BrokenOff as broken:
+            self._broken_off(event, argument, broken)
+            return
         except Exception as error:
             raise Violation("no exception comes out of a step", f"{event!r:.300} in {state}: {error!r}") from error
         if stale and commands:
@@ -210,6 +228,31 @@ class Player:
         self._check_buffer(state, queue)
         self._carry_out(commands)
         self._check_leases()
+
+    def _broken_off(self, event: Event, argument: Any, broken: BrokenOff) -> None:
+        """The step broke off; its runtime has another follow. A call that was broken off is gone."""
+        self.around.log.append(f"{self.around.now:.3f} {self.number} {event!r:.60} broken off at {broken}")
+        self._asked = []
+        self.breaks += 1
+        mending = Abandoned(event) if isinstance(event, Call) else event
+        self._mending = True  # it may be told twice that a lease is over
+        self._carry_out(self._mend(mending))
+        self._mending = False
+        if isinstance(event, Call):
+            self.open.pop(event, None)
+        self._check_buffer(self.core.state, [])
+        self._check_leases()
+        if isinstance(event, Call) and event.verb in ("leave", "stop"):
+            self.call(Call(event.verb, event.ids, argument=argument))
+
+    def _mend(self, event: Event) -> list[Command]:
+        """The step that follows on one that broke off; it may break off, too."""
+        while True:
+            try:
+                with self.around.breaks():
+                    return self.core.step(event, self.around.now)
+            except BrokenOff:
+                self.breaks += 1
 
     def _check_buffer(self, state: str, before: list[Call]) -> None:
         """Deferred calls are neither lost nor doubled, and come back first in, first out."""
@@ -254,7 +297,7 @@ class Player:
             elif isinstance(command, Settle):
                 self._settled(command)
             elif isinstance(command, LeaseEnded):
-                if command.lease.live or command.lease in self.ended_leases:
+                if command.lease.live or (command.lease in self.ended_leases and not self._mending):
                     raise Violation("the end of a lease is told once", f"{command.lease}")
                 if not lock_key_of(command.lease.key):
                     self.ended_leases.add(command.lease)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from random import Random
 
@@ -34,6 +35,7 @@ from consul_locker.errors import ConsulUnavailable
 from consul_locker.strategies import PermanentStrategy
 from consul_locker.types import BaseLease
 
+from .breaks import breaking_off
 from .consul import SimConsul, Snapshot
 from .player import Player, Violation
 
@@ -54,6 +56,10 @@ FORMER_FOR = TIMEOUT + LATEST + 2 * PERIOD
 OLD = FORMER_FOR + PERIOD
 #: A round of the last act, in seconds: longer than the longest pause of a waiter (1 s) and some requests.
 ROUND = 3.0
+#: How often a step is broken off, where steps are.
+BREAKS = 0.1
+#: A line of the longest steps, near their ends.
+LONGEST_STEP = 1000
 #: After so long all orphaned sessions have expired: 2 x TTL.
 EXPIRED = 31.0
 
@@ -96,8 +102,9 @@ class Moody:
 class World:
     """Everything that a schedule is made of. See the module's description."""
 
-    def __init__(self, seed: int | str, events: int = 60) -> None:
+    def __init__(self, seed: int | str, events: int = 60, *, breaks: bool = False) -> None:
         self.rng = Random(seed)
+        self._breaks = Random(f"{seed} breaks") if breaks else None
         self.now = 0.0
         self.sim = SimConsul()
         self.faults = True
@@ -120,6 +127,11 @@ class World:
 
     def random(self) -> float:
         return self.rng.random()
+
+    def breaks(self) -> AbstractContextManager[None]:
+        if self._breaks is None or not self.faults or self._breaks.random() > BREAKS:
+            return nullcontext()
+        return breaking_off(int(LONGEST_STEP ** self._breaks.random()))
 
     def chance(self, probability: float) -> bool:
         """Whether something of that probability happens."""
@@ -525,17 +537,18 @@ def _acquires(request: Request) -> bool:
     return isinstance(request, Transact) and any(op.verb is Verb.LOCK for op in request.operations)
 
 
-def play(seed: int | str, events: int = 60) -> World:
+def play(seed: int | str, events: int = 60, *, breaks: bool = False) -> World:
     """Play one schedule.
 
     Args:
         seed: decides everything.
         events: how many things users do.
+        breaks: whether steps are broken off, too.
 
     Raises:
         Violation: an invariant does not hold.
     """
-    world = World(seed, events)
+    world = World(seed, events, breaks=breaks)
     try:
         world.play()
     except Violation as violation:

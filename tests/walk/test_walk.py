@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from consul_locker.core.locker import LockerCore
+
 from . import faults, walk
 from .simulation import Violation, play
 
@@ -18,6 +20,18 @@ def test_schedules_are_clean(share: int) -> None:
     count, failures = walk.walk(1, share * SHARE, (share + 1) * SHARE)
     assert not failures, "\n".join(failures)
     assert count == SHARE
+
+
+def test_schedules_with_broken_off_steps_are_clean() -> None:
+    _, failures = walk.walk(1, 0, SHARE, breaks=True)
+    assert not failures, "\n".join(failures)
+
+
+def test_a_broken_off_step_that_is_not_mended_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LockerCore, "_mend", lambda self: None)
+    with pytest.raises(Violation):
+        for number in range(BUDGET):
+            play(f"1/{number}", breaks=True)
 
 
 @pytest.mark.parametrize("name", list(faults.PLANTED))

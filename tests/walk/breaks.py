@@ -1,0 +1,55 @@
+"""Steps that are broken off: exceptions out of nowhere, as those of signal handlers are."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import consul_locker
+
+__all__ = ["BrokenOff", "breaking_off"]
+
+#: The library's own code. Signal handlers run between any two lines of it; of other code too, which is nothing new.
+LIBRARY = str(Path(consul_locker.__file__).parent)
+
+
+#: A step's last line: from Python 3.11 on no signal handler runs between the line before and the end of this one.
+_LAST = re.compile(r" +return commands$")
+
+
+class BrokenOff(BaseException):
+    """What a signal handler raises, as KeyboardInterrupt is."""
+
+
+@contextmanager
+def breaking_off(line: int, below: str = LIBRARY) -> Iterator[None]:
+    """Raise `BrokenOff` in this thread before a line of the library, the how manieth of those that run decides.
+
+    Args:
+        line: which, from 0; past the last nothing is raised.
+        below: the folder of the code that is meant.
+    """
+    left = line
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(below):
+            return None
+        if event == "line" and not _LAST.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
+            left -= 1
+            if left == -1:
+                raise BrokenOff(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)  # coverage's
