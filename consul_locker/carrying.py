@@ -48,7 +48,7 @@ from .core.messages import (
 from .delivery import Delivery
 from .errors import ConsulLockerError, ConsulUnavailable
 from .exchange import Clock
-from .face import to_raise
+from .face import listed, to_raise
 from .inside import INSIDE
 from .io_thread import IoThread
 from .signals import ALL
@@ -65,14 +65,21 @@ EXTRA_CARRIES = 1
 
 
 class _Waiter:
-    """A blocked caller: it sleeps until it is answered, or is offered a transaction to carry."""
+    """A blocked caller: it sleeps until it is answered, or is offered a transaction to carry.
 
-    __slots__ = ("_offers", "_sleep", "closed", "done", "error", "extra", "value")
+    Attributes:
+        carries: the transaction that it carries.
+        late: one that was offered too late, or while it is interrupted, and has to go to somebody else.
+    """
+
+    __slots__ = ("_offers", "_sleep", "carries", "closed", "done", "error", "extra", "late", "value")
 
     def __init__(self) -> None:
         self._sleep = threading.Lock()  # held while there is nothing to wake up for
         self._sleep.acquire()
         self._offers: deque[Transact] = deque()
+        self.carries: Transact | None = None
+        self.late: Transact | None = None
         self.closed = False
         self.done = False
         self.value: Any = None
@@ -83,19 +90,26 @@ class _Waiter:
         """Offer a transaction to carry. False when nobody is there any more to take it."""
         self._offers.append(request)
         # The caller may leave at this very moment; whoever of both gets it out of the queue has it.
-        return not self.closed or self.take() is None
+        return not self.closed or self._withdraw() is None
 
     def take(self) -> Transact | None:
-        """The transaction offered, if any."""
+        """The transaction offered, if any; it is what the caller carries, until he looks again."""
+        self.carries = self._offers[0] if self._offers else None  # known before it is taken: he may be interrupted
+        return self._withdraw()
+
+    def close(self) -> None:
+        """The caller leaves, or is interrupted."""
+        self.closed = True
+        if self._offers and self.late is None:
+            self.late = self._offers[0]
+            if self._withdraw() is None:
+                self.late = None  # it was withdrawn at this very moment
+
+    def _withdraw(self) -> Transact | None:
         try:
             return self._offers.popleft()
         except IndexError:
             return None
-
-    def close(self) -> Transact | None:
-        """The caller leaves, or is interrupted; returns a transaction that was offered too late."""
-        self.closed = True
-        return self.take()
 
     def reopen(self) -> None:
         """The interruption is over."""
@@ -213,65 +227,74 @@ class Carrying:
             self.step(call)  # of a generator, say, that the collector throws away: leaving a hold raises nothing
             return None
         self.refuse_inside(call.verb)
-        beneath, carrying = INSIDE.asleep, INSIDE.carrying
         waiter = call.waiter = _Waiter()
-        request: Transact | None = None
+        beneath, carrying = INSIDE.asleep, INSIDE.carrying
         try:
             INSIDE.asleep, INSIDE.carrying = None, True
             if beneath is not None:
-                self._pass_on(beneath.close())
-            self.step(call, call)
-            while True:
-                request = waiter.take()
-                if request is not None:
-                    self.step(Answered(request, self._carry(request)), call)
-                    request = None
-                elif waiter.done:
-                    break
-                else:
-                    INSIDE.asleep, INSIDE.carrying = waiter, False
-                    waiter.sleep()
-                    INSIDE.asleep, INSIDE.carrying = None, True
-            if self._heard != self._told:
-                INSIDE.carrying = carrying  # there is nothing more to carry
-                self._delivery.flush()
+                self._pass_on(beneath)
+            self._wait_for(call, waiter, carrying)
+            self._pass_on(waiter)
+            INSIDE.asleep, INSIDE.carrying = beneath, carrying
+            if beneath is not None:
+                beneath.reopen()
+            if waiter.error is None:
+                return waiter.value
         except BaseException as error:
             # Interrupted (KeyboardInterrupt, a signal handler that raises): leave nothing behind.
-            clean_up = partial(self._clean_up, call, leases, request, error)
+            INSIDE.asleep, INSIDE.carrying = beneath, carrying
+            clean_up = partial(self._clean_up, call, leases, beneath, error)
             try:
                 clean_up()
             except BaseException:  # once more, or for want of stack
                 self._io_thread.do(clean_up)
             raise
-        finally:
-            self._pass_on(waiter.close())
-            INSIDE.asleep, INSIDE.carrying = beneath, carrying
-            if beneath is not None:
-                beneath.reopen()
-        if waiter.error is not None:
-            raise to_raise(waiter.error)
-        return waiter.value
+        raise to_raise(waiter.error)
 
-    def _clean_up(self, call: Call, leases: Any, request: Transact | None, error: BaseException) -> None:
+    def _wait_for(self, call: Call, waiter: _Waiter, carrying: bool) -> None:
+        """Submit a call and wait until it is answered, and what the observers are to hear of it is heard."""
+        self.step(call, call)
+        while True:
+            request = waiter.take()
+            if request is not None:
+                self.step(Answered(request, self._carry(request)), call)
+            elif waiter.done:
+                break
+            else:
+                INSIDE.asleep, INSIDE.carrying = waiter, False
+                waiter.sleep()
+                INSIDE.asleep, INSIDE.carrying = None, True
+        if self._heard != self._told:
+            INSIDE.carrying = carrying  # there is nothing more to carry
+            self._delivery.flush()
+
+    def _clean_up(self, call: Call, leases: Any, beneath: _Waiter | None, error: BaseException) -> None:
         """A blocked caller was interrupted, anywhere. It may come twice.
 
         Args:
             call: what it asked.
             leases: of the hold that it leaves.
-            request: what it carried; the others who are in it must not hang for it.
+            beneath: whom the call itself had interrupted.
             error: what interrupted it.
         """
-        if request is not None:
+        waiter: _Waiter = call.waiter
+        if beneath is not None:
+            beneath.reopen()
+        self._pass_on(waiter)
+        if waiter.carries is not None:  # the others who are in it must not hang for it
             unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", cause=error, sent=True)
-            self.step(Answered(request, Failed(unknown, True)))
+            self.step(Answered(waiter.carries, Failed(unknown, True)))
         self.step(Abandoned(call))
-        granted = call.waiter.value
-        if granted and call.verb in ("hold", "hold_many"):  # for a body that will never run
-            leases = granted if isinstance(granted, list) else [granted]
+        if waiter.value and call.verb in ("hold", "hold_many"):  # granted, for a body that will never run
+            leases = listed(waiter.value)
         if leases and call.verb in ("hold", "hold_many", "leave"):
             self.step(Call("leave", call.ids, argument=leases))
         elif call.verb == "stop":
             self.step(Call("stop"))  # a stop is final
+
+    def let_go(self, leases: list[Any]) -> None:
+        """End a hold that its caller was kept from ending."""
+        self._io_thread.do(partial(self.step, Call("leave", tuple(lease.id for lease in leases), argument=leases)))
 
     def reach(self, state: str, limit: float | None) -> bool | None:
         """Wait for a state, be it there for a moment.
@@ -456,10 +479,12 @@ class Carrying:
                 return
         self._hand_to_io(request)
 
-    def _pass_on(self, late: Transact | None) -> None:
-        """A transaction that was offered to a caller who cannot carry it."""
-        if late is not None:
-            self._hand_to_io(late)
+    def _pass_on(self, waiter: _Waiter) -> None:
+        """A caller leaves, or is interrupted: what he was offered goes to the I/O thread."""
+        waiter.close()
+        if waiter.late is not None:
+            self._hand_to_io(waiter.late)
+            waiter.late = None
 
     def _hand_to_io(self, request: Transact) -> None:
         self._io_thread.put(self._receive, request)

@@ -209,18 +209,20 @@ class Exchange:
     # --------------------------------------------------------------------------------------- requests
 
     async def _exchange(self, receive: Receive, request: Request) -> None:
-        event = await self._answer(request)
+        receive(await self._answer(request))
         self._tasks.pop(request, None)
-        receive(event)
         if self._on_answer is not None:
             self._on_answer()
 
     def _ended(self, receive: Receive, request: Request, task: asyncio.Task[None]) -> None:
-        """A request whose task a stranger cancelled (as the end of a loop does with all) is answered, too (rule 7)."""
+        """A request whose task did not end by itself is answered, too (rule 7).
+
+        A stranger may cancel it, as the end of a loop does with all tasks, or a signal handler raise in it.
+        """
         # What was given up here is not known any more. (An eager task that has reported can be known all the same.)
-        if self._tasks.pop(request, None) is not None and task.cancelled():
-            stranger = ConsulUnavailable("the request was cancelled with all tasks of its event loop", sent=True)
-            receive(Answered(request, Failed(stranger, True)))
+        if self._tasks.pop(request, None) is not None and (task.cancelled() or task.exception() is not None):
+            what = "cancelled with all tasks of its event loop" if task.cancelled() else "interrupted"
+            receive(Answered(request, Failed(ConsulUnavailable(f"the request was {what}", sent=True), True)))
 
     async def _answer(self, request: Request) -> Answered:
         try:

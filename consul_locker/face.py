@@ -24,7 +24,7 @@ from .keys import check_id, lock_key
 from .types import BaseLease, LockInfo, StateName, seconds
 from .view import FsmView
 
-__all__ = ["BaseLocker", "Hold", "note", "to_raise"]
+__all__ = ["BaseLocker", "Hold", "listed", "note", "to_raise"]
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
@@ -54,6 +54,11 @@ def to_raise(error: BaseException) -> BaseException:
     copied = copy.copy(error)
     vars(copied).pop("__notes__", None)
     return copied
+
+
+def listed(granted: Any) -> list[Any]:
+    """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
+    return granted if isinstance(granted, list) else [granted]
 
 
 class Hold:
@@ -325,8 +330,8 @@ class BaseLocker(Generic[LeaseT]):
         return call
 
     def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
-        """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
-        leases: list[LeaseT] = granted if isinstance(granted, list) else [granted]
+        """A hold was granted; returns its leases."""
+        leases: list[LeaseT] = listed(granted)
         self._holds.update({(hold.caller, lease.id): hold for lease in leases})
         return leases
 

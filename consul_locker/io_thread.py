@@ -54,8 +54,8 @@ class IoThread:
         """Have the thread look, if there is anything to do and it is not about to look already."""
         if not self._inbox or self._woken or self._loop is None:
             return
-        self._woken = True
         try:
+            self._woken = True
             if not self._soon(self._drain):
                 self._refuse()
         except BaseException:  # out of nowhere; whoever wakes next must not believe that it was done

@@ -28,7 +28,7 @@ from .core.messages import Call
 from .delivery import PATIENCE, Delivery
 from .exchange import Exchange
 from .io_thread import IoThread
-from .face import BaseLocker, Hold
+from .face import BaseLocker, Hold, listed
 from .factory import CLOSED, BaseFactory, living
 from .inside import INSIDE
 from .lease import Lease
@@ -184,15 +184,21 @@ class Locker(BaseLocker[Lease]):
         if not call.ids:
             yield []
             return
-        leases = self._begin_hold(hold, self._ask(call))
-        _WITHIN.set((*(other for other in _WITHIN.get() if not other.over), hold))
+        granted: Any = None
         try:
+            granted = self._ask(call)
+            leases = self._begin_hold(hold, granted)
+            _WITHIN.set((*(other for other in _WITHIN.get() if not other.over), hold))
             yield leases
         except BaseException as error:
-            self._leave(hold, leases, error)
+            if granted is not None:
+                self._leave(hold, listed(granted), error)
             raise
         else:
             self._leave(hold, leases, None)
+        finally:
+            if granted is not None and any(lease.live for lease in listed(granted)):  # interrupted before it was left
+                self._runtime.let_go(listed(granted))
 
     def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
         if self._factory._poisoned:

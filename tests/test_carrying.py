@@ -70,7 +70,8 @@ def test_waking_twice_does_no_harm() -> None:
 def test_an_offer_to_one_who_has_left_is_refused() -> None:
     waiter = _Waiter()
     assert waiter.offer(REQUEST)
-    assert waiter.close() is REQUEST
+    waiter.close()
+    assert waiter.late is REQUEST
     assert not waiter.offer(REQUEST)
 
 

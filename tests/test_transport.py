@@ -537,7 +537,7 @@ def test_a_read_is_not_repeated_where_there_is_nobody_left(make: Make) -> None:
         driver.send(PUT)
         listening = driver.start(GET)
         del listening
-        until(lambda: not driver.transport._busy if isinstance(driver, Blocking) else True)
+        until(lambda: not driver.transport._places if isinstance(driver, Blocking) else True)
     assert not failure(driver, PUT).sent
 
 

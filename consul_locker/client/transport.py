@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from weakref import WeakSet
 
 from ..config import ClientOptions
 from ..errors import ConsulUnavailable
@@ -17,6 +18,21 @@ from .requests import HttpRequest, HttpResponse
 from .wire import WireError, repeatable, tls_context, unavailable
 
 __all__ = ["BlockingTransport"]
+
+
+class _Place:
+    """The right of one request to a connection.
+
+    Attributes:
+        connection: the one that it has, if any.
+        keeps: whether the connection may serve others after it.
+    """
+
+    __slots__ = ("__weakref__", "connection", "keeps")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.keeps = False
 
 
 class BlockingTransport:
@@ -36,10 +52,11 @@ class BlockingTransport:
         self._resolver = Resolver(options.host, options.port)
         self._pid = os.getpid()
         self._changed = threading.Condition(threading.Lock())
-        # all below are guarded by _changed; idle connections and free places together never exceed the limit
-        self._free = limit or options.max_connections
+        self._limit = limit or options.max_connections
+        # All below are guarded by _changed; idle connections and places together never exceed the limit. A place that
+        # its thread was kept from giving back, by a signal handler that raised, is free once nobody has it any more.
         self._idle: list[Connection] = []
-        self._busy: set[Connection] = set()
+        self._places: WeakSet[_Place] = WeakSet()
         self._closed = False
 
     def send(self, request: HttpRequest, timeout: float | None = None) -> HttpResponse:
@@ -57,55 +74,53 @@ class BlockingTransport:
         if os.getpid() != self._pid:  # nothing may be said on the parent's connections
             raise RuntimeError("a transport cannot be used after a fork; make a new factory in the child process")
         deadline = time.monotonic() + (self._options.timeout if timeout is None else timeout)
-        keep = None
-        connection = self._borrow(request, deadline)
+        place = _Place()
         try:
-            if connection is None:
-                connection = self._open(request, deadline)
+            connection = self._borrow(place, request, deadline) or self._open(place, request, deadline)
             try:
                 answer = connection.send(request, deadline)
             except (OSError, WireError) as error:
                 if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
                     raise self._failure(request, connection, error) from error
-                self._forget(connection)
-                connection = self._open(request, deadline)
+                self._forget(place)
+                connection = self._open(place, request, deadline)
                 try:
                     answer = connection.send(request, deadline)
                 except (OSError, WireError) as again:
                     raise self._failure(request, connection, again) from again
-            keep = connection
+            place.keeps = True
             return answer
         finally:
-            self._give_back(connection, keep)
+            self._give_back(place)
 
     def close(self) -> None:
         """Close all connections. Requests under way fail, and so does each one after."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []
-            busy = list(self._busy)
+            busy = [place.connection for place in self._places if place.connection is not None]
             self._changed.notify_all()
         for connection in idle:
             connection.close()
         for connection in busy:
             connection.abort()  # its thread closes it
 
-    def _borrow(self, request: HttpRequest, deadline: float) -> Connection | None:
+    def _borrow(self, place: _Place, request: HttpRequest, deadline: float) -> Connection | None:
         """Take a place, and an idle connection with it where there is one that can be used."""
         unwanted: list[Connection] = []
         try:
             with self._changed:
-                while not self._closed and not self._free:
+                while not self._closed and len(self._places) >= self._limit:
                     left = deadline - time.monotonic()
                     if left <= 0 or not self._changed.wait(left):
                         raise unavailable(self._options, request, "no connection became free in time", sent=False)
                 if self._closed:
                     raise unavailable(self._options, request, "the connections are closed", sent=False)
-                self._free -= 1
+                self._places.add(place)
                 while self._idle:
                     connection = self._idle.pop()  # the one used last is the one most likely alive
                     if not connection.stale:
-                        self._busy.add(connection)
+                        place.connection = connection
                         return connection
                     unwanted.append(connection)
                 return None
@@ -113,33 +128,33 @@ class BlockingTransport:
             for connection in unwanted:
                 connection.close()
 
-    def _open(self, request: HttpRequest, deadline: float) -> Connection:
+    def _open(self, place: _Place, request: HttpRequest, deadline: float) -> Connection:
         try:
             connection = Connection.open(self._options, self._context, self._resolver, deadline)
         except OSError as error:
             raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
         with self._changed:
-            self._busy.add(connection)
+            place.connection = connection
             closed = self._closed
         if closed:
-            self._forget(connection)
+            self._forget(place)
             raise unavailable(self._options, request, "the connections are closed", sent=False)
         return connection
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, place: _Place) -> None:
         with self._changed:
-            self._busy.discard(connection)
-        connection.close()
+            connection, place.connection = place.connection, None
+        if connection is not None:
+            connection.close()
 
-    def _give_back(self, connection: Connection | None, keep: Connection | None) -> None:
-        """Free the place; ``keep`` is the connection when its request was answered."""
+    def _give_back(self, place: _Place) -> None:
+        """Free the place; its connection is kept when its request was answered."""
         with self._changed:
-            self._free += 1
-            if connection is not None:
-                self._busy.discard(connection)
-            if keep is not None and keep.wire.reusable and not self._closed:
-                self._idle.append(keep)
+            connection, place.connection = place.connection, None
+            if place.keeps and connection is not None and connection.wire.reusable and not self._closed:
+                self._idle.append(connection)
                 connection = None
+            self._places.discard(place)
             self._changed.notify()
         if connection is not None:
             connection.close()

@@ -19,12 +19,13 @@ __all__ = ["BrokenOff", "breaking_off"]
 LIBRARY = str(Path(consul_locker.__file__).parent)
 
 
-#: A step's last line: from Python 3.11 on no signal handler runs between the line before and the end of this one.
-_LAST = re.compile(r" +return commands$")
+#: Where no signal handler runs, as Python sees to it: between the end of a ``with`` and the release of its lock (that
+#: line comes a second time), and from 3.11 on between the last but one line of a step and its end.
+_SAFE = re.compile(r" +(with .*:|return commands)$")
 
 
-class BrokenOff(BaseException):
-    """What a signal handler raises, as KeyboardInterrupt is."""
+class BrokenOff(KeyboardInterrupt):
+    """What a signal handler raises."""
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def breaking_off(line: int, below: str = LIBRARY) -> Iterator[None]:
         nonlocal left
         if not frame.f_code.co_filename.startswith(below):
             return None
-        if event == "line" and not _LAST.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
+        if event == "line" and not _SAFE.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
             left -= 1
             if left == -1:
                 raise BrokenOff(f"{frame.f_code.co_filename}:{frame.f_lineno}")

@@ -1,0 +1,200 @@
+"""An exception out of nowhere, in the main thread, between any two lines of the library.
+
+KeyboardInterrupt is one, and so are the time limits of job queues; RecursionError comes on every thread. Each call is
+interrupted at its lines in turn. Then it has left no lock behind, whoever asked meanwhile is answered, and the Locker
+goes on. ``CONSUL_LOCKER_EVERY_LINE=1`` takes each line, else each seventh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from consul_locker import AlreadyLocked, ConsulUnavailable, Locker, LockerFactory, aio
+from consul_locker.core import audit
+from tests.walk.breaks import LIBRARY, BrokenOff, breaking_off
+
+#: A socket that is just being made, or thrown away, is closed by the collector then, which says so.
+pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed .*socket")
+#: A limit for hangs, in seconds.
+LIMIT = 20.0
+#: The part of the library that does no I/O.
+CORE = os.path.join(LIBRARY, "core")
+STRIDE = 1 if os.environ.get("CONSUL_LOCKER_EVERY_LINE") else 7
+
+
+@pytest.fixture(autouse=True)
+def doubts_are_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "LOOK_SOON", 0.02)
+
+
+@pytest.fixture(scope="module")
+def factory() -> Iterator[LockerFactory]:
+    with LockerFactory.embedded() as factory:
+        yield factory
+
+
+def lock(locker: Locker) -> None:
+    locker.lock("a")
+
+
+def lock_many(locker: Locker) -> None:
+    locker.lock_many(["a", "b"])
+
+
+def hold(locker: Locker) -> None:
+    with locker.hold("a"):
+        pass
+
+
+def hold_what_is_taken(locker: Locker) -> None:
+    with pytest.raises(AlreadyLocked), locker.hold("taken"):
+        pass
+
+
+def release(locker: Locker) -> None:
+    locker.release("mine")
+
+
+def holder(locker: Locker) -> None:
+    locker.holder("taken")
+
+
+def submit(locker: Locker) -> None:
+    locker.submit_lock("a").cancel()
+
+
+def stop(locker: Locker) -> None:
+    locker.stop()
+
+
+def interrupted(factory: LockerFactory, call: Callable[[Locker], None], line: int) -> bool:
+    """Interrupt a call at a line, and look at what is left. Returns False when it has no such line."""
+    name = f"{call.__name__}-{line}"
+    with factory.create(name, default_timeout=LIMIT) as locker, factory.create(name, default_timeout=LIMIT) as other:
+        other.lock("taken")
+        locker.lock("mine")
+        # One whose answer may come to the interrupted caller.
+        beside = locker.submit_lock("beside", wait=LIMIT)
+        try:
+            with breaking_off(line):
+                call(locker)
+            done = True
+        except BrokenOff:
+            done = False
+        failure = beside.exception(LIMIT)
+        if call is not stop:
+            assert failure is None or isinstance(failure, ConsulUnavailable)  # it was carried by who is interrupted
+            if done and call is not submit:
+                return False
+            locker.lock("after")
+            with locker.hold("after too"):
+                pass
+        if call is submit:
+            locker.release("a")  # of a future that was made, and returned to nobody
+        if not (call in (lock, lock_many) and locker.held.get("a")):  # answered, and interrupted after that
+            other.lock_many(["a", "b"], wait=LIMIT)
+    return not done
+
+
+@pytest.mark.parametrize("call", [lock, lock_many, hold, hold_what_is_taken, release, holder, submit, stop])
+def test_a_call_interrupted_anywhere(factory: LockerFactory, call: Callable[[Locker], None]) -> None:
+    line = 0
+    while interrupted(factory, call, line):
+        line += STRIDE
+    assert line > 100
+
+
+def test_a_call_for_which_the_stack_is_too_deep(factory: LockerFactory) -> None:
+    def deep(depth: int) -> None:
+        if depth:
+            deep(depth - 1)
+        else:
+            locker.lock("deep")
+
+    failed = 0
+    with factory.create("deep", default_timeout=LIMIT) as locker:
+        locker.lock("first")
+        for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit(), STRIDE):
+            try:
+                deep(depth)
+            except RecursionError:
+                failed += 1
+            locker.release("deep")
+            with locker.hold("after"):
+                pass
+    assert failed
+
+
+async def aio_lock(locker: aio.Locker) -> None:
+    await locker.lock("a")
+
+
+async def aio_hold(locker: aio.Locker) -> None:
+    async with locker.hold("a"):
+        pass
+
+
+async def aio_release(locker: aio.Locker) -> None:
+    await locker.release("mine")
+
+
+def aio_interrupted(call: Callable[[aio.Locker], Awaitable[None]], line: int) -> bool:
+    """The same on a loop that goes on after the exception, as it does while `asyncio.run` ends.
+
+    Within the core only: what asyncio itself makes of an exception in any of its tasks is its own affair, and from 3.11
+    on KeyboardInterrupt is a cancellation. But the stack may be too deep for a step in the midst of a user's task.
+    """
+    loop = asyncio.new_event_loop()
+    factory = aio.LockerFactory.embedded()
+    lockers: list[aio.Locker] = []
+
+    async def begin() -> asyncio.Task[aio.Lease]:
+        for _ in range(2):
+            lockers.append(factory.create("n", default_timeout=LIMIT))
+            await lockers[-1].lock(f"mine of {len(lockers)}")
+        await lockers[0].lock("mine")
+        return loop.create_task(lockers[0].lock("beside", wait=LIMIT))
+
+    async def go_on(interrupted: asyncio.Task[None]) -> None:
+        interrupted.cancel()
+        await asyncio.wait({interrupted})
+        with suppress(ConsulUnavailable):  # both were in one transaction
+            await beside
+        await lockers[0].lock("after")
+        if not lockers[0].held.get("a"):
+            await lockers[1].lock("a", wait=LIMIT)
+        await factory.close()
+
+    beside = loop.run_until_complete(begin())
+    task = loop.create_task(_as_task(call(lockers[0])))
+    try:
+        with breaking_off(line, below=CORE):
+            loop.run_until_complete(task)
+        return False
+    except BrokenOff:
+        return True
+    finally:
+        rest = loop.create_task(go_on(task))
+        while not rest.done():
+            with suppress(BrokenOff):  # it comes out of the loop once more for each task that waits for that one
+                loop.run_until_complete(rest)
+        rest.result()
+        loop.close()
+
+
+async def _as_task(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+@pytest.mark.parametrize("call", [aio_lock, aio_hold, aio_release])
+def test_a_call_on_asyncio_interrupted_anywhere(call: Callable[[aio.Locker], Awaitable[None]]) -> None:
+    line = 0
+    while aio_interrupted(call, line):
+        line += STRIDE
+    assert line > 100
