@@ -45,6 +45,7 @@ class AsyncCarrying:
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
         self._events: deque[Event] = deque()
         self._commands: deque[Command] = deque()
+        self._broken: Event | Command | None = None  # what was broken off last, and is tried once more
         self._stepping = False
         self._told = 0  # the number of its last signal
         self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
@@ -128,6 +129,11 @@ class AsyncCarrying:
                     self._take_step(self._events.popleft())
                 self._carry_out()
         except BaseException:
+            if self._commands:
+                if self._commands[0] is self._broken:
+                    self._commands.popleft()  # it was no chance
+                else:
+                    self._broken = self._commands[0]
             self._loop.call_soon(self._go_on)
             raise
         finally:
@@ -137,8 +143,10 @@ class AsyncCarrying:
         try:
             self._commands = self._core.step(event, self._clock.now())
         except BaseException:
-            # The next step mends what this one left half done; a call's own caller sees to it that it is abandoned.
-            self._events.appendleft(TimerFired(("mend",)) if isinstance(event, Call) else event)
+            if event is not self._broken:
+                # The next step mends what this one left half done; a call's own caller sees to it that it is abandoned.
+                self._broken = TimerFired(("mend",)) if isinstance(event, Call) else event
+                self._events.appendleft(self._broken)
             raise
 
     def have_heard(self, job: Callable[[], object]) -> None:

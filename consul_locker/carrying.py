@@ -331,12 +331,13 @@ class Carrying:
         except FutureTimeout:
             future.cancel()  # its limit is on a clock that may stand still
 
-    def step(self, event: Event, me: Call | None = None) -> None:
+    def step(self, event: Event, me: Call | None = None, again: bool = True) -> None:
         """Give the core an event and do what follows.
 
         Args:
             event: what happened.
             me: the call of this thread, when it is blocked and can carry.
+            again: whether an event that could not be given is given once more, by the I/O thread.
         """
         if INSIDE.stepping:
             INSIDE.later.append(partial(self.step, event))
@@ -354,8 +355,9 @@ class Carrying:
                 INSIDE.later.popleft()()
         except BaseException:  # out of nowhere: a signal handler raised it, or the stack is too deep
             INSIDE.stepping = False
-            self._io_thread.do(partial(self._go_on, event, commands, rest, INSIDE.later.copy()))
-            INSIDE.later.clear()
+            if again:
+                self._io_thread.do(partial(self._go_on, event, commands, rest, INSIDE.later.copy()))
+                INSIDE.later.clear()
             raise
 
     def _go_on(
@@ -375,7 +377,7 @@ class Carrying:
         """
         if commands is None:
             if not (isinstance(event, Call) and event.waiter is not None):  # else its caller cleans up
-                self.step(event)
+                self.step(event, again=False)
         else:
             with self._mutex:
                 self._sort(commands, rest)
