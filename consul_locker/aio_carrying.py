@@ -14,7 +14,7 @@ from typing import Any
 
 from .aio_delivery import AsyncDelivery, refuse_inside
 from .core.locker import LockerCore
-from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle, TimerFired
+from .core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from .exchange import Clock, Exchange
 from .face import to_raise
 
@@ -44,7 +44,7 @@ class AsyncCarrying:
         self._delivery = delivery
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
         self._events: deque[Event] = deque()
-        self._commands: deque[Command] = deque()
+        self._commands: deque[Command] = deque()  # the core's
         self._broken: Event | Command | None = None  # what was broken off last, and is tried once more
         self._stepping = False
         self._told = 0  # the number of its last signal
@@ -53,13 +53,17 @@ class AsyncCarrying:
     def begin(self) -> None:
         """The first step of the core."""
         self._commands = self._core.begin(self._clock.now())
-        self._carry_out()
+        self._go_on()
 
     # ------------------------------------------------------------------------------------------ calls
 
     def submit(self, call: Call) -> None:
-        """Submit a call that is answered in its own step."""
-        self.step(call)
+        """Submit a call; one that has no waiter is answered in its own step."""
+        try:
+            self.step(call)
+        except BaseException:  # out of nowhere
+            self._events.append(Abandoned(call))
+            raise
 
     async def ask(self, call: Call) -> Any:
         """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7).
@@ -72,11 +76,7 @@ class AsyncCarrying:
         waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
         call.waiter = waiter
         told = self._told
-        try:
-            self.step(call)
-        except BaseException:  # out of nowhere
-            self._events.append(Abandoned(call))
-            raise
+        self.submit(call)
         try:
             answer = await waiter
             if self._told != told:
@@ -124,16 +124,12 @@ class AsyncCarrying:
         """Do all that is to be done, also what an exception out of nowhere broke off: a signal handler's, say."""
         self._stepping = True
         try:
-            while self._events or self._commands:
-                if not self._commands:
-                    self._take_step(self._events.popleft())
+            self._carry_out()
+            while self._events:
+                self._take_step(self._events[0])
+                self._events.popleft()
                 self._carry_out()
         except BaseException:
-            if self._commands:
-                if self._commands[0] is self._broken:
-                    self._commands.popleft()  # it was no chance
-                else:
-                    self._broken = self._commands[0]
             self._loop.call_soon(self._go_on)
             raise
         finally:
@@ -141,12 +137,12 @@ class AsyncCarrying:
 
     def _take_step(self, event: Event) -> None:
         try:
-            self._commands = self._core.step(event, self._clock.now())
+            self._core.step(event, self._clock.now())
         except BaseException:
-            if event is not self._broken:
-                # The next step mends what this one left half done; a call's own caller sees to it that it is abandoned.
-                self._broken = TimerFired(("mend",)) if isinstance(event, Call) else event
-                self._events.appendleft(self._broken)
+            if isinstance(event, Call) or event is self._broken:
+                self._events.popleft()  # a call's own caller says that it is abandoned; and twice is no chance
+            else:
+                self._broken = event
             raise
 
     def have_heard(self, job: Callable[[], object]) -> None:
@@ -156,25 +152,33 @@ class AsyncCarrying:
     # --------------------------------------------------------------------------------------- commands
 
     def _carry_out(self) -> None:
-        # What is done is taken out after it, one by one: broken off anywhere, the rest can be done, nothing is lost.
-        commands = self._commands
-        while commands:
-            command = commands[0]
-            if isinstance(command, Emit):
-                self._told = self._delivery.emit(command.signal, self._sender, command.facts) or self._told
-                if command.signal == "state_changed":
-                    self._reached(command.facts["to_state"])
-            elif isinstance(command, Settle):
-                waiter = command.call.waiter
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(command)
-            elif isinstance(command, LeaseEnded):
-                command.lease.wake()
-            elif isinstance(command, Log):
-                _LOGGER.log(command.level, "%s", command.text)
-            else:
-                self._exchange.carry_out(self._receive, (command,))
-            commands.popleft()
+        """Each command is taken out once it is done: after an exception out of nowhere it may be done again."""
+        while self._commands:
+            command = self._commands[0]
+            try:
+                self._do(command)
+            except BaseException:
+                if command is self._broken:
+                    self._commands.popleft()  # twice is no chance
+                self._broken = command
+                raise
+            self._commands.popleft()
+
+    def _do(self, command: Command) -> None:
+        if isinstance(command, Emit):
+            self._told = self._delivery.emit(command.signal, self._sender, command.facts) or self._told
+            if command.signal == "state_changed":
+                self._reached(command.facts["to_state"])
+        elif isinstance(command, Settle):
+            waiter = command.call.waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(command)
+        elif isinstance(command, LeaseEnded):
+            command.lease.wake()
+        elif isinstance(command, Log):
+            _LOGGER.log(command.level, "%s", command.text)
+        else:
+            self._exchange.carry_out(self._receive, (command,))
 
     def _reached(self, state: str | None) -> None:
         """Set those going who wait for a state; everyone, when no state will come any more."""

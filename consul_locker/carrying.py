@@ -26,7 +26,8 @@ from typing import Any
 
 from .client.requests import Encoder
 from .client.transport import BlockingTransport
-from .core.locker import LOCKS, RELEASES, LockerCore
+from .core.call import LOCKS, RELEASES
+from .core.locker import LockerCore
 from .core.messages import (
     Abandoned,
     Answered,
@@ -69,17 +70,17 @@ class _Waiter:
 
     Attributes:
         carries: the transaction that it carries.
-        late: one that was offered too late, or while it is interrupted, and has to go to somebody else.
+        closed: whether it can carry none: it has left, or is interrupted.
+        offers: the transactions that it was offered.
     """
 
-    __slots__ = ("_offers", "_sleep", "carries", "closed", "done", "error", "extra", "late", "value")
+    __slots__ = ("_sleep", "carries", "closed", "done", "error", "extra", "offers", "value")
 
     def __init__(self) -> None:
         self._sleep = threading.Lock()  # held while there is nothing to wake up for
         self._sleep.acquire()
-        self._offers: deque[Transact] = deque()
+        self.offers: deque[Transact] = deque()
         self.carries: Transact | None = None
-        self.late: Transact | None = None
         self.closed = False
         self.done = False
         self.value: Any = None
@@ -88,28 +89,25 @@ class _Waiter:
 
     def offer(self, request: Transact) -> bool:
         """Offer a transaction to carry. False when nobody is there any more to take it."""
-        self._offers.append(request)
+        self.offers.append(request)
         # The caller may leave at this very moment; whoever of both gets it out of the queue has it.
-        return not self.closed or self._withdraw() is None
+        return not (self.closed and self.withdraw(request))
+
+    def withdraw(self, request: Transact) -> bool:
+        """Take an offer back. Returns whether it was still there."""
+        try:
+            self.offers.remove(request)
+        except ValueError:
+            return False
+        return True
 
     def take(self) -> Transact | None:
         """The transaction offered, if any; it is what the caller carries, until he looks again."""
-        self.carries = self._offers[0] if self._offers else None  # known before it is taken: he may be interrupted
-        return self._withdraw()
-
-    def close(self) -> None:
-        """The caller leaves, or is interrupted."""
-        self.closed = True
-        if self._offers and self.late is None:
-            self.late = self._offers[0]
-            if self._withdraw() is None:
-                self.late = None  # it was withdrawn at this very moment
-
-    def _withdraw(self) -> Transact | None:
-        try:
-            return self._offers.popleft()
-        except IndexError:
+        if not self.offers:
+            self.carries = None
             return None
+        self.carries = self.offers[0]  # known before it is taken: he may be interrupted
+        return self.offers.popleft()
 
     def reopen(self) -> None:
         """The interruption is over."""
@@ -170,7 +168,7 @@ class Carrying:
         self._timeout = timeout
         self._mutex = threading.Lock()
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
-        self._futures: deque[Settle] = deque()  # answered, and to be told so
+        self._commands: deque[Command] = deque()  # the core's; touched under the mutex only
         self._wishes: set[_Wish] = set()
         self._sleepers = Sleepers()  # those whose wishes they are
         self._ended = False  # no state will change any more
@@ -181,8 +179,9 @@ class Carrying:
         """The first step of the core."""
         rest: deque[Command] = deque()
         with self._mutex:
-            self._sort(self._core.begin(self._clock.now()), rest)
-        self._carry_out(rest, None)
+            self._commands = self._core.begin(self._clock.now())
+            self._sort(rest)
+        self._carry_out(rest, deque(), None)
 
     def refuse_inside(self, verb: str = "") -> None:
         """Refuse what would wait where the library itself waits for this thread.
@@ -278,11 +277,12 @@ class Carrying:
             error: what interrupted it.
         """
         waiter: _Waiter = call.waiter
-        if beneath is not None:
-            beneath.reopen()
         self._pass_on(waiter)
+        if beneath is not None:
+            self._pass_on(beneath)
+            beneath.reopen()
         if waiter.carries is not None:  # the others who are in it must not hang for it
-            unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", cause=error, sent=True)
+            unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", sent=True)
             self.step(Answered(waiter.carries, Failed(unknown, True)))
         self.step(Abandoned(call))
         if waiter.value and call.verb in ("hold", "hold_many"):  # granted, for a body that will never run
@@ -342,66 +342,70 @@ class Carrying:
         if INSIDE.stepping:
             INSIDE.later.append(partial(self.step, event))
             return
-        commands: deque[Command] | None = None
+        given = False
         rest: deque[Command] = deque()
+        futures: deque[Settle] = deque()
         try:
             INSIDE.stepping = True
             with self._mutex:
-                commands = self._core.step(event, self._clock.now())
-                self._sort(commands, rest)
+                self._core.step(event, self._clock.now())
+                given = True
+                self._sort(rest)
             INSIDE.stepping = False
-            self._carry_out(rest, me)
+            self._carry_out(rest, futures, me)
             while INSIDE.later:
                 INSIDE.later.popleft()()
         except BaseException:  # out of nowhere: a signal handler raised it, or the stack is too deep
             INSIDE.stepping = False
             if again:
-                self._io_thread.do(partial(self._go_on, event, commands, rest, INSIDE.later.copy()))
+                # Of a call that somebody waits for, he says himself that it is abandoned.
+                anew = None if given or (isinstance(event, Call) and event.waiter is not None) else event
+                self._io_thread.do(partial(self._go_on, anew, rest, futures, INSIDE.later.copy()))
                 INSIDE.later.clear()
             raise
 
     def _go_on(
         self,
-        event: Event,
-        commands: deque[Command] | None,
+        event: Event | None,
         rest: deque[Command],
+        futures: deque[Settle],
         later: Iterable[Callable[[], None]],
     ) -> None:
         """Do the rest of a step that broke off, elsewhere.
 
         Args:
-            event: what happened.
-            commands: what the core said, and was not sorted yet; None: nothing, so it has to be told again.
+            event: what happened, unless the core has been told.
             rest: what is to be done yet.
+            futures: what is to be set yet.
             later: what waited for the end of the step.
         """
-        if commands is None:
-            if not (isinstance(event, Call) and event.waiter is not None):  # else its caller cleans up
-                self.step(event, again=False)
-        else:
-            with self._mutex:
-                self._sort(commands, rest)
-        self._carry_out(rest, None)
+        if event is not None:
+            self.step(event, again=False)
+        with self._mutex:
+            self._sort(rest)
+        self._carry_out(rest, futures, None)
         for job in later:
             job()
 
     def have_heard(self, job: Callable[[], None]) -> None:
         """Put something before the observers. Only under the mutex, where the core is at work."""
         self._told += 1
-        self._delivery.put(partial(self._hear, job))
+        self._delivery.put(partial(self._hear, job, self._told))
 
-    def _hear(self, job: Callable[[], None]) -> None:
+    def _hear(self, job: Callable[[], None], number: int) -> None:
         try:
             job()
         finally:
-            self._heard += 1  # by the one thread of the observers
+            self._heard = number
 
     # --------------------------------------------------------------------------------------- commands
 
-    # What is done is taken out after it, one by one: broken off anywhere, the rest can be done, and nothing is lost.
+    # Each command is taken out of its queue once it is done. So after an exception out of nowhere none is lost; the one
+    # that was being done may be done again.
 
-    def _sort(self, commands: deque[Command], rest: deque[Command]) -> None:
+    def _sort(self, rest: deque[Command]) -> None:
         """Under the mutex: queue what must stay in order; the ``rest`` is to be done outside."""
+        commands = self._commands
         while commands:
             command = commands[0]
             if isinstance(command, Emit):
@@ -417,8 +421,14 @@ class Carrying:
                 rest.append(command)
             commands.popleft()
 
-    def _carry_out(self, commands: deque[Command], me: Call | None) -> None:
-        """Outside the mutex: answer calls, find carriers, wake whoever waits."""
+    def _carry_out(self, commands: deque[Command], futures: deque[Settle], me: Call | None) -> None:
+        """Outside the mutex: answer calls, find carriers, wake whoever waits.
+
+        Args:
+            commands: what is to be done; empty afterwards.
+            futures: what is to be set is put there, until it is.
+            me: the call of this thread, when it is blocked and can carry.
+        """
         while commands:
             command = commands[0]
             if isinstance(command, Settle):
@@ -429,7 +439,7 @@ class Carrying:
                     if command.call is not me:
                         waiter.wake()
                 elif isinstance(waiter, Future):
-                    self._futures.append(command)
+                    futures.append(command)
             elif isinstance(command, Transact):
                 self._find_carrier(command, me)
             elif isinstance(command, LeaseEnded):
@@ -440,23 +450,25 @@ class Carrying:
                 assert isinstance(command, Emit)  # of state-changed; no other comes here
                 self._reached(command.facts["to_state"])
             commands.popleft()
-        if self._futures:
-            self._delivery.settle(self._resolve)
+        if futures:
+            self._delivery.settle(partial(self._resolve, futures))
         self._io_thread.wake()
         self._delivery.wake()
 
-    def _resolve(self) -> None:
+    def _resolve(self, settled: deque[Settle]) -> None:
         """Set futures, in the thread of the observers and after the signals: their callbacks are strangers too."""
         while True:
             try:
-                command = self._futures.popleft()
+                command = settled.popleft()
             except IndexError:  # another thread may be at it too
                 return
             future: Future[Any] = command.call.waiter
-            if future.done() or not future.set_running_or_notify_cancel():
-                continue
             try:
-                if command.error is not None:
+                if future.done() and not future.cancelled():
+                    continue  # it was set before; see above
+                if not future.set_running_or_notify_cancel():
+                    self.step(Abandoned(command.call))  # he who cancelled it may have been kept from saying so
+                elif command.error is not None:
                     future.set_exception(command.error)
                 else:
                     future.set_result(command.value)
@@ -483,10 +495,11 @@ class Carrying:
 
     def _pass_on(self, waiter: _Waiter) -> None:
         """A caller leaves, or is interrupted: what he was offered goes to the I/O thread."""
-        waiter.close()
-        if waiter.late is not None:
-            self._hand_to_io(waiter.late)
-            waiter.late = None
+        waiter.closed = True
+        while waiter.offers:
+            for request in tuple(waiter.offers):
+                self._hand_to_io(request)  # before it is taken out: nothing is lost, and the exchange sends it once
+                waiter.withdraw(request)
 
     def _hand_to_io(self, request: Transact) -> None:
         self._io_thread.put(self._receive, request)

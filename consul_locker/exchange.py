@@ -144,6 +144,8 @@ class Exchange:
             return
         for command in commands:
             if isinstance(command, Request):
+                if command in self._tasks:
+                    continue  # it came twice: whoever gave it was interrupted before he knew that he had
                 task = self._loop.create_task(self._exchange(receive, command))
                 self._tasks[command] = task, receive
                 task.add_done_callback(partial(self._ended, receive, command))

@@ -29,6 +29,7 @@ class IoThread:
     def __init__(self, exchange: Callable[[], Exchange]) -> None:
         self._make_exchange = exchange
         self._inbox: deque[tuple[Callable[[Event], None], Command]] = deque()
+        self._jobs: deque[Callable[[], object]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._exchange: Exchange | None = None
@@ -64,7 +65,16 @@ class IoThread:
 
     def do(self, job: Callable[[], object]) -> None:
         """Have something done on the thread, soon; here and now when the thread has ended."""
-        if not self._soon(job):
+        self._jobs.append(job)
+        if not self._soon(self._work):
+            self._work()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.popleft()
+            except IndexError:  # another thread may be at it too
+                return
             job()
 
     def _soon(self, job: Callable[[], object]) -> bool:
@@ -101,6 +111,7 @@ class IoThread:
         finally:
             loop.close()
             self._retired.set()
+            self._work()
             self._refuse()
 
     async def _serve(self) -> None:

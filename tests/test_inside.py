@@ -236,7 +236,7 @@ def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -
         assert not waiter.closed
     finally:
         INSIDE.asleep = None
-    waiter.close()
+    waiter.closed = True
     assert not waiter.offer(second)
 
 

@@ -182,7 +182,9 @@ def aio_interrupted(call: Callable[[aio.Locker], Awaitable[None]], line: int) ->
     finally:
         rest = loop.create_task(go_on(task))
         while not rest.done():
-            with suppress(BrokenOff):  # it comes out of the loop once more for each task that waits for that one
+            # It comes out of the loop once more for each task that waits for that one; RuntimeError: the loop was to
+            # stop, for the first one.
+            with suppress(BrokenOff, RuntimeError):
                 loop.run_until_complete(rest)
         rest.result()
         loop.close()

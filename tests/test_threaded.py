@@ -89,17 +89,19 @@ def test_interrupted_while_waiting(locker: Locker, gate: Gate, monkeypatch: pyte
 
 @pytest.mark.parametrize("many", [False, True])
 def test_a_hold_interrupted_after_its_grant(locker: Locker, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+
     def observe(sender: Any, **facts: Any) -> None:
-        pass
+        heard.wait(WAIT)
 
     def interrupted(timeout: Any = None) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(locker._runtime, "_heard", -1)  # as if an observer was slow
     with signals.lock_acquired.connected_to(observe, sender=locker), monkeypatch.context() as patched:
         patched.setattr(locker._factory._delivery, "flush", interrupted)
         with pytest.raises(KeyboardInterrupt), locker.hold_many(["a", "b"]) if many else locker.hold("a"):
             raise AssertionError("its body is not run")
+    heard.set()
     until(lambda: not locker.held)
     assert locker.submit_lock("a", wait=WAIT).result(WAIT).valid
 

@@ -20,6 +20,10 @@ from .wire import WireError, repeatable, tls_context, unavailable
 __all__ = ["BlockingTransport"]
 
 
+#: Whoever waits for a place looks again after so long, in seconds: one that the collector frees is told to nobody.
+LOOK_AGAIN = 1.0
+
+
 class _Place:
     """The right of one request to a connection.
 
@@ -112,8 +116,9 @@ class BlockingTransport:
             with self._changed:
                 while not self._closed and len(self._places) >= self._limit:
                     left = deadline - time.monotonic()
-                    if left <= 0 or not self._changed.wait(left):
+                    if left <= 0:
                         raise unavailable(self._options, request, "no connection became free in time", sent=False)
+                    self._changed.wait(min(left, LOOK_AGAIN))
                 if self._closed:
                     raise unavailable(self._options, request, "the connections are closed", sent=False)
                 self._places.add(place)
@@ -144,8 +149,8 @@ class BlockingTransport:
     def _forget(self, place: _Place) -> None:
         with self._changed:
             connection, place.connection = place.connection, None
-        if connection is not None:
-            connection.close()
+        assert connection is not None  # what is forgotten was opened, or borrowed
+        connection.close()
 
     def _give_back(self, place: _Place) -> None:
         """Free the place; its connection is kept when its request was answered."""

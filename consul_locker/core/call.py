@@ -7,7 +7,14 @@ from typing import Any
 from ..errors import ConsulLockerError
 from ..types import BaseLease
 
-__all__ = ["Call"]
+__all__ = ["LOCKS", "QUESTIONS", "RELEASES", "Call"]
+
+#: The verbs of a user's calls: those that are the input ``lock`` of the machine,
+LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
+#: those that are its input ``release``,
+RELEASES = frozenset(("release", "release_all", "leave"))
+#: and those that are no input, but are asked of Consul in every state.
+QUESTIONS = frozenset(("info", "holder", "session_info", "guarded"))
 
 
 class Call:

@@ -15,6 +15,7 @@ from ..strategies import NoStrategy
 from ..types import Strategy
 from .audit import Audit
 from .batch import MAX_OPS, Batch
+from .call import LOCKS, QUESTIONS
 from .grants import Grants
 from .operations import LeaseType, Parts
 from .ledger import Ledger
@@ -30,11 +31,6 @@ __all__ = ["Lifecycle"]
 
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
-#: What of a user's calls is which input of the machine.
-LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
-RELEASES = frozenset(("release", "release_all", "leave"))
-#: What is no input: it is asked of Consul in every state.
-QUESTIONS = frozenset(("info", "holder", "session_info", "guarded"))
 #: The reason of losses after a step that was broken off.
 BROKEN_OFF = "broken off"
 #: What releases are answered when there is no session any more.
@@ -337,8 +333,11 @@ class Lifecycle:
             self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=BROKEN_OFF)
         for session_id in sessions:
             self._out.emit("session_ended", session_id=session_id, reason=BROKEN_OFF)
+        starting = self._starting
         self.fsm.break_off()
         self._begin_anew(stops=any(call.verb == "stop" for call in calls))
+        if starting:
+            self.fsm.handle("start")
         again = [call for call in calls if call.verb in LOCKS and not call.settled]
         for call in again:
             self._out.limit(call)

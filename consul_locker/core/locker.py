@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import LockTimeout
 from .machine import ACQUIRING, READY, STOPPED
-from .lifecycle import LOCKS, RELEASES, Lifecycle
+from .call import LOCKS, RELEASES
+from .lifecycle import Lifecycle
 from .messages import (
     Abandoned,
     Answered,
@@ -34,7 +35,7 @@ from .messages import (
 )
 from .questions import lock_info
 
-__all__ = ["LOCKS", "RELEASES", "LockerCore"]
+__all__ = ["LockerCore"]
 
 
 class LockerCore(Lifecycle):
@@ -58,7 +59,7 @@ class LockerCore(Lifecycle):
     # ---------------------------------------------------------------------------------- the one entrance
 
     def begin(self, now: float) -> deque[Command]:
-        """The first step: the machine enters its first state, and a session is asked for."""
+        """The first step: the machine enters its first state, and a session is asked for. Returns as `step`."""
         self._out.now = now
         self.fsm.begin()
         return self._out.commands
@@ -67,20 +68,19 @@ class LockerCore(Lifecycle):
         """Take one event.
 
         An exception that comes out of it comes from nowhere: a signal handler raised it, or the stack was too deep, or
-        there is no memory left. The next step gives up all that this one left half done. It should follow soon, with
-        the same event; of a call that wants a lock, with the news that it was abandoned.
+        there is no memory left. The next step gives up all that this one left half done. It should follow soon: with
+        the same event, or if that is a call with the news that it was abandoned.
 
         Args:
             event: what happened.
             now: the time, in seconds, on a clock that never goes back.
 
         Returns:
-            The commands that follow from it, to be carried out in their order.
+            The commands that were not carried out yet, in their order: always the same queue, which whoever carries
+            them out empties.
         """
         self._out.now = now
-        if self._under_way is None:
-            self._out.commands = deque()
-        else:
+        if self._under_way is not None:
             self._mend()
         self._under_way = event
         if self.session.deadline_passed():
@@ -94,9 +94,8 @@ class LockerCore(Lifecycle):
         else:
             self._abandoned(event)
         self._grants.flush()
-        commands = self._out.commands
         self._under_way = None
-        return commands
+        return self._out.commands
 
     @property
     def ended(self) -> bool:
@@ -110,12 +109,14 @@ class LockerCore(Lifecycle):
     # --------------------------------------------------------------------------------------- calls
 
     def _called(self, call: Call) -> None:
+        if call.order:
+            return  # it was given before, and its runtime interrupted before it knew
         self._order += 1
         call.order = self._order
         self._out.open.add(call)
         if call.timeout is not None:
             call.deadline = self._out.now + call.timeout
-            self._out.timer(("call", call), call.deadline)
+            self._out.limit(call)
         if call.verb in LOCKS:
             self.fsm.handle("lock", call)
         elif call.verb == "leave" and not any(lease.live for lease in call.argument):

@@ -20,10 +20,10 @@ _ENDS = {"session_ended": "session_id", "lock_lost": "lease", "released": "lease
 
 
 class Outbox:
-    """What the parts of the core share: the commands of the step under way, its time, and chance.
+    """What the parts of the core share: the commands, the time of the step under way, and chance.
 
     Attributes:
-        commands: of the step so far.
+        commands: those that were not carried out yet.
         now: the time of the step, in seconds.
         random: gives floats in [0, 1), for jitter; passed in, so that a test decides it.
         counters: what `Locker.stats` shows.
@@ -51,6 +51,9 @@ class Outbox:
     def emit(self, signal: str, **facts: Any) -> None:
         """A signal for the observers."""
         self.commands.append(Emit(signal, facts))
+        self._note(signal, facts)
+
+    def _note(self, signal: str, facts: dict[str, Any]) -> None:
         if signal in _BEGINNINGS:
             self._begun[facts[_BEGINNINGS[signal]]] = None
         elif signal in _ENDS:
@@ -59,14 +62,12 @@ class Outbox:
     def begun(self) -> tuple[list[BaseLease], list[str]]:
         """The leases, and the sessions (of which there is one at most), that observers heard begin and not end.
 
-        For the end of a step that was broken off between any two lines: the commands are right in any case.
+        After a step that was broken off between any two lines: the commands say what was not noted yet.
         """
-        begun = self._begun
         for command in self.commands:
-            if isinstance(command, Emit) and command.signal in _BEGINNINGS:
-                begun[command.facts[_BEGINNINGS[command.signal]]] = None
-            elif isinstance(command, Emit) and command.signal in _ENDS:
-                begun.pop(command.facts[_ENDS[command.signal]], None)
+            if isinstance(command, Emit):
+                self._note(command.signal, command.facts)
+        begun = list(self._begun)
         return [one for one in begun if isinstance(one, BaseLease)], [one for one in begun if isinstance(one, str)]
 
     def settle(self, call: Call, value: Any = None, error: BaseException | None = None) -> None:

@@ -255,8 +255,14 @@ class Session:
 
     def end(self) -> SessionLife:
         """Forget the session in use, with all its timers; its generation is over."""
-        life, self.life = self.current, None
-        life.deadline = float("-inf")  # whatever lease still points to it is over
+        life = self.current
+        self._forget()
+        return life
+
+    def _forget(self) -> None:
+        if self.life is not None:
+            self.life.deadline = float("-inf")  # whatever lease still points to it is over
+            self.life = None
         self.generation += 1
         self._ttl = self._options.ttl
         self._renewing = None
@@ -265,14 +271,10 @@ class Session:
         if self._watch is not None:
             self._out.send(CancelRequest(self._watch))
             self._watch = None
-        return life
 
     def mend(self) -> None:
         """After a step that was broken off: there is no session, and none that was may live on in Consul."""
-        if self.life is not None:
-            self.end()
-        else:
-            self.generation += 1
+        self._forget()
         if self._latest is not None:
             self._destroying.setdefault(self._latest, 0)
         for session_id in self._destroying:

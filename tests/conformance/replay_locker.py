@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -316,7 +317,9 @@ class Replayer:
     def _note(self, record: Record) -> None:
         self.steps[-1].records.append(record)
 
-    def _carry_out(self, commands: list[Command]) -> None:
+    def _carry_out(self, queue: deque[Command]) -> None:
+        commands = list(queue)
+        queue.clear()
         ended = any(isinstance(each, Emit) and each.signal == "session_ended" for each in commands)
         for command in commands:
             if isinstance(command, Request):

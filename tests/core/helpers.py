@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, TypeVar
 
 from consul_locker.config import LockerOptions
@@ -100,11 +101,13 @@ class Driver:
         self.results: dict[Call, Any] = {}
         self._index = 100
         if begin:
-            self._take(list(self.core.begin(self.now)))
+            self._take(self.core.begin(self.now))
 
     # ------------------------------------------------------------------------------------- events
 
-    def _take(self, commands: list[Command]) -> list[Command]:
+    def _take(self, queue: deque[Command]) -> list[Command]:
+        commands = list(queue)
+        queue.clear()
         for command in commands:
             if isinstance(command, Request):
                 self.open.append(command)
@@ -127,7 +130,7 @@ class Driver:
         if now is not None:
             assert now >= self.now
             self.now = now
-        return self._take(list(self.core.step(event, self.now)))
+        return self._take(self.core.step(event, self.now))
 
     def call(self, verb: str, *ids: str, **more: Any) -> Call:
         call = Call(verb, ids, **more)

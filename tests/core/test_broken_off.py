@@ -21,6 +21,7 @@ from consul_locker.core.messages import (
     TimerFired,
     Watch,
 )
+from consul_locker.core.queue import Queue
 from consul_locker.core.session import Session
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.fsm import Fsm
@@ -144,6 +145,41 @@ def test_a_stop_before_there_is_a_session_goes_on() -> None:
         driver.core.step(stop, driver.now)
     driver.abandon(stop)
     assert driver.core.state == "stopped"
+
+
+def test_a_start_during_a_stop_goes_on() -> None:
+    driver = make()
+    driver.call("stop")
+    start = driver.call("start")
+    late = driver.call("lock", "late")
+    broken_off_beside(driver)
+    assert driver.result(start) is None
+    assert driver.states()[-2:] == ["stopped", "acquiring"]
+    driver.ready("S2")
+    driver.grant()
+    assert driver.result(late).session_id == "S2"
+
+
+def test_a_call_that_is_given_twice_counts_once() -> None:
+    """As by a runtime that was interrupted before it knew that the step was over."""
+    driver = make()
+    call = driver.call("lock", "a")
+    assert driver.step(call) == []
+    driver.grant()
+    assert driver.result(call).takers == 1
+
+
+def test_a_watch_of_the_queue_that_nobody_knows_of_is_given_up() -> None:
+    driver = make(fair=True)
+    call = driver.call("hold", "a", wait=None)
+    queue = driver.core._waiting
+    assert isinstance(queue, Queue)
+    watch = Watch(1, "key", "svc/a/lock", 7, 300.0)
+    queue._watched[watch] = None  # type: ignore[assignment]  # as between two lines of it
+    driver.open.append(watch)
+    broken_off_beside(driver)
+    assert watch not in driver.open
+    assert driver.result(call) == PENDING
 
 
 def test_in_acquiring_it_asks_for_another_session() -> None:

@@ -19,9 +19,9 @@ __all__ = ["BrokenOff", "breaking_off"]
 LIBRARY = str(Path(consul_locker.__file__).parent)
 
 
-#: Where no signal handler runs, as Python sees to it: between the end of a ``with`` and the release of its lock (that
-#: line comes a second time), and from 3.11 on between the last but one line of a step and its end.
-_SAFE = re.compile(r" +(with .*:|return commands)$")
+#: Python sees to it that no signal handler runs between the end of a ``with`` and what ends it, the release of a lock
+#: say; but to a tracer that is one more line. All lines of ``with`` are left out, at their beginnings too.
+_SAFE = re.compile(r" +with .*:$")
 
 
 class BrokenOff(KeyboardInterrupt):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from consul_locker.config import LockerOptions
-from consul_locker.core.locker import LOCKS, LockerCore
+from consul_locker.core.call import LOCKS
+from consul_locker.core.locker import LockerCore
 from consul_locker.core.machine import READY
 from consul_locker.core.messages import (
     Abandoned,
@@ -245,7 +247,7 @@ class Player:
         if isinstance(event, Call) and event.verb in ("leave", "stop"):
             self.call(Call(event.verb, event.ids, argument=argument))
 
-    def _mend(self, event: Event) -> list[Command]:
+    def _mend(self, event: Event) -> deque[Command]:
         """The step that follows on one that broke off; it may break off, too."""
         while True:
             try:
@@ -282,7 +284,9 @@ class Player:
 
     # -------------------------------------------------------------------------------------- commands
 
-    def _carry_out(self, commands: list[Any]) -> None:
+    def _carry_out(self, queue: deque[Command]) -> None:
+        commands = list(queue)
+        queue.clear()
         # A release that stood in line behind a lock ends its lease in the step that grants it.
         self._ending = {command.lease for command in commands if isinstance(command, LeaseEnded)}
         for command in commands:
