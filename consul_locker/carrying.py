@@ -54,6 +54,7 @@ from .inside import INSIDE
 from .io_thread import IoThread
 from .signals import ALL
 from .sleepers import Sleepers
+from .waiter import Waiter
 
 __all__ = ["Carrying"]
 
@@ -63,67 +64,6 @@ _LOGGER = logging.getLogger("consul_locker")
 BATCHED = LOCKS | RELEASES
 #: How many transactions a caller carries past his own outcome, before he hands over.
 EXTRA_CARRIES = 1
-
-
-class _Waiter:
-    """A blocked caller: it sleeps until it is answered, or is offered a transaction to carry.
-
-    Attributes:
-        carries: the transaction that it carries.
-        closed: whether it can carry none: it has left, or is interrupted.
-        offers: the transactions that it was offered.
-    """
-
-    __slots__ = ("_sleep", "carries", "closed", "done", "error", "extra", "offers", "value")
-
-    def __init__(self) -> None:
-        self._sleep = threading.Lock()  # held while there is nothing to wake up for
-        self._sleep.acquire()
-        self.offers: deque[Transact] = deque()
-        self.carries: Transact | None = None
-        self.closed = False
-        self.done = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.extra = 0
-
-    def offer(self, request: Transact) -> bool:
-        """Offer a transaction to carry. False when nobody is there any more to take it."""
-        self.offers.append(request)
-        # The caller may leave at this very moment; whoever of both gets it out of the queue has it.
-        return not (self.closed and self.withdraw(request))
-
-    def withdraw(self, request: Transact) -> bool:
-        """Take an offer back. Returns whether it was still there."""
-        try:
-            self.offers.remove(request)
-        except ValueError:
-            return False
-        return True
-
-    def take(self) -> Transact | None:
-        """The transaction offered, if any; it is what the caller carries, until he looks again."""
-        if not self.offers:
-            self.carries = None
-            return None
-        self.carries = self.offers[0]  # known before it is taken: he may be interrupted
-        return self.offers.popleft()
-
-    def reopen(self) -> None:
-        """The interruption is over."""
-        self.closed = False
-        self.wake()
-
-    def wake(self) -> None:
-        """Let it look; more than once does no harm."""
-        try:
-            self._sleep.release()
-        except RuntimeError:  # it is awake already
-            pass
-
-    def sleep(self) -> None:
-        """Sleep until somebody wakes it."""
-        self._sleep.acquire()
 
 
 class _Wish:
@@ -226,7 +166,7 @@ class Carrying:
             self.step(call)  # of a generator, say, that the collector throws away: leaving a hold raises nothing
             return None
         self.refuse_inside(call.verb)
-        waiter = call.waiter = _Waiter()
+        waiter = call.waiter = Waiter()
         beneath, carrying = INSIDE.asleep, INSIDE.carrying
         try:
             INSIDE.asleep, INSIDE.carrying = None, True
@@ -250,7 +190,7 @@ class Carrying:
             raise
         raise to_raise(waiter.error)
 
-    def _wait_for(self, call: Call, waiter: _Waiter, carrying: bool) -> None:
+    def _wait_for(self, call: Call, waiter: Waiter, carrying: bool) -> None:
         """Submit a call and wait until it is answered, and what the observers are to hear of it is heard."""
         self.step(call, call)
         while True:
@@ -267,7 +207,7 @@ class Carrying:
             INSIDE.carrying = carrying  # there is nothing more to carry
             self._delivery.flush()
 
-    def _clean_up(self, call: Call, leases: Any, beneath: _Waiter | None, error: BaseException) -> None:
+    def _clean_up(self, call: Call, leases: Any, beneath: Waiter | None, error: BaseException) -> None:
         """A blocked caller was interrupted, anywhere. It may come twice.
 
         Args:
@@ -276,7 +216,7 @@ class Carrying:
             beneath: whom the call itself had interrupted.
             error: what interrupted it.
         """
-        waiter: _Waiter = call.waiter
+        waiter: Waiter = call.waiter
         self._pass_on(waiter)
         if beneath is not None:
             self._pass_on(beneath)
@@ -433,7 +373,7 @@ class Carrying:
             command = commands[0]
             if isinstance(command, Settle):
                 waiter = command.call.waiter
-                if isinstance(waiter, _Waiter):
+                if isinstance(waiter, Waiter):
                     waiter.value, waiter.error = command.value, command.error
                     waiter.done = True
                     if command.call is not me:
@@ -478,7 +418,7 @@ class Carrying:
     def _find_carrier(self, request: Transact, me: Call | None) -> None:
         """Give a transaction to a blocked caller who owns an operation of it, else to the I/O thread."""
         if me is not None:
-            mine: _Waiter = me.waiter
+            mine: Waiter = me.waiter
             if not mine.done and me in request.calls and self._has_time(me):
                 mine.offer(request)
                 return
@@ -488,12 +428,12 @@ class Carrying:
                 return
         for call in request.calls:
             waiter = call.waiter
-            if isinstance(waiter, _Waiter) and not waiter.done and self._has_time(call) and waiter.offer(request):
+            if isinstance(waiter, Waiter) and not waiter.done and self._has_time(call) and waiter.offer(request):
                 waiter.wake()
                 return
         self._hand_to_io(request)
 
-    def _pass_on(self, waiter: _Waiter) -> None:
+    def _pass_on(self, waiter: Waiter) -> None:
         """A caller leaves, or is interrupted: what he was offered goes to the I/O thread."""
         waiter.closed = True
         while waiter.offers:

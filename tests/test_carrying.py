@@ -14,13 +14,14 @@ import pytest
 from consul_locker.client.requests import Encoder
 
 from consul_locker.aio_carrying import AsyncCarrying
-from consul_locker.carrying import Carrying, _Waiter
+from consul_locker.carrying import Carrying
 from consul_locker.core.messages import Abandoned, Answered, Call, Failed, Settle, Transact
 from consul_locker.config import ClientOptions
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
 from consul_locker.exchange import Exchange, SystemClock
 from consul_locker.inside import INSIDE
 from consul_locker.io_thread import IoThread
+from consul_locker.waiter import Waiter
 
 from .behaviour.tools import WAIT
 
@@ -81,14 +82,14 @@ def resolve(*settled: Settle) -> None:
 
 
 def test_waking_twice_does_no_harm() -> None:
-    waiter = _Waiter()
+    waiter = Waiter()
     waiter.wake()
     waiter.wake()
     waiter.sleep()
 
 
 def test_an_offer_to_one_who_has_left_is_refused() -> None:
-    waiter = _Waiter()
+    waiter = Waiter()
     assert waiter.offer(REQUEST)
     waiter.closed = True
     assert waiter.withdraw(REQUEST)
@@ -99,11 +100,11 @@ def test_an_offer_to_one_who_has_left_is_refused() -> None:
 def test_a_transaction_offered_to_one_who_is_interrupted_goes_to_the_io_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script()
 
-    def interrupted(waiter: _Waiter) -> None:
+    def interrupted(waiter: Waiter) -> None:
         waiter.offer(REQUEST)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Waiter, "sleep", interrupted)
+    monkeypatch.setattr(Waiter, "sleep", interrupted)
     call = Call("lock", ("a",))
     with pytest.raises(KeyboardInterrupt):
         carrying(script).ask(call)

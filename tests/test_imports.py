@@ -27,7 +27,7 @@ core.locker
 client.answers client.requests client.wire client.connection client.transport client.aio_transport
 embedded.golang embedded.records embedded.store embedded.txn embedded.forms embedded.api embedded.server
 embedded.clock embedded.agent embedded.__main__
-watching exchange io_thread lease delivery view factory face carrying threaded aio_delivery aio_carrying aio
+watching exchange io_thread lease delivery view factory face waiter carrying threaded aio_delivery aio_carrying aio
 diagrams cli __main__
 """.split()
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, LockerFactory, LockLost, aio
-from consul_locker.carrying import _Waiter
+from consul_locker.waiter import Waiter
 from consul_locker.core.messages import Call, Transact
 from consul_locker.embedded import Agent
 from consul_locker.inside import INSIDE
@@ -206,7 +206,7 @@ def test_a_handler_that_comes_while_a_call_sleeps_may_call_the_locker(locker: Lo
         assert main is not None and main == threading.get_ident()
 
         def stranger() -> None:
-            until(lambda: locker.stats()["denied"] and sys._current_frames()[main].f_code is _Waiter.sleep.__code__)
+            until(lambda: locker.stats()["denied"] and sys._current_frames()[main].f_code is Waiter.sleep.__code__)
             signal.pthread_kill(main, signal.SIGUSR1)
             until(lambda: len(done) == 2)
             rival.release("a")
@@ -223,7 +223,7 @@ def test_a_handler_that_comes_while_a_call_sleeps_may_call_the_locker(locker: Lo
 
 def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -> None:
     """Else what is offered to him would wait for him, and the call that interrupts him for that."""
-    waiter = _Waiter()
+    waiter = Waiter()
     first, second = Transact(1, (), calls=(Call("lock", ("x",)),)), Transact(1, ())
     assert waiter.offer(first)
     handed_over: list[object] = []

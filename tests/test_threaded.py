@@ -81,7 +81,7 @@ def test_interrupted_while_waiting(locker: Locker, gate: Gate, monkeypatch: pyte
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("consul_locker.carrying._Waiter.sleep", interrupted)
+        patched.setattr("consul_locker.waiter.Waiter.sleep", interrupted)
         locker.lock("a")
     held.let_go()
     assert first.result(WAIT).valid
