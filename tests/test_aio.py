@@ -1244,7 +1244,9 @@ def test_an_interrupted_program_leaves_no_session(embedded: Agent) -> None:
     finally:
         running.kill()
     assert said.rstrip().endswith("KeyboardInterrupt")
-    assert "Warning" not in said
+    # Before 3.11 asyncio lets it come between any two lines, also of a coroutine's making and its being awaited.
+    assert "ResourceWarning" not in said
+    assert sys.version_info < (3, 11) or "Warning" not in said
     requests = embedded.requests
     assert requests["PUT", "/v1/session/create"] == requests["PUT", "/v1/session/destroy/"] == 2
 
