@@ -93,6 +93,7 @@ def test_an_offer_to_one_who_has_left_is_refused() -> None:
     assert waiter.offer(REQUEST)
     waiter.closed = True
     assert waiter.withdraw(REQUEST)
+    assert not waiter.withdraw(REQUEST)
     assert not waiter.offer(REQUEST)
     assert waiter.take() is None
 
@@ -205,6 +206,21 @@ def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread(monkeypatc
         job()
     assert [type(event) for event in script.events] == [Call, Abandoned, Abandoned, Abandoned, Call]
     assert script.events[-1].verb == "stop"
+
+
+def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrupted_too() -> None:
+    script = Script()
+    script.failures = 1
+    made = carrying(script)
+    beneath = Waiter()
+    INSIDE.asleep = beneath
+    try:
+        with pytest.raises(RecursionError):
+            made.ask(Call("holder", ("a",)))
+    finally:
+        INSIDE.asleep = None
+    assert not beneath.closed
+    beneath.sleep()  # it was woken, to look again
 
 
 def test_a_submitted_call_that_breaks_off_is_abandoned() -> None:
