@@ -44,7 +44,7 @@ class AsyncCarrying:
         self._delivery = delivery
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
         self._events: deque[Event] = deque()
-        self._commands: deque[Command] = deque()  # the core's
+        self._commands = core.commands
         self._broken: Event | Command | None = None  # what was broken off last, and is tried once more
         self._stepping = False
         self._told = 0  # the number of its last signal
@@ -52,7 +52,7 @@ class AsyncCarrying:
 
     def begin(self) -> None:
         """The first step of the core."""
-        self._commands = self._core.begin(self._clock.now())
+        self._core.begin(self._clock.now())
         self._go_on()
 
     # ------------------------------------------------------------------------------------------ calls

@@ -53,7 +53,7 @@ from .face import listed, to_raise
 from .inside import INSIDE
 from .io_thread import IoThread
 from .signals import ALL
-from .sleepers import Sleepers
+from .state_waits import StateWaits
 from .waiter import Waiter
 
 __all__ = ["Carrying"]
@@ -64,16 +64,6 @@ _LOGGER = logging.getLogger("consul_locker")
 BATCHED = LOCKS | RELEASES
 #: How many transactions a caller carries past his own outcome, before he hands over.
 EXTRA_CARRIES = 1
-
-
-class _Wish:
-    """A state that somebody waits for."""
-
-    __slots__ = ("reached", "state")
-
-    def __init__(self, state: str) -> None:
-        self.state = state
-        self.reached = False
 
 
 class Carrying:
@@ -108,10 +98,7 @@ class Carrying:
         self._timeout = timeout
         self._mutex = threading.Lock()
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
-        self._commands: deque[Command] = deque()  # the core's; touched under the mutex only
-        self._wishes: set[_Wish] = set()
-        self._sleepers = Sleepers()  # those whose wishes they are
-        self._ended = False  # no state will change any more
+        self.state_waits = StateWaits()
         self._told = 0  # how much was put before the observers,
         self._heard = 0  # and how much of it they have heard
 
@@ -119,7 +106,7 @@ class Carrying:
         """The first step of the core."""
         rest: deque[Command] = deque()
         with self._mutex:
-            self._commands = self._core.begin(self._clock.now())
+            self._core.begin(self._clock.now())
             self._sort(rest)
         self._carry_out(rest, deque(), None)
 
@@ -161,7 +148,7 @@ class Carrying:
             RuntimeError: it would wait for this very thread.
             ConsulLockerError: the call's answer.
         """
-        leases = call.argument  # of a hold that is left
+        leases = call.argument if call.verb == "leave" else None  # the core puts something else in their place
         if call.verb == "leave" and (INSIDE.busy or self._delivery.here):
             self.step(call)  # of a generator, say, that the collector throws away: leaving a hold raises nothing
             return None
@@ -212,7 +199,7 @@ class Carrying:
 
         Args:
             call: what it asked.
-            leases: of the hold that it leaves.
+            leases: those that it gives back; None for other calls.
             beneath: whom the call itself had interrupted.
             error: what interrupted it.
         """
@@ -227,7 +214,7 @@ class Carrying:
         self.step(Abandoned(call))
         if waiter.value and call.verb in ("hold", "hold_many"):  # granted, for a body that will never run
             leases = listed(waiter.value)
-        if leases and call.verb in ("hold", "hold_many", "leave"):
+        if leases:
             self.step(Call("leave", call.ids, argument=leases))
         elif call.verb == "stop":
             self.step(Call("stop"))  # a stop is final
@@ -235,33 +222,6 @@ class Carrying:
     def let_go(self, leases: list[Any]) -> None:
         """End a hold that its caller was kept from ending."""
         self._io_thread.do(partial(self.step, Call("leave", tuple(lease.id for lease in leases), argument=leases)))
-
-    def reach(self, state: str, limit: float | None) -> bool | None:
-        """Wait for a state, be it there for a moment.
-
-        Returns:
-            True; False when no state will come any more; None when the time (in seconds) was over first.
-        """
-        wish = _Wish(state)
-        self._wishes.add(wish)
-        try:
-            self._sleepers.wait(lambda: wish.reached or self._ended or self._core.state == state, limit)
-        finally:
-            self._wishes.discard(wish)
-        if wish.reached or self._core.state == state:
-            return True
-        return False if self._ended else None
-
-    def end(self) -> None:
-        """Set those going who wait for a state: none will come any more."""
-        self._ended = True
-        self._sleepers.wake()
-
-    def _reached(self, state: str) -> None:
-        for wish in self._wishes.copy():
-            if wish.state == state:
-                wish.reached = True
-        self._sleepers.wake()
 
     def give_up(self, call: Call, deadline: float) -> None:
         """Wait for a call submitted by `submit` until a moment of the monotonic clock, then let it go."""
@@ -345,7 +305,7 @@ class Carrying:
 
     def _sort(self, rest: deque[Command]) -> None:
         """Under the mutex: queue what must stay in order; the ``rest`` is to be done outside."""
-        commands = self._commands
+        commands = self._core.commands
         while commands:
             command = commands[0]
             if isinstance(command, Emit):
@@ -388,7 +348,7 @@ class Carrying:
                 _LOGGER.log(command.level, "%s", command.text)
             else:
                 assert isinstance(command, Emit)  # of state-changed; no other comes here
-                self._reached(command.facts["to_state"])
+                self.state_waits.reached(command.facts["to_state"])
             commands.popleft()
         if futures:
             self._delivery.settle(partial(self._resolve, futures))
@@ -405,7 +365,7 @@ class Carrying:
             future: Future[Any] = command.call.waiter
             try:
                 if future.done() and not future.cancelled():
-                    continue  # it was set before; see above
+                    continue  # to set it may be done again, as any command may
                 if not future.set_running_or_notify_cancel():
                     self.step(Abandoned(command.call))  # he who cancelled it may have been kept from saying so
                 elif command.error is not None:
@@ -461,5 +421,3 @@ class Carrying:
             return Failed(error, error.sent)
         except ConsulLockerError as error:
             return Failed(error, False)
-
-

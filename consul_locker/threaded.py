@@ -319,7 +319,7 @@ class Locker(BaseLocker[Lease]):
         if self.state == state:
             return True
         self._runtime.refuse_inside()
-        reached = self._runtime.reach(state, limit)
+        reached = self._runtime.state_waits.wait(state, lambda: self.state, limit)
         if reached is False:
             raise RuntimeError(CLOSED)
         return reached is not None
@@ -447,7 +447,7 @@ class LockerFactory(BaseFactory[Locker]):
         self._delivery.close(PATIENCE)
         self._over = True
         for locker in lockers:
-            locker._runtime.end()
+            locker._runtime.state_waits.end()
         if self._own_agent is not None:
             self._own_agent.close()
 

@@ -23,7 +23,7 @@ from consul_locker.inside import INSIDE
 from consul_locker.io_thread import IoThread
 from consul_locker.waiter import Waiter
 
-from .behaviour.tools import WAIT
+from .behaviour.tools import WAIT, eventually, settle
 
 REQUEST = Transact(1, ())
 
@@ -31,9 +31,9 @@ REQUEST = Transact(1, ())
 class Script:
     """Stands where a Carrying has core, encoder, I/O thread and delivery; notes what comes."""
 
-    def __init__(self, commands: dict[type, list[Any]] | None = None) -> None:
-        self.commands = commands or {}
-        self.queue: deque[Any] = deque()
+    def __init__(self, answers: dict[type, list[Any]] | None = None) -> None:
+        self.answers = answers or {}  # the commands that follow on the next event of a type
+        self.commands: deque[Any] = deque()
         self.events: list[Any] = []
         self.handed: list[Any] = []
         self.jobs: list[Any] = []
@@ -43,16 +43,12 @@ class Script:
     def do(self, job: Any) -> None:
         self.jobs.append(job)
 
-    def begin(self, now: float) -> deque[Any]:
-        return self.queue
-
-    def step(self, event: Any, now: float) -> deque[Any]:
+    def step(self, event: Any, now: float) -> None:
         self.events.append(event)
         if self.failures:
             self.failures -= 1
             raise RecursionError
-        self.queue.extend(self.commands.pop(type(event), []))
-        return self.queue
+        self.commands.extend(self.answers.pop(type(event), []))
 
     def encode(self, request: Any) -> Any:
         raise ConfigurationError("operations", request, "what JSON can carry")
@@ -71,9 +67,7 @@ class Script:
 
 def carrying(script: Script) -> Carrying:
     stand_in: Any = script
-    made = Carrying(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
-    made.begin()
-    return made
+    return Carrying(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
 
 
 def resolve(*settled: Settle) -> None:
@@ -285,7 +279,7 @@ def test_a_request_that_comes_twice_is_sent_once() -> None:
     assert asyncio.run(go()) == 1
 
 
-def test_a_request_whose_task_breaks_off_is_answered() -> None:
+def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = []
 
     async def go() -> None:
@@ -295,10 +289,9 @@ def test_a_request_whose_task_breaks_off_is_answered() -> None:
         async def broken(request: Any) -> Any:
             raise RecursionError
 
-        exchange._answer = broken  # type: ignore[method-assign]  # as for want of stack
+        monkeypatch.setattr(exchange, "_answer", broken)
         exchange.carry_out(answers.append, [REQUEST])
-        while not answers:
-            await asyncio.sleep(0)
+        await eventually(lambda: answers)
         await exchange.close()
 
     asyncio.run(go())
@@ -354,15 +347,9 @@ def on_a_loop(test: Callable[[AsyncCarrying, Script], Awaitable[None]]) -> None:
         script = Script()
         stand_in: Any = script
         made = AsyncCarrying(stand_in, None, SystemClock(), stand_in, stand_in)
-        made.begin()
         await test(made, script)
 
     asyncio.run(go())
-
-
-async def rounds() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def test_on_a_loop_an_event_that_breaks_off_is_given_once_more() -> None:
@@ -370,7 +357,7 @@ def test_on_a_loop_an_event_that_breaks_off_is_given_once_more() -> None:
         script.failures = 2
         with pytest.raises(RecursionError):
             made.step(Answered(REQUEST, Failed(ConsulUnavailable("no answer"), True)))
-        await rounds()
+        await settle()
         assert [type(event) for event in script.events] == [Answered, Answered]
 
     on_a_loop(test)
@@ -381,7 +368,7 @@ def test_on_a_loop_a_call_that_breaks_off_is_abandoned() -> None:
         script.failures = 1
         with pytest.raises(RecursionError):
             await made.ask(Call("lock", ("a",)))
-        await rounds()
+        await settle()
         assert [type(event) for event in script.events] == [Call, Abandoned]
 
     on_a_loop(test)
@@ -398,10 +385,10 @@ def test_on_a_loop_a_command_that_breaks_off_is_done_once_more(times: int) -> No
                 raise RecursionError
 
         script.carry_out = carry_out
-        script.commands[Abandoned] = [REQUEST, Transact(2, ())]
+        script.answers[Abandoned] = [REQUEST, Transact(2, ())]
         with pytest.raises(RecursionError):
             made.step(Abandoned(Call("lock")))
-        await rounds()
+        await settle()
         assert [request.generation for request in sent] == [1, 1, 2]
 
     on_a_loop(test)

@@ -31,7 +31,7 @@ from consul_locker.core.messages import (
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.exchange import Exchange, SystemClock
 
-from .behaviour.tools import WAIT, Consul
+from .behaviour.tools import WAIT, Consul, eventually
 
 
 class Receiver:
@@ -208,8 +208,7 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         index = outcome.entries[0].modify_index
         first, *others = (Watch(1, "key", "k", index + later, 300.0) for later in (0, 1_000, 2_000))
         exchange.carry_out(receiver.receive, [first])
-        while not exchange._watching._taken:
-            await asyncio.sleep(0)
+        await eventually(lambda: exchange._watching._taken)
         exchange.carry_out(receiver.receive, others)
         answered = [await receiver.next() for _ in others]
         assert [one.request for one in answered] == others
@@ -227,8 +226,7 @@ def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
         mine, his, given_up = (Watch(generation, "key", "k", 1_000_000, 300.0) for generation in (1, 2, 3))
         exchange.carry_out(receiver.receive, [mine, given_up])
         exchange.carry_out(other.receive, [his])
-        while not exchange._watching._taken:
-            await asyncio.sleep(0)
+        await eventually(lambda: exchange._watching._taken)
         exchange.carry_out(receiver.receive, [CancelRequest(given_up), CancelRequest(given_up)])  # again: not known
         await asyncio.to_thread(agent.stop_listening)
         answers = [await receiver.next(), await other.next()]

@@ -218,7 +218,7 @@ def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> 
 
 def test_closing_with_a_caller_who_waits_for_a_state(locker: Locker) -> None:
     waiting = in_thread(lambda: locker.wait_for_state("paused"))
-    until(lambda: len(locker._runtime._sleepers))
+    until(lambda: len(locker._runtime.state_waits._sleepers))
     locker._factory.close()
     assert "closed" in str(waiting.exception(WAIT))
 

@@ -33,6 +33,8 @@ from consul_locker.config import ClientOptions
 from consul_locker.core.messages import CreateSession, DestroySession, Done, SessionCreated
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
 
+from .behaviour.tools import eventually
+
 GET = HttpRequest("GET", "/v1/kv/k", operation="kv get")
 PUT = HttpRequest("PUT", "/v1/txn", body=b"[1]", operation="transaction")
 OK = b"HTTP/1.1 200 OK\r\nX-Consul-Index: 9\r\nContent-Length: 2\r\n\r\n[]"
@@ -1001,14 +1003,6 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
-async def rounds(condition: Callable[[], bool]) -> None:
-    """Let the loop go round until something has happened."""
-    end = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.001)
-
-
 def test_a_cancelled_send_closes_its_connection_and_gives_its_place_back() -> None:
     closed = threading.Event()
 
@@ -1020,8 +1014,8 @@ def test_a_cancelled_send_closes_its_connection_and_gives_its_place_back() -> No
     async def main() -> None:
         transport = AsyncTransport(options(server.port), 1)
         sending = asyncio.create_task(transport.send(PUT))
-        await rounds(lambda: server.accepted == 1)
-        await rounds(lambda: any(each._answer for each in transport._open_ones))
+        await eventually(lambda: server.accepted == 1)
+        await eventually(lambda: any(each._answer for each in transport._open_ones))
         waiting = asyncio.create_task(transport.send(PUT))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -1029,7 +1023,7 @@ def test_a_cancelled_send_closes_its_connection_and_gives_its_place_back() -> No
         for each in (waiting, sending):
             with pytest.raises(asyncio.CancelledError):
                 await each
-        await rounds(closed.is_set)
+        await eventually(closed.is_set)
         assert (await transport.send(PUT)).status == 200
         assert transport._free == 1
         transport.close()
@@ -1176,7 +1170,7 @@ def test_cancelled_while_the_name_is_looked_up(
         lane = transport.reserve()
         cancelled, stays = (asyncio.create_task(transport.send(PUT)) for _ in range(2))
         beside = asyncio.create_task(lane.send(PUT))
-        await rounds(lambda: len(calls) == 1 and not transport._free)
+        await eventually(lambda: len(calls) == 1 and not transport._free)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
@@ -1187,7 +1181,7 @@ def test_cancelled_while_the_name_is_looked_up(
         transport.close()
         await transport.wait_closed()
         left = asyncio.create_task(AsyncTransport(named()).send(PUT))
-        await rounds(lambda: len(calls) == 2)
+        await eventually(lambda: len(calls) == 2)
         left.cancel()
         with pytest.raises(asyncio.CancelledError):
             await left

@@ -22,7 +22,7 @@ from consul_locker.core.messages import Failed, KeysRead, Outcome, SessionRead, 
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.watching import OWN_SESSION_WATCHES, Watching
 
-from .behaviour.tools import WAIT
+from .behaviour.tools import WAIT, eventually, settle
 
 
 class Line:
@@ -42,23 +42,7 @@ class Line:
 
     async def arrived(self, count: int) -> None:
         """Wait until so many requests have come in all."""
-        await until(lambda: len(self.sent) >= count)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop go on until this holds."""
-
-    async def look() -> None:
-        while not condition():
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(look(), WAIT)
-
-
-async def settle() -> None:
-    """Let the loop do all that it can do without a new event."""
-    for _ in range(20):
-        await asyncio.sleep(0)
+        await eventually(lambda: len(self.sent) >= count)
 
 
 def at(index: int) -> HttpResponse:
@@ -274,7 +258,7 @@ def test_a_watch_that_is_given_up_frees_its_place() -> None:
 def test_a_watch_that_is_given_up_leaves_the_line() -> None:
     async def test(watching: Watching, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
-        await until(lambda: watching._lines["key"])
+        await eventually(lambda: watching._lines["key"])
         await gone(second)
         assert not watching._lines["key"]
         assert not watching._crowded.is_set()
@@ -287,7 +271,7 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
     async def test(watching: Watching, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await line.arrived(1)
-        await until(lambda: watching._lines["key"])
+        await eventually(lambda: watching._lines["key"])
         just_before(watching, "_give_place", second.cancel)
         line.open()[0].set_result(at(9))
         assert await first == KeysRead((), 9)
@@ -328,7 +312,7 @@ def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.M
         while watching._lines["key"]:
             line.open()[0].set_result(at(10))
             await settle()
-        await until(line.open)
+        await eventually(line.open)
         line.open()[0].set_result(at(10))
         assert await asyncio.gather(*wishes) == [KeysRead((), 10)] * 3
 
@@ -370,7 +354,7 @@ def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> 
             await asyncio.sleep(0)
         await gone(second)
         assert await asyncio.wait_for(first, WAIT) == KeysRead((), 20)
-        await until(line.open)
+        await eventually(line.open)
         line.open()[0].set_result(at(21))
         assert await asyncio.wait_for(third, WAIT) == KeysRead((), 21)
 

@@ -355,7 +355,7 @@ class Grants(Denials):
         Returns:
             The calls that still want a lock, in the order in which they came.
         """
-        calls, gone = self._forget_all(reason)
+        calls, gone = self.forget(reason)
         for slot, lease in gone:
             if released:
                 self._tell("released", slot, "released", lease=lease)
@@ -363,12 +363,12 @@ class Grants(Denials):
                 self._tell_lost(slot, lease, reason)
         return sorted(dict.fromkeys(calls), key=lambda call: call.order)
 
-    def mend(self, reason: str) -> None:
-        """After a step that was broken off: everything is forgotten, and nothing told."""
-        self._forget_all(reason)
+    def forget(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
+        """Every lease is over, and every operation, whatever they were in the middle of; observers are not told.
 
-    def _forget_all(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
-        """Returns the calls that still want a lock, and the leases whose end is to be told."""
+        Returns:
+            The calls that still want a lock, and the leases whose end is to be told.
+        """
         ledger = self._ledger
         calls: list[Call] = []
         gone: list[tuple[Slot, BaseLease]] = []
@@ -390,7 +390,7 @@ class Grants(Denials):
                 ledger.drop(slot)
                 gone.append((slot, lease))
         ledger.slots.clear()
-        ledger.leases.clear()  # of a step that was broken off
+        ledger.leases.clear()  # a drop that was broken off leaves one behind
         self._batch.forget()
         self._waiting.end_generation()
         self._audit.end_generation()

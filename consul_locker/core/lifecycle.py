@@ -58,6 +58,7 @@ class Lifecycle:
         self._timeout = timeout
         self._closed = closed
         self._out = out = Outbox(random)
+        self.commands = out.commands
         self.session = Session(options, out, timeout)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
@@ -326,7 +327,7 @@ class Lifecycle:
         leases, sessions = self._out.begun()
         for lease in leases:
             self._out.end(lease, BROKEN_OFF)
-        self._grants.mend(BROKEN_OFF)
+        self._grants.forget(BROKEN_OFF)  # what it would tell is told below: observers may have heard of less, or more
         self.session.mend()
         for lease in leases:
             self._out.count("lost")

@@ -7,7 +7,6 @@ grants.py, waiting in waiting.py, the audit in audit.py, group commit in batch.p
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from ..errors import LockTimeout
@@ -18,7 +17,6 @@ from .messages import (
     Abandoned,
     Answered,
     Call,
-    Command,
     CreateSession,
     DestroySession,
     Event,
@@ -41,6 +39,9 @@ __all__ = ["LockerCore"]
 class LockerCore(Lifecycle):
     """One Locker.
 
+    Attributes:
+        commands: those that were not carried out yet, in their order; whoever carries them out takes them out.
+
     Args:
         options: validated.
         identity: what goes into every lock's value: pid, host, name.
@@ -58,14 +59,13 @@ class LockerCore(Lifecycle):
 
     # ---------------------------------------------------------------------------------- the one entrance
 
-    def begin(self, now: float) -> deque[Command]:
-        """The first step: the machine enters its first state, and a session is asked for. Returns as `step`."""
+    def begin(self, now: float) -> None:
+        """The first step: the machine enters its first state, and a session is asked for."""
         self._out.now = now
         self.fsm.begin()
-        return self._out.commands
 
-    def step(self, event: Event, now: float) -> deque[Command]:
-        """Take one event.
+    def step(self, event: Event, now: float) -> None:
+        """Take one event. What follows from it is put at the end of `commands`.
 
         An exception that comes out of it comes from nowhere: a signal handler raised it, or the stack was too deep, or
         there is no memory left. The next step gives up all that this one left half done. It should follow soon: with
@@ -74,10 +74,6 @@ class LockerCore(Lifecycle):
         Args:
             event: what happened.
             now: the time, in seconds, on a clock that never goes back.
-
-        Returns:
-            The commands that were not carried out yet, in their order: always the same queue, which whoever carries
-            them out empties.
         """
         self._out.now = now
         if self._under_way is not None:
@@ -95,7 +91,6 @@ class LockerCore(Lifecycle):
             self._abandoned(event)
         self._grants.flush()
         self._under_way = None
-        return self._out.commands
 
     @property
     def ended(self) -> bool:

@@ -83,7 +83,7 @@ class Outbox:
         self.open.discard(call)
 
     def unanswered(self) -> list[Call]:
-        """The calls of users that have no answer yet, in the order in which they came; for the same case as `begun`."""
+        """The calls of users that have no answer yet, in the order in which they came. As `begun`."""
         self.open -= {command.call for command in self.commands if isinstance(command, Settle)}
         return sorted(self.open, key=lambda call: call.order)
 

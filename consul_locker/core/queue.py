@@ -399,7 +399,7 @@ class Queue(Waiting):
         """The session is over, and all places with it; the callers are taken care of elsewhere."""
         for standing in self._standings.values():
             self._rest(standing)
-        for watch in self._watched:  # of a step that was broken off
+        for watch in self._watched:  # one that its standing does not know yet, or no more: a step was broken off
             self._out.send(CancelRequest(watch))
         self._watched.clear()
         self._standings.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
@@ -29,6 +30,22 @@ def until(condition: Callable[[], Any], limit: float = WAIT) -> Any:
         assert time.monotonic() < end, "this did not happen in time"
         threading.Event().wait(0.005)
     return found
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Let the loop go round until the condition holds; fails when `WAIT` is over."""
+
+    async def look() -> None:
+        while not condition():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(look(), WAIT)
+
+
+async def settle() -> None:
+    """Let the loop do all that it can do without a new event."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,6 @@ from consul_locker.core.messages import (
     Answered,
     Call,
     CancelTimer,
-    Command,
     Committed,
     CreateSession,
     DestroySession,
@@ -176,7 +174,8 @@ class Replayer:
     def run(self, steps: int | None = None) -> None:
         """Construct, and play so many steps of the script (None: all)."""
         self.core.fsm.on("transition", self._first_transition)
-        self._carry_out(self.core.begin(self._now))
+        self.core.begin(self._now)
+        self._carry_out()
         self._end_step()
         for number, step in enumerate(self.trace["script"][:steps]):
             self.steps.append(_Step(number))
@@ -227,7 +226,8 @@ class Replayer:
         self._give(call)
 
     def _give(self, event: Any) -> None:
-        self._carry_out(self.core.step(event, self._now))
+        self.core.step(event, self._now)
+        self._carry_out()
 
     # ------------------------------------------------------------------------------------- Consul's answers
 
@@ -317,9 +317,9 @@ class Replayer:
     def _note(self, record: Record) -> None:
         self.steps[-1].records.append(record)
 
-    def _carry_out(self, queue: deque[Command]) -> None:
-        commands = list(queue)
-        queue.clear()
+    def _carry_out(self) -> None:
+        commands = list(self.core.commands)
+        self.core.commands.clear()
         ended = any(isinstance(each, Emit) and each.signal == "session_ended" for each in commands)
         for command in commands:
             if isinstance(command, Request):

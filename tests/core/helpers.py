@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, TypeVar
 
 from consul_locker.config import LockerOptions
@@ -101,13 +100,14 @@ class Driver:
         self.results: dict[Call, Any] = {}
         self._index = 100
         if begin:
-            self._take(self.core.begin(self.now))
+            self.core.begin(self.now)
+            self._take()
 
     # ------------------------------------------------------------------------------------- events
 
-    def _take(self, queue: deque[Command]) -> list[Command]:
-        commands = list(queue)
-        queue.clear()
+    def _take(self) -> list[Command]:
+        commands = list(self.core.commands)
+        self.core.commands.clear()
         for command in commands:
             if isinstance(command, Request):
                 self.open.append(command)
@@ -130,7 +130,8 @@ class Driver:
         if now is not None:
             assert now >= self.now
             self.now = now
-        return self._take(self.core.step(event, self.now))
+        self.core.step(event, self.now)
+        return self._take()
 
     def call(self, verb: str, *ids: str, **more: Any) -> Call:
         call = Call(verb, ids, **more)

@@ -360,12 +360,12 @@ def test_a_session_that_is_back_again_is_followed_by_a_sweep() -> None:
 def test_without_a_session_nothing_is_asked() -> None:
     driver = Driver()
     core = driver.core._audit
-    so_far = list(driver.core._out.commands)
+    so_far = list(driver.core.commands)
     core.audit()
     core.look()
     core.look_soon()
     core.sweep()
-    assert list(driver.core._out.commands) == so_far
+    assert list(driver.core.commands) == so_far
 
 
 def test_a_locker_without_a_ttl_audits_as_often_as_it_reads_its_session() -> None:

@@ -23,6 +23,7 @@ from consul_locker.core.messages import (
 )
 from consul_locker.core.queue import Queue
 from consul_locker.core.session import Session
+from consul_locker.core.standing import Standing
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.fsm import Fsm
 from consul_locker.strategies import PermanentStrategy
@@ -175,7 +176,7 @@ def test_a_watch_of_the_queue_that_nobody_knows_of_is_given_up() -> None:
     queue = driver.core._waiting
     assert isinstance(queue, Queue)
     watch = Watch(1, "key", "svc/a/lock", 7, 300.0)
-    queue._watched[watch] = None  # type: ignore[assignment]  # as between two lines of it
+    queue._watched[watch] = Standing(call, ())  # as between two lines of it
     driver.open.append(watch)
     broken_off_beside(driver)
     assert watch not in driver.open

@@ -30,10 +30,10 @@ class BrokenOff(KeyboardInterrupt):
 
 @contextmanager
 def breaking_off(line: int, below: str = LIBRARY) -> Iterator[None]:
-    """Raise `BrokenOff` in this thread before a line of the library, the how manieth of those that run decides.
+    """Raise `BrokenOff` in this thread, before a line of the library.
 
     Args:
-        line: which, from 0; past the last nothing is raised.
+        line: which, counted from 0 in the order in which they run; past the last nothing is raised.
         below: the folder of the code that is meant.
     """
     left = line
@@ -53,4 +53,4 @@ def breaking_off(line: int, below: str = LIBRARY) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.settrace(before)  # coverage's
+        sys.settrace(before)  # else the coverage of this thread would end here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -16,7 +15,6 @@ from consul_locker.core.messages import (
     Call,
     CancelRequest,
     CancelTimer,
-    Command,
     Committed,
     CreateSession,
     DestroySession,
@@ -144,7 +142,8 @@ class Player:
 
     def begin(self) -> None:
         """The Locker begins its session."""
-        self._carry_out(self.core.begin(self.around.now))
+        self.core.begin(self.around.now)
+        self._carry_out()
 
     # ----------------------------------------------------------------------------------------- steps
 
@@ -217,7 +216,7 @@ class Player:
         self.session_before = session.life.session_id if session.life is not None else None
         try:
             with self.around.breaks():
-                commands = core.step(event, self.around.now)
+                core.step(event, self.around.now)
         except Violation:
             raise
         except BrokenOff as broken:
@@ -225,10 +224,10 @@ class Player:
             return
         except Exception as error:
             raise Violation("no exception comes out of a step", f"{event!r:.300} in {state}: {error!r}") from error
-        if stale and commands:
-            raise Violation("events of an ended generation change nothing", f"{event!r:.300}: {commands!r:.300}")
+        if stale and core.commands:
+            raise Violation("events of an ended generation change nothing", f"{event!r:.300}: {core.commands!r:.300}")
         self._check_buffer(state, queue)
-        self._carry_out(commands)
+        self._carry_out()
         self._check_leases()
 
     def _broken_off(self, event: Event, argument: Any, broken: BrokenOff) -> None:
@@ -238,7 +237,8 @@ class Player:
         self.breaks += 1
         mending = Abandoned(event) if isinstance(event, Call) else event
         self._mending = True  # it may be told twice that a lease is over
-        self._carry_out(self._mend(mending))
+        self._mend(mending)
+        self._carry_out()
         self._mending = False
         if isinstance(event, Call):
             self.open.pop(event, None)
@@ -247,12 +247,13 @@ class Player:
         if isinstance(event, Call) and event.verb in ("leave", "stop"):
             self.call(Call(event.verb, event.ids, argument=argument))
 
-    def _mend(self, event: Event) -> deque[Command]:
+    def _mend(self, event: Event) -> None:
         """The step that follows on one that broke off; it may break off, too."""
         while True:
             try:
                 with self.around.breaks():
-                    return self.core.step(event, self.around.now)
+                    self.core.step(event, self.around.now)
+                    return
             except BrokenOff:
                 self.breaks += 1
 
@@ -284,9 +285,9 @@ class Player:
 
     # -------------------------------------------------------------------------------------- commands
 
-    def _carry_out(self, queue: deque[Command]) -> None:
-        commands = list(queue)
-        queue.clear()
+    def _carry_out(self) -> None:
+        commands = list(self.core.commands)
+        self.core.commands.clear()
         # A release that stood in line behind a lock ends its lease in the step that grants it.
         self._ending = {command.lease for command in commands if isinstance(command, LeaseEnded)}
         for command in commands:
