@@ -323,7 +323,7 @@ class BaseLocker(Generic[LeaseT]):
         call = self._lock_call(verb, ids, wait, timeout)
         for id in call.ids:
             other = self._holds.get((hold.caller, id))
-            if other is not None and self._is_within(other):
+            if other is not None and not other.over and self._is_within(other):
                 raise RuntimeError(
                     f"this {self._caller} holds {id!r} already; a hold within a hold would wait for itself"
                 )

@@ -197,6 +197,7 @@ class Locker(BaseLocker[Lease]):
         else:
             self._leave(hold, leases, None)
         finally:
+            hold.over = True
             if granted is not None and any(lease.live for lease in listed(granted)):  # interrupted before it was left
                 self._runtime.let_go(listed(granted))
 
