@@ -235,7 +235,8 @@ class ConsulUnavailable(ConsulLockerError):
         status: the HTTP status of the answer, or None when there was none.
         cause: the error below, or None.
         sent: whether the request may have taken effect all the same.
-        option: the option, ``"checks"`` or ``"dc"``, that names what Consul does not know; None when there is none.
+        option: the option, ``"node"``, ``"checks"`` or ``"dc"``, that names what Consul does not know, or ``"host"``,
+            where another agent must be asked; None when there is none.
     """
 
     def __init__(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from ..config import LockerOptions
@@ -112,7 +113,9 @@ class Lifecycle:
         self._audit.begin()
 
     def enter_paused(self) -> None:
-        """On entering paused."""
+        """On entering paused: whoever waits for a session that Consul refuses for good is told so at once."""
+        if self.session.refusal is not None:
+            self._refuse_buffered()
         self.count_retry()
 
     def count_retry(self) -> None:
@@ -155,9 +158,20 @@ class Lifecycle:
         """On leaving stopped: a new beginning, with all retries."""
         self.session.retries = 0
         self.session.cause = None
+        self.session.refusal = None
         self._gave_up = False
 
+    def await_session(self, call: Call) -> None:
+        """A call without a session: it waits for one, unless Consul refuses one for good."""
+        if self.session.refusal is None:
+            self.fsm.defer_until_transition(READY)
+        else:
+            self._out.settle(call, error=self._refusal())
+
     def _refusal(self) -> ConsulLockerError:
+        if self.session.refusal is not None:
+            # Each has its own: an error collects the frames of every place that raises it.
+            return copy(self.session.refusal)
         if self._gave_up:
             return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
         return self._ended()

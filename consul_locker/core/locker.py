@@ -21,6 +21,7 @@ from .messages import (
     DestroySession,
     Event,
     Failed,
+    FindNode,
     Outcome,
     RawTransact,
     ReadKey,
@@ -123,6 +124,7 @@ class LockerCore(Lifecycle):
             self.fsm.handle("stop")
             self._check_stopped()
         elif call.verb == "start":
+            self.session.refusal = None  # whoever begins it has mended something: the next attempt will tell
             self.fsm.handle("start")
             self._out.settle(call)
         elif call.verb == "reboot":
@@ -168,7 +170,9 @@ class LockerCore(Lifecycle):
 
     def _answered(self, request: Request, outcome: Outcome) -> None:
         if isinstance(request, CreateSession):
-            self._session_answered(request, outcome)
+            self._session_answered(self.session.created(request, outcome))
+        elif isinstance(request, FindNode):
+            self._session_answered(self.session.nodes_found(request, outcome))
         elif isinstance(request, DestroySession):
             if request is self.stopping:
                 self._finish_stop(confirmed=not isinstance(outcome, Failed))
@@ -227,16 +231,15 @@ class LockerCore(Lifecycle):
             self.session.rewatch()
         return reason
 
-    def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
-        verdict = self.session.created(request, outcome)
+    def _session_answered(self, verdict: str) -> None:
         if verdict == "created":
             self._out.emit("session_created", session_id=self.session.current.session_id)
             self.fsm.handle("session_created")
-        elif verdict == "failed":
+        elif verdict in ("failed", "refused"):
             limit = self.options.max_retries
             count = f"{self.session.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
             self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
-            self.fsm.handle("session_failed")
+            self.fsm.handle("session_failed" if verdict == "failed" else "session_refused")
 
     # ----------------------------------------------------------------------------------------- timers
 

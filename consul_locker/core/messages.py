@@ -89,6 +89,14 @@ class CreateSession(Request):
     lock_delay: float
     behavior: str
     checks: tuple[str, ...] | None
+    node: str | None = None  #: that it belongs to; None: the agent's own
+
+
+@dataclass(frozen=True, eq=False)
+class FindNode(Request):
+    """The servers of a datacenter, whose nodes sessions can belong to. Answered by `NodesFound`."""
+
+    dc: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +239,13 @@ class SessionCreated:
 
 
 @dataclass(frozen=True)
+class NodesFound:
+    """The answer to a `FindNode`: the names of the servers' nodes; none where the token may not read them."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Done:
     """Consul said yes, and there is nothing more to tell."""
 
@@ -299,8 +314,9 @@ class Failed:
 
 
 Outcome = Union[
-    SessionCreated, Done, Renewed, Gone, SessionRead, SessionsRead, KeysRead, Committed, RolledBack, TooLarge, Failed
-]
+    SessionCreated, NodesFound, Done, Renewed, Gone, SessionRead, SessionsRead, KeysRead, Committed, RolledBack,
+    TooLarge, Failed,
+]  # fmt: skip
 
 # --------------------------------------------------------------------------------------------- events
 

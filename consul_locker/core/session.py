@@ -5,6 +5,10 @@ over; failing to renew is "unknown", not "lost", until the deadline passes or Co
 deadline counts from the *start* of the last successful renewal, since the answer may have taken long.
 Consul itself ends a session only after twice its TTL (measured), so the client's deadline is the
 earlier one but for the faults that docs/safety.rst names.
+
+A session of another datacenter needs a node of that datacenter, and Consul puts the agent's own where none is named. It
+is asked for without one first, since the agent's own datacenter may be meant; refused for its node, one of the servers
+there is looked up and named.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from .messages import (
     CreateSession,
     DestroySession,
     Failed,
+    FindNode,
     Gone,
+    NodesFound,
     Outcome,
     ReadSession,
     Renewed,
@@ -24,8 +30,9 @@ from .messages import (
     Watch,
 )
 from .outbox import Outbox
+from .refusals import lasting, needs_node, no_server
 from ..config import LockerOptions
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ConsulLockerError
 from ..types import SessionLife, seconds
 
 __all__ = ["FIRST_PAUSE", "Session"]
@@ -60,6 +67,7 @@ class Session:
         life: the session in use, or None.
         retries: failed attempts since the Locker was last ready; what `Locker.reboot_count` shows.
         cause: the error of the last failed attempt.
+        refusal: why there will be no session until somebody mends something; None when time may do it.
     """
 
     def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float) -> None:
@@ -70,6 +78,7 @@ class Session:
         self.life: SessionLife | None = None
         self.retries = 0
         self.cause: BaseException | None = None
+        self.refusal: ConsulLockerError | None = None
         self._ttl = options.ttl
         self._asked = 0.0  # when the attempt under way began
         self._renewing: RenewSession | ReadSession | None = None
@@ -80,6 +89,8 @@ class Session:
         self._node = ""  # where the session is, once a watch has said so
         self._destroying: dict[str, int] = {}  # session id -> attempts so far
         self._latest: str | None = None  # the session that was created last, in use or not
+        self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
+        self._looked_up = False  # whether the attempt under way looked for a node
 
     @property
     def current(self) -> SessionLife:
@@ -91,8 +102,12 @@ class Session:
 
     def create(self) -> None:
         """Begin a new generation: ask Consul for a session."""
-        options = self._options
         self.generation += 1
+        self._looked_up = False
+        self._ask(self._options.node or self._found_node)
+
+    def _ask(self, node: str | None) -> None:
+        options = self._options
         self._asked = self._out.now
         self._out.send(
             CreateSession(
@@ -102,6 +117,7 @@ class Session:
                 options.lock_delay,
                 options.behavior,
                 options.session_checks,
+                node,
                 timeout=self._timeout,
             )
         )
@@ -114,7 +130,8 @@ class Session:
         """An attempt was answered.
 
         Returns:
-            ``"created"``, ``"failed"``, or ``"late"`` for an attempt that is not wanted any more.
+            ``"created"``, ``"failed"``, ``"refused"`` when time alone does not mend it, ``"looking"`` when it goes on
+            with a look-up, or ``"late"`` for an attempt that is not wanted any more.
         """
         late = request.generation != self.generation or self.life is not None
         if isinstance(outcome, SessionCreated):
@@ -125,12 +142,39 @@ class Session:
                 return "late"
             trust = self._ttl if self._ttl is not None else TRUST_AFTER_READ
             self.life = SessionLife(self.generation, outcome.session_id, self._asked + trust)
+            self.refusal = None
             return "created"
         if late:
             return "late"
         assert isinstance(outcome, Failed)  # requests.py answers a CreateSession with nothing else
-        self.cause = outcome.error
-        return "failed"
+        self._found_node = None  # it may be gone, or ill: another one is looked for
+        dc = needs_node(self._options, outcome.error)
+        if dc is not None and not self._looked_up:
+            self._looked_up = True
+            self._out.send(FindNode(self.generation, dc, timeout=self._timeout))
+            return "looking"
+        return self._failed(outcome.error)
+
+    def nodes_found(self, request: FindNode, outcome: Outcome) -> str:
+        """The servers of the datacenter were looked up, for the attempt under way. Returns as `created` does."""
+        if request.generation != self.generation:
+            return "late"
+        if isinstance(outcome, Failed):
+            return self._failed(outcome.error)
+        assert isinstance(outcome, NodesFound)  # nothing else answers a FindNode
+        if not outcome.names:
+            return self._failed(no_server(request.dc))
+        # Any of them, so that the sessions of many Lockers do not all go with one node.
+        self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
+        self._ask(self._found_node)
+        return "looking"
+
+    def _failed(self, error: ConsulLockerError) -> str:
+        self.cause = error
+        if not lasting(self._options, error):
+            return "failed"
+        self.refusal = error
+        return "refused"
 
     def pause(self) -> float | None:
         """Count a failed attempt.
