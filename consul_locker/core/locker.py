@@ -170,9 +170,7 @@ class LockerCore(Lifecycle):
 
     def _answered(self, request: Request, outcome: Outcome) -> None:
         if isinstance(request, CreateSession):
-            self._session_answered(self.session.created(request, outcome))
-        elif isinstance(request, FindNode):
-            self._session_answered(self.session.nodes_found(request, outcome))
+            self._session_answered(request, outcome)
         elif isinstance(request, DestroySession):
             if request is self.stopping:
                 self._finish_stop(confirmed=not isinstance(outcome, Failed))
@@ -180,6 +178,8 @@ class LockerCore(Lifecycle):
                 self.session.destroyed(request, outcome)
         elif isinstance(request, (ReadKey, ReadSession, RawTransact)) and request.call is not None:
             self._questions.answered(request, outcome)
+        elif isinstance(request, FindNode):
+            self._attempted(self.session.nodes_found(request, outcome))
         elif request.generation == self.session.generation and self.session.life is not None:
             reason = self._of_this_generation(request, outcome)
             if reason == "confirm":
@@ -231,7 +231,11 @@ class LockerCore(Lifecycle):
             self.session.rewatch()
         return reason
 
-    def _session_answered(self, verdict: str) -> None:
+    def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
+        self._attempted(self.session.created(request, outcome))
+
+    def _attempted(self, verdict: str) -> None:
+        """What became of the attempt under way, as `Session.created` says it."""
         if verdict == "created":
             self._out.emit("session_created", session_id=self.session.current.session_id)
             self.fsm.handle("session_created")
@@ -281,9 +285,8 @@ class LockerCore(Lifecycle):
         """What a call that is out of time is told: what it waits for, what failed last, or that it has no answer."""
         slot = self._waiting.obstacle(call) if call.reason and call.error is None else None
         if slot is None:
-            return LockTimeout(
-                call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=call.error
-            )
+            cause = call.error if self.session.life is not None else call.error or self.session.cause
+            return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=cause)
         entry = slot.entry if call.reason == "held" and self.options.identify_holder else None
         holder = lock_info(slot.id, entry) if entry is not None else None
         return LockTimeout(slot.id, call.timeout, self.state, call.verb, call.reason, holder, self.options.fair)

@@ -66,7 +66,7 @@ class Session:
         generation: the number of the attempt under way or in use; answers of older ones change nothing.
         life: the session in use, or None.
         retries: failed attempts since the Locker was last ready; what `Locker.reboot_count` shows.
-        cause: the error of the last failed attempt.
+        cause: the error of the last failed attempt since there was a session.
         refusal: why there will be no session until somebody mends something; None when time may do it.
     """
 
@@ -142,7 +142,7 @@ class Session:
                 return "late"
             trust = self._ttl if self._ttl is not None else TRUST_AFTER_READ
             self.life = SessionLife(self.generation, outcome.session_id, self._asked + trust)
-            self.refusal = None
+            self.refusal = self.cause = None
             return "created"
         if late:
             return "late"

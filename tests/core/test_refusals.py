@@ -266,3 +266,17 @@ def test_a_look_up_that_nobody_wants_any_more() -> None:
     driver.call("start")
     driver.answer(driver.one(CreateSession), SessionCreated("S1"))
     assert driver.core.state == "ready"
+
+
+def test_a_call_that_is_out_of_time_is_told_why_there_is_no_session() -> None:
+    driver = Driver()
+    call = driver.call("lock", "a", timeout=5.0)
+    refuse(driver, UNREPLICATED)
+    driver.fire("call", call)
+    assert driver.result(call).cause is UNREPLICATED
+    driver.fire("retry")
+    driver.ready()
+    driver.now += 3600.0
+    later = driver.call("lock", "a", timeout=5.0)
+    driver.fire("call", later)
+    assert driver.result(later).cause is None  # that failure is mended
