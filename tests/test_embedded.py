@@ -501,7 +501,7 @@ def test_the_store_needs_nobody_to_tell_the_time_but_its_caller() -> None:
     first = store.create_session(0.0, ttl=10.0)
     second = store.create_session(5.0, ttl=10.0)
     assert store.next_expiry() == 20.0
-    store.renew_session(first.id, 6.0)
+    store.renew_session(first, 6.0)
     assert store.next_expiry() == 25.0
     assert store.expire(24.9) == 0
     assert store.expire(1000.0) == 2

@@ -25,8 +25,8 @@ core.standing core.queue core.questions core.operations core.releases core.denia
 core.grants core.lifecycle
 core.locker
 client.answers client.requests client.wire client.connection client.transport client.aio_transport
-embedded.golang embedded.records embedded.store embedded.txn embedded.forms embedded.api embedded.server
-embedded.clock embedded.agent embedded.__main__
+embedded.golang embedded.records embedded.store embedded.versions embedded.policy embedded.txn embedded.forms
+embedded.api embedded.server embedded.clock embedded.agent embedded.__main__
 watching exchange io_thread lease delivery view factory face waiter carrying threaded aio_delivery aio_carrying aio
 diagrams cli __main__
 """.split()
@@ -38,7 +38,7 @@ IMPURE = frozenset(
 )
 PURE = (
     *("fsm", "fsm_table", "strategies", "keys", "types", "core.", "client.answers", "client.requests"),
-    *("embedded.golang", "embedded.records", "embedded.store", "embedded.txn"),
+    *("embedded.golang", "embedded.records", "embedded.store", "embedded.versions", "embedded.policy", "embedded.txn"),
 )
 
 

@@ -229,7 +229,7 @@ class Api:
         if session is None:
             raise Refused(404, f"Session id '{id}' not found")
         self._must_have("session:write", session.node)
-        self.store.renew_session(id, call.now)
+        self.store.renew_session(session, call.now)
         return Answer(200, forms.dump([forms.session_json(session)]), (JSON,))
 
     def _session_read(self, call: Call, read: Callable[[], SessionView]) -> Answer | Blocking:

@@ -148,16 +148,9 @@ class Store:
         except Invalid as error:
             raise Rejected(f"failed session lookup: {error}") from None
 
-    def renew_session(self, id: str, now: float) -> Session | None:
-        """Start the session's 2 x TTL again; None when there is no such session.
-
-        Raises:
-            Rejected: for a text that is no UUID.
-        """
-        session = self.find_session(id)
-        if session is not None:
-            self._schedule(session, now)
-        return session
+    def renew_session(self, session: Session, now: float) -> None:
+        """Start the session's 2 x TTL again."""
+        self._schedule(session, now)
 
     def destroy_session(self, id: str, now: float) -> bool:
         """End a session: its keys are released or deleted, and closed for its lock-delay.
