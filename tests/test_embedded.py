@@ -543,6 +543,8 @@ def test_the_command_in_this_process(capsys: pytest.CaptureFixture[str]) -> None
     assert "loopback" not in capsys.readouterr().err
     assert __main__.main(["--host", "0.0.0.0"]) == 2
     assert "loopback" in capsys.readouterr().err
+    assert __main__.main(["--port", "0", "--version", "1.7"]) == 2
+    assert "'1.8', '1.16', '1.23'" in capsys.readouterr().err
 
 
 def test_closing_waits_for_what_is_just_being_accepted() -> None:
