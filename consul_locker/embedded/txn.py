@@ -22,6 +22,7 @@ _WRITES = frozenset({"set", "delete", "delete-cas", "delete-tree", "cas", "lock"
 _SHOWING = frozenset({"get", "get-tree"})
 #: Verbs that tell something of a key by their refusal, which needs the right to read it.
 _CHECKS = frozenset({"check-index", "check-session", "check-not-exists"})
+_VERBS = _WRITES | _SHOWING | _CHECKS
 
 #: What the embedded agent leaves out of api.TxnOp; a real agent takes these.
 _ELSEWHERE = frozenset({"node", "service", "check"})
@@ -117,7 +118,7 @@ def is_write(operations: list[Operation]) -> bool:
 def transact(store: Store, operations: list[Operation], now: float, version: Version, policy: Policy) -> Outcome:
     """Carry out a transaction: all of it, or nothing and every reason why."""
     for place, (verb, *_) in enumerate(operations if version.verbs_first else ()):
-        if verb not in _WRITES | _SHOWING | _CHECKS:
+        if verb not in _VERBS:
             return Outcome([], [(place, f"unknown KV operation: {verb}")], looked=False, hidden=False)
     errors = [
         (place, what)

@@ -101,7 +101,7 @@ def _key_fault(key: str) -> str:
         return "invalid key name, must not begin with a '/'"
     if key != key.strip(" "):
         return "invalid key name, must not begin or end with a space"
-    if posixpath.normpath(key).split("/")[0] == "..":
+    if ".." in key and posixpath.normpath(key).split("/")[0] == "..":
         return "invalid key name, must not lead outside by '..'"
     decoded = unquote(key)
     if decoded != key and (".." in decoded or " " in decoded):
