@@ -54,6 +54,10 @@ from .answers import (
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
 
 
+#: Every body that we send is JSON. Consul takes it under any name (measured), an intermediary may not.
+JSON_BODY = ("Content-Type", "application/json")
+
+
 def _undecoded(response: HttpResponse) -> Outcome:
     """For a request made by hand, whose sender reads the answer itself."""
     return Done()
@@ -112,8 +116,9 @@ def _recorded(
     """The form of ``consul.base.HTTPClient``'s methods. A parameter given twice (renew does that to dc) goes once."""
     once = dict.fromkeys((name, str(value)) for name, value in params or ())
     body = data.encode() if isinstance(data, str) else data
+    said = (*(headers or {}).items(), *((JSON_BODY,) if body else ()))
     # byte for byte: everything but unreserved characters and the slash is encoded, a % and a ? included
-    return _Recorded(method, quote(path, safe="/"), tuple(once), tuple((headers or {}).items()), body, callback)
+    return _Recorded(method, quote(path, safe="/"), tuple(once), said, body, callback)
 
 
 class _Http:

@@ -207,7 +207,7 @@ class Grants(Denials):
             error: ConsulLockerError = ConsulUnavailable(
                 "a lock of the set that was held already may be lost; try again", operation="lock_many"
             )
-            self._failed(work, error, False)
+            self._failed(work, error, False, anew=True)
             for operation, _ in found:
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
@@ -233,8 +233,11 @@ class Grants(Denials):
     def _slot_of(work: Work, key: str) -> Slot:
         return next(slot for slot in work.slots if slot.key == key)
 
-    def _failed(self, work: Work, error: ConsulLockerError, sent: bool) -> None:
-        """No usable answer, or a refusal that is no denial."""
+    def _failed(self, work: Work, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
+        """No usable answer, or a refusal that is no denial.
+
+        ``anew``: another attempt will ask for something else, so that whoever has time to wait goes on.
+        """
         if work.kind is Kind.RELEASE:
             self._release_failed(work, error)
             return
@@ -248,7 +251,7 @@ class Grants(Denials):
             return
         self._tell_failed(work.slots, error)
         for call in calls:
-            if self._waiting.outlasts(call, error):
+            if self._waiting.may_wait(call) if anew else self._waiting.outlasts(call, error):
                 self._waiting.add(call, work.slots[0], "failed", error)
             else:
                 self._waiting.remove(call)
