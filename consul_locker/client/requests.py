@@ -45,6 +45,8 @@ from .answers import (
     gone,
     keys_missing,
     keys_read,
+    names_missing,
+    names_read,
     renewed,
     session_created,
     session_read,
@@ -214,8 +216,8 @@ class Encoder:
         return _finish("kv get", recorded, keys_read, missing=keys_missing)
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
-        recorded = self._agent.kv.get(request.prefix, recurse=True, consistency="consistent")
-        return _finish("kv get with prefix", recorded, keys_read, missing=keys_missing)
+        recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
+        return _finish("kv names with prefix", recorded, names_read, missing=names_missing)
 
     def _watch(self, request: Watch) -> HttpRequest:
         # without an index Consul answers at once, and the endpoints leave out an index of 0

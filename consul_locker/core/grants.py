@@ -134,6 +134,7 @@ class Grants(Denials):
         else:
             error, sent = self._failure(outcome)
             for work, _ in items:
+                work.landed = sent or work.rounds > 0
                 self._failed(work, error, sent)
         return None
 
@@ -180,7 +181,7 @@ class Grants(Denials):
         """An abandoned call leaves no lock behind (rule 7): what came for nobody is released."""
         for slot, _ in taken:
             self._lost(slot, "taken again")
-            slot.leftover = True
+            self._doubts.leftover(slot)
         self._finish(work)
         for slot, index in taken:
             if not slot.works:
@@ -275,7 +276,7 @@ class Grants(Denials):
         """A place was given back by the transaction that granted its lock."""
         self._end_lease(place)
         self._ledger.drop(place)
-        self._audit.asked(place)
+        self._doubts.asked(place)
 
     def suspect(self, slot: Slot) -> None:
         """Something spoke against the lease of a key: have it read."""

@@ -24,6 +24,7 @@ from .messages import (
     Outcome,
     RawTransact,
     ReadKey,
+    ReadPrefix,
     ReadSession,
     RenewSession,
     Request,
@@ -199,7 +200,9 @@ class LockerCore(Lifecycle):
             elif request.purpose == "look":
                 self._grants.looked(request, outcome)
             elif request.purpose == "unheld":
-                self._audit.looked(request, outcome)
+                self._audit.doubts.looked(request, outcome)
+            elif request.purpose == "sweep":
+                self._audit.swept(request, outcome)
             elif request.purpose == "audit":
                 self._audit.audited(request, outcome)
         elif isinstance(request, RenewSession):
@@ -218,7 +221,8 @@ class LockerCore(Lifecycle):
             else:
                 self._audit.read(request, outcome)
         else:
-            self._audit.swept(outcome)  # the last kind of request there is: a ReadPrefix
+            assert isinstance(request, ReadPrefix)  # the last kind of request there is
+            self._audit.swept(request, outcome)
         return None
 
     def _confirmed(self, request: ReadSession, outcome: Outcome) -> str | None:
@@ -250,7 +254,7 @@ class LockerCore(Lifecycle):
         elif kind == "audit":
             self._audit.audit()
         elif kind == "look":
-            self._audit.look()
+            self._audit.doubts.look()
         elif kind == "watch":
             self.session.rewatch()
         elif kind == "pause":
