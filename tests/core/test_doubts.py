@@ -117,6 +117,21 @@ def test_a_look_that_is_denied_clears_nothing() -> None:
     assert driver.core.ledger.slots == {}
 
 
+def test_a_doubt_that_is_over_is_forgotten() -> None:
+    driver = Driver(ttl=86_400.0).ready()
+    driver.core._audit.doubts.former_for = 0.0
+    driver.locked("a")
+    driver.call("release", "a")
+    driver.answer(driver.commit(), failure())
+    driver.answer(driver.look(), Committed(()))
+    driver.found(driver.one(ReadKey), "S1", 700)
+    driver.grant()
+    while ("look",) in driver.timers:
+        driver.fire("look")
+    assert driver.all(Transact) == []
+    assert driver.core._audit.doubts._doubts == {}
+
+
 def test_a_look_that_is_denied_leaves_the_tenure_in_doubt() -> None:
     driver = doubtful(ttl=86_400.0)
     driver.answer(looked(driver), RolledBack((*not_ours(0).refused, *DENIED.refused)))

@@ -98,6 +98,13 @@ def test_of_the_places_in_queues_only_those_of_the_session_are_checked() -> None
     assert [op.key for op in check(driver).operations] == [own]
 
 
+def test_a_place_in_a_queue_of_no_lock_is_left_alone() -> None:
+    driver = sweeping()
+    driver.answer(driver.one(ReadPrefix), NamesRead((place_key("svc/lock", "S1", 5),)))
+    driver.answer(check(driver), Committed(()))
+    assert driver.all(ReadKey) == []
+
+
 def test_many_keys_are_checked_in_small_transactions_one_after_another() -> None:
     driver = sweeping()
     listed(driver, *map(str, range(150)))
