@@ -157,9 +157,7 @@ class Doubts:
         for start in range(0, len(slots), MAX_OPS):
             part = slots[start : start + MAX_OPS]
             operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
-            look = Transact(
-                life.generation, operations, "unheld", context=part, consistent=True, timeout=self._timeout
-            )
+            look = Transact(life.generation, operations, "unheld", context=part, consistent=True, timeout=self._timeout)
             self._looks.add(look)
             self._out.send(look)
         # One in use is looked at as that; it may be idle again at any time.

@@ -19,7 +19,7 @@ from itertools import islice
 from .batch import MAX_OPS
 from .doubts import Doubts, not_ours
 from .ledger import Ledger
-from .messages import NamesRead, Operation, Outcome, ReadPrefix, Request, RolledBack, Transact, Verb
+from .messages import Failed, NamesRead, Operation, Outcome, ReadPrefix, Request, RolledBack, Transact, Verb
 from .outbox import Outbox
 from .session import Session
 
@@ -33,6 +33,8 @@ LONGEST_PAUSE = 300.0
 #: before. So sweeps are rare however often something asks for one, and the larger the name the rarer.
 REST = 5.0
 REST_EACH = 0.1
+#: After so many lists in a row that failed the log says it, once: with a name that has too many keys it goes on so.
+TOLD_AFTER = 3
 
 
 class Sweep:
@@ -94,6 +96,9 @@ class Sweep:
         else:
             self._wanted = True
             self._pause()
+            if self._failures == TOLD_AFTER and isinstance(outcome, Failed):
+                what = f"the keys below {self._prefix!r} cannot be listed: {outcome.error}"
+                self._out.warn(f"{what}; locks that a restored snapshot brought back may last as long as the session")
 
     def checked(self, request: Transact, outcome: Outcome) -> None:
         """Some keys were checked."""
@@ -127,9 +132,7 @@ class Sweep:
             self._not_before = self._out.now + max(REST, self._requests * REST_EACH)
             return
         operations = tuple(Operation(Verb.CHECK_SESSION, key, session=life.session_id) for key in keys)
-        self._ask(
-            Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout)
-        )
+        self._ask(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
 
     def _ask(self, request: Request) -> None:
         self._asked = request

@@ -161,6 +161,7 @@ def test_a_list_that_fails_is_asked_for_again_after_growing_pauses() -> None:
     assert pauses[0] == 60.0  # the next audit
     assert pauses[-1] >= LONGEST_PAUSE > pauses[0]
     assert pauses == sorted(pauses)
+    assert driver.logged().count("cannot be listed") == 1
     listed(driver)
     next_audit(driver)
     assert driver.all(ReadPrefix) == []
