@@ -46,6 +46,10 @@ MIN_TTL, MAX_TTL = 10.0, 86_400.0
 #: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
 MAX_LOCK_DELAY = 60.0
 
+#: What the Locker itself writes into a lock's value: who has the lock, and the number of its tenure (docs/safety.rst,
+#: rule 4). A user's entry of one of these names would stand in its place, and the value would say what is not true.
+OWN_ENTRIES = ("pid", "host", "name", "tenure")
+
 #: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
 #: its values because of base64, and each batch is limited to this much.
 MAX_VALUE_BYTES = 256 * 1024
@@ -286,7 +290,8 @@ class LockerOptions:
             dc: the datacenter, as the factory has it.
             strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
                 permanent one unless it is told otherwise).
-            value: what every lock's value holds besides its own entries; a mapping that JSON can carry.
+            value: what every lock's value holds besides its own entries (pid, host, name, tenure); a mapping that JSON
+                can carry, with none of these in it.
             flags: Consul's flags of a lock's key, 0 to 2**64 - 1.
             delete_on_release: whether a released lock's key is deleted.
             identify_holder: whether a denied call reads who has the lock.
@@ -369,6 +374,9 @@ def _json_mapping(value: object) -> dict[str, Any]:
         copy: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError("value", value, f"a mapping that JSON can carry: {error}") from None
+    for entry in OWN_ENTRIES:
+        if entry in copy:
+            raise ConfigurationError("value", f"({entry!r} in it)", f"a mapping without {', '.join(OWN_ENTRIES)}")
     if len(text) > MAX_VALUE_BYTES:
         raise ConfigurationError("value", f"({len(text)} bytes)", f"at most {MAX_VALUE_BYTES} bytes of JSON")
     return copy

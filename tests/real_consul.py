@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +16,7 @@ import tempfile
 import time
 from types import TracebackType
 
-__all__ = ["RealConsul", "find_binary"]
+__all__ = ["RealConsul", "find_binary", "ports_off", "version_of"]
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -46,6 +48,30 @@ def find_binary() -> str | None:
     return None
 
 
+@functools.cache
+def version_of(binary: str) -> str:
+    """What a binary says that it is: ``1.8.7``, ``1.23.0-dev``."""
+    answer = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=30, check=True)
+    found = re.search(r"\d+\.\d+\.\S+", answer.stdout)
+    if found is None:
+        raise RuntimeError(f"{binary} does not say which version it is: {answer.stdout!r:.200}")
+    return found[0]
+
+
+#: From this version on an agent opens a port for gRPC over TLS, too, which a second one on a machine could not
+#: have; older ones do not know the option that turns it off (measured).
+_GRPC_TLS_SINCE = (1, 14)
+
+
+def ports_off(binary: str) -> list[str]:
+    """The options that turn off the ports that nobody needs, in the words of this binary's version."""
+    options = ["-dns-port", "-1", "-grpc-port", "-1"]
+    major, minor = version_of(binary).split(".")[:2]
+    if (int(major), int(minor)) >= _GRPC_TLS_SINCE:
+        options += ["-grpc-tls-port", "-1"]
+    return options
+
+
 def _free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now; all different."""
     sockets = [socket.socket() for _ in range(count)]
@@ -75,6 +101,11 @@ class RealConsul:
         self._folder = tempfile.mkdtemp(prefix="consul-locker-")
         self._keeps = data_dir
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def version(self) -> str:
+        """Which Consul it is: ``1.8.7``."""
+        return version_of(self.binary)
 
     @property
     def address(self) -> str:
@@ -109,7 +140,7 @@ class RealConsul:
     def _run(self) -> None:
         http_port, server, lan, wan = self._ports
         command = [self.binary, "agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-log-level", "warn"]
-        command += ["-disable-host-node-id", "-dns-port", "-1", "-grpc-port", "-1"]
+        command += ["-disable-host-node-id", *ports_off(self.binary)]
         command += ["-http-port", str(http_port), "-server-port", str(server)]
         command += ["-serf-lan-port", str(lan), "-serf-wan-port", str(wan)]
         command += ["-server", "-bootstrap", "-data-dir", f"{self._folder}/data"] if self._keeps else ["-dev"]

@@ -358,6 +358,7 @@ ENDLESS["self"] = ENDLESS
     + [("behavior", value) for value in ("", "Release", None, True)]
     + [("strategy", value) for value in (PermanentStrategy, "permanent", 5)]
     + [("value", value) for value in ([], "x", {5: 1}, {"a": object()}, {"a": NAN}, ENDLESS, {"a": "x" * 300_000})]
+    + [("value", {entry: 1}) for entry in ("pid", "host", "name", "tenure")]
     + [("flags", value) for value in (-1, 2**64, True, 1.0, None)]
     + [(option, value) for option in ("delete_on_release", "identify_holder", "fair") for value in (None, 1, "no")]
     + [("default_timeout", value) for value in (-1, True, "1", NAN, INFINITE)],

@@ -22,6 +22,7 @@ from consul_locker.core.messages import (
     FindNode,
     Gone,
     KeysRead,
+    NamesRead,
     NodesFound,
     Operation,
     Outcome,
@@ -244,12 +245,12 @@ def test_every_request_goes_to_the_datacenter(servers: Joined, name: str) -> Non
         Transact(1, (Operation(Verb.GET, key),), consistent=True),
         RawTransact(1, ({"KV": {"Verb": "get", "Key": key}},), Call("guarded")),
         ReadKey(1, key, "info"),
-        ReadPrefix(1, f"{name}/"),
         Watch(1, "key", key, 0, 1.0),
     ):
         outcome = ask(look)
         assert isinstance(outcome, (Committed, KeysRead))
         assert [(entry.key, entry.session) for entry in outcome.entries] == [(key, session)]
+    assert ask(ReadPrefix(1, f"{name}/")) == NamesRead((key,))
     assert ask(DestroySession(1, session)) == Done()
     assert ask(RenewSession(1, session)) == Gone()
     assert asked == set(encoder._encoders)

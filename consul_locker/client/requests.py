@@ -46,6 +46,8 @@ from .answers import (
     gone,
     keys_missing,
     keys_read,
+    names_missing,
+    names_read,
     nodes_found,
     renewed,
     session_created,
@@ -54,6 +56,10 @@ from .answers import (
 )
 
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
+
+
+#: Every body that we send is JSON. Consul takes it under any name (measured), an intermediary may not.
+JSON_BODY = ("Content-Type", "application/json")
 
 
 def _undecoded(response: HttpResponse) -> Outcome:
@@ -114,8 +120,9 @@ def _recorded(
     """The form of ``consul.base.HTTPClient``'s methods. A parameter given twice (renew does that to dc) goes once."""
     once = dict.fromkeys((name, str(value)) for name, value in params or ())
     body = data.encode() if isinstance(data, str) else data
+    said = (*(headers or {}).items(), *((JSON_BODY,) if body else ()))
     # byte for byte: everything but unreserved characters and the slash is encoded, a % and a ? included
-    return _Recorded(method, quote(path, safe="/"), tuple(once), tuple((headers or {}).items()), body, callback)
+    return _Recorded(method, quote(path, safe="/"), tuple(once), said, body, callback)
 
 
 class _Http:
@@ -219,8 +226,8 @@ class Encoder:
         return _finish("kv get", recorded, keys_read, missing=keys_missing)
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
-        recorded = self._agent.kv.get(request.prefix, recurse=True, consistency="consistent")
-        return _finish("kv get with prefix", recorded, keys_read, missing=keys_missing)
+        recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
+        return _finish("kv names with prefix", recorded, names_read, missing=names_missing)
 
     def _watch(self, request: Watch) -> HttpRequest:
         # without an index Consul answers at once, and the endpoints leave out an index of 0
