@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consul_locker.core.messages import CreateSession, Failed, FindNode, NodesFound, SessionCreated
 from consul_locker.errors import (
@@ -280,3 +282,33 @@ def test_a_call_that_is_out_of_time_is_told_why_there_is_no_session() -> None:
     later = driver.call("lock", "a", timeout=5.0)
     driver.fire("call", later)
     assert driver.result(later).cause is None  # that failure is mended
+
+
+# --------------------------------------------------------------------------------------------- in any order
+
+ACTIONS = ("lock", "release", "refused", "failed", "created", "retry", "lost", "reboot", "stop", "start")
+
+
+@given(st.lists(st.sampled_from(ACTIONS), max_size=30))
+def test_nobody_waits_for_a_session_that_is_refused(actions: list[str]) -> None:
+    driver, refused, calls = Driver(), False, []
+    for action in actions:
+        creates, state = driver.all(CreateSession), driver.core.state
+        if action in ("lock", "release"):
+            calls.append(driver.call(action, "a", wait=None))
+        elif action in ("reboot", "stop", "start"):
+            driver.call(action)
+            refused = refused and action != "start"
+        elif action == "retry" and state == "paused":
+            driver.fire("retry")
+        elif action == "lost" and state == "ready":
+            driver.now += 3600.0
+            driver.call("release", "another")
+        elif action == "created" and state == "acquiring":
+            driver.answer(creates[-1], SessionCreated(f"S{len(driver.commands)}"))
+            refused = False
+        elif action in ("refused", "failed") and state == "acquiring":
+            driver.answer(creates[-1], Failed(DENIED if action == "refused" else UNREPLICATED, sent=False))
+            refused = refused or action == "refused"
+        if refused:
+            assert all(driver.result(call) != PENDING for call in calls)
