@@ -25,7 +25,7 @@ _CONFIGURATION = 'acl {{ enabled = true default_policy = "deny" tokens {{ {optio
 
 def _documented(number: int) -> str:
     """One of the policies on the page."""
-    block = _PAGE.read_text(encoding="utf-8").split(".. code-block:: hcl\n")[number]
+    block = _PAGE.read_text(encoding="utf-8").split(".. code-block:: text\n")[number]
     lines = [line for line in block.splitlines() if line.strip()]
     indent = len(lines[0]) - len(lines[0].lstrip())
     ours = itertools.takewhile(lambda line: len(line) - len(line.lstrip()) >= indent, lines)
