@@ -29,7 +29,8 @@ from consul_locker import threaded
 from consul_locker.factory import living
 
 from . import real_consul
-from .real_consul import RealConsul, find_binary
+from .contract.record import nearest
+from .real_consul import RealConsul, find_binary, version_of
 
 #: How many processes run the tests. Tests wait more than they compute: five keep two processors busy (measured).
 WORKERS = 5
@@ -129,8 +130,10 @@ class _Account:
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
+        self.contract = False  # whether answers were compared with recorded ones
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.contract = self.contract or "contract/" in report.nodeid
         if report.skipped and not hasattr(report, "wasxfail") and "real" in report.keywords:
             self.skipped.append(report.nodeid)
 
@@ -142,6 +145,11 @@ class _Account:
         binary = find_binary()
         if binary is not None:
             terminalreporter.write_line(f"real Consul: {_version(binary)} at {binary}")
+            if self.contract:
+                version = version_of(binary)
+                recording = nearest(version)
+                own = "its own" if recording == version else f"the nearest one, of {recording}"
+                terminalreporter.write_line(f"contract: Consul {version} is compared with {own} recording")
         else:
             terminalreporter.write_line(
                 f"NO REAL CONSUL FOUND: the tests that need one were {'failed' if IN_CI else 'skipped'}, the others "
