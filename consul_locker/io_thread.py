@@ -15,6 +15,9 @@ from .inside import INSIDE
 
 __all__ = ["IoThread"]
 
+#: How long a thread that has died may take to close its connections, in seconds. It is a daemon, and nobody waits.
+TIDY_LIMIT = 1.0
+
 
 def _tell_nobody(*_: object) -> None:
     """Where nobody asks."""
@@ -132,12 +135,13 @@ class IoThread:
         except BaseException as error:
             what = f"the I/O thread of this factory has died: {error!r}; close the factory and make another one"
             self.dead = ConsulUnavailable(what, cause=error, sent=True)
+            self._told_of_death(self.dead)
+            with suppress(BaseException):  # nobody waits for it; it closes the connections, if the loop can yet
+                loop.run_until_complete(asyncio.wait_for(self._leave(), TIDY_LIMIT))
             raise
         finally:
             loop.close()
             self._retired.set()
-            if self.dead is not None:
-                self._told_of_death(self.dead)
             while self._jobs or self._inbox:
                 try:
                     self._work()
@@ -170,6 +174,13 @@ class IoThread:
             self._drain()
         self._lingers = False
         await exchange.close()
+
+    async def _leave(self) -> None:
+        """The thread has died: leave nothing behind."""
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        if self._exchange is not None:
+            await self._exchange.close()
 
     def _retire(self, linger: bool) -> None:
         self._open, self._lingers = False, linger
