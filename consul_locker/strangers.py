@@ -39,8 +39,11 @@ class StrategyOnThreads:
 
     @property
     def shares_in_flight(self) -> bool:
-        """What the strategy says."""
-        return bool(on_threads(getattr, self._strategy, "shares_in_flight"))
+        """What the strategy says; False, with which nothing can go wrong, where it raises."""
+        try:
+            return bool(on_threads(getattr, self._strategy, "shares_in_flight"))
+        except Exception:
+            return False
 
     def keeps(self, lease: BaseLease) -> bool:
         """What the strategy says."""

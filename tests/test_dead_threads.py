@@ -13,7 +13,7 @@ import pytest
 from consul_locker import ConsulUnavailable, Locker, LockerFactory, signals
 from consul_locker.delivery import Delivery
 from consul_locker.embedded import Agent
-from consul_locker.strangers import on_threads
+from consul_locker.strangers import StrategyOnThreads, on_threads
 from consul_locker.types import BaseLease
 
 from .behaviour.tools import WAIT, Gate, until
@@ -34,10 +34,12 @@ def factory(agent: Agent) -> Iterator[LockerFactory]:
 class Leaving:
     """A strategy that ends the thread which asks it, if it can."""
 
-    shares_in_flight = True
-
     def __init__(self, method: str) -> None:
         self._method = method
+
+    @property
+    def shares_in_flight(self) -> bool:
+        return self._answer("shares_in_flight")
 
     def keeps(self, lease: BaseLease) -> bool:
         return self._answer("keeps")
@@ -82,6 +84,11 @@ def test_a_strategy_that_raises_system_exit(
     assert locker.lock("b", timeout=2.0).valid if method == "keeps" else True
     until(lambda: f"strategy.{method} raised RuntimeError" in caplog.text)
     assert factory._io_thread.dead is None
+
+
+def test_calls_share_nothing_in_flight_where_the_strategy_raises() -> None:
+    assert StrategyOnThreads(Leaving("keeps")).shares_in_flight
+    assert not elsewhere(lambda: StrategyOnThreads(Leaving("shares_in_flight")).shares_in_flight)
 
 
 def test_retry_interval_that_raises_system_exit(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from consul_locker.strategies import PermanentStrategy
 from consul_locker.types import BaseLease, SessionLife
 
 from .behaviour.tools import WAIT, eventually, until
-from .interleaving import meanwhile
+from .interleaving import Meanwhile
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +117,9 @@ def test_a_cancellation_between_any_two_lines(factory: LockerFactory) -> None:
     while reached:
         with about_to_be_cancelled(locker, "a") as cancel:
             old = locker.held["a"]
-            with meanwhile(line, cancel, limit=WAIT) as found:
-                lease = locker.lock("a")
+            found = Meanwhile(line, cancel)
+            lease = found.run(lambda: locker.lock("a"))
+            assert not found.reached or found.done.wait(WAIT)
         reached = found.reached
         assert is_held(locker, rival, lease), line
         kept += lease is old
