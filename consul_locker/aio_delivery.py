@@ -16,8 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .delivery import PATIENCE, failed, receivers
-from .signals import ALL
+from .delivery import PATIENCE, failed, heard, receivers
 
 __all__ = ["AsyncDelivery", "refuse_inside"]
 
@@ -65,7 +64,7 @@ class AsyncDelivery:
 
     def emit(self, signal: str, sender: Any, facts: dict[str, Any]) -> int | None:
         """Put a signal into the queue, if anybody observes it; returns its number if so."""
-        if not ALL[signal].receivers:
+        if not heard(signal, sender):
             return None
         return self.put(partial(self._call, signal, sender, facts))
 

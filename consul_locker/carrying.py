@@ -47,13 +47,12 @@ from .core.messages import (
     TimerFired,
     Transact,
 )
-from .delivery import Delivery, write
+from .delivery import Delivery, heard, write
 from .errors import ConsulLockerError, ConsulUnavailable
 from .exchange import Clock
 from .face import listed, to_raise
 from .inside import INSIDE
 from .io_thread import IoThread
-from .signals import ALL
 from .state_waits import StateWaits
 from .waiter import Waiter
 
@@ -338,7 +337,7 @@ class Carrying:
         while commands:
             command = commands[0]
             if isinstance(command, Emit):
-                if ALL[command.signal].receivers:
+                if heard(command.signal, self._sender):
                     self.have_heard(partial(self._delivery.tell, command.signal, self._sender, command.facts))
                 if command.signal == "state_changed":
                     rest.append(command)

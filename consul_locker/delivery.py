@@ -29,7 +29,7 @@ from typing import Any
 from .inside import INSIDE
 from .signals import ALL
 
-__all__ = ["PATIENCE", "Delivery", "receivers", "write"]
+__all__ = ["PATIENCE", "Delivery", "heard", "receivers", "write"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
@@ -41,6 +41,12 @@ PATIENCE = 1.0
 def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
     """The observers of a signal of one sender, each to be called on its own."""
     return ALL[signal].receivers_for(sender)
+
+
+def heard(signal: str, sender: Any) -> bool:
+    """Whether anybody is to hear a signal of this sender that is sent now: asked when it is sent, as blinker does."""
+    sent = ALL[signal]
+    return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))
 
 
 def failed(signal: str, receiver: Callable[..., Any]) -> None:
