@@ -16,7 +16,7 @@ from .behaviour.tools import WAIT, eventually
 
 def rest() -> set[asyncio.Task[Any]]:
     """The tasks of the running loop, but for this one."""
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 @pytest.mark.parametrize("ttl", [15.0, None], ids=["ttl", "without a ttl"])
