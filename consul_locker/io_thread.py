@@ -162,6 +162,7 @@ class IoThread:
 
     async def _serve(self) -> None:
         exchange = self._exchange = self._make_exchange()
+        exchange.report = self._report
         self._drain()
         await self._stir.wait()
         await exchange.keep_destroys(self._stir.set)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from .config import LockerOptions
+from .strategies import PermanentStrategy
 from .types import BaseLease, Strategy
 
-__all__ = ["StrategyOnThreads", "on_threads"]
+__all__ = ["StrategyOnThreads", "on_threads", "with_strangers"]
 
 
 def on_threads(function: Callable[..., Any], *args: Any) -> Any:
@@ -52,3 +56,13 @@ class StrategyOnThreads:
     def serves(self, lease: BaseLease, now: float) -> bool:
         """What the strategy says."""
         return bool(on_threads(self._strategy.serves, lease, now))
+
+
+def with_strangers(options: LockerOptions) -> LockerOptions:
+    """The same options; a user's own objects among them are asked by `on_threads`."""
+    changed: dict[str, Any] = {}
+    if options.strategy is not None and type(options.strategy) is not PermanentStrategy:
+        changed["strategy"] = StrategyOnThreads(options.strategy)
+    if callable(options.retry_interval):
+        changed["retry_interval"] = partial(on_threads, options.retry_interval)
+    return replace(options, **changed)

@@ -18,8 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -32,10 +30,10 @@ from .exchange import Exchange
 from .io_thread import IoThread
 from .errors import ConsulUnavailable
 from .face import BaseLocker, Hold, listed, to_raise
-from .factory import CLOSED, PERMANENT, BaseFactory, living
+from .factory import BaseFactory, living
 from .inside import INSIDE
 from .lease import Lease
-from .strangers import StrategyOnThreads, on_threads
+from .strangers import with_strangers
 from .types import LockInfo, SessionInfo, StateName
 
 __all__ = ["Locker", "LockerFactory"]
@@ -67,7 +65,7 @@ class Locker(BaseLocker[Lease]):
     _runtime: Carrying
 
     def __init__(self, factory: LockerFactory, options: LockerOptions) -> None:
-        super().__init__(factory, _as_on_threads(options), Lease)
+        super().__init__(factory, with_strangers(options), Lease)
         self._runtime = Carrying(
             self._core,
             self,
@@ -327,9 +325,8 @@ class Locker(BaseLocker[Lease]):
         self._runtime.refuse_inside()
         reached = self._runtime.state_waits.wait(state, lambda: self.state, limit)
         if reached is False:
-            self._factory._check(open=True)  # the I/O thread may have died
-            raise RuntimeError(CLOSED)
-        return reached is not None
+            self._factory._check(open=True)  # which raises: it is closed, or its I/O thread has died
+        return bool(reached)
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -377,16 +374,6 @@ class Locker(BaseLocker[Lease]):
         """
         info: SessionInfo | None = self._ask(self._session_question(session_id))
         return info
-
-
-def _as_on_threads(options: LockerOptions) -> LockerOptions:
-    """The same options; what the user's own objects among them raise is an Exception in threads of ours."""
-    changed: dict[str, Any] = {}
-    if options.strategy is not None and options.strategy is not PERMANENT:
-        changed["strategy"] = StrategyOnThreads(options.strategy)
-    if callable(options.retry_interval):
-        changed["retry_interval"] = partial(on_threads, options.retry_interval)
-    return replace(options, **changed) if changed else options
 
 
 class LockerFactory(BaseFactory[Locker]):

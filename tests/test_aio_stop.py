@@ -36,15 +36,13 @@ def test_no_task_is_pending_after_a_stop(agent: Any, ttl: float | None) -> None:
 def test_a_call_that_waits_leaves_no_task_either(agent: Any) -> None:
     async def main() -> None:
         factory = LockerFactory(agent.address)
-        other, locker = factory.create("stops"), factory.create("stops")
+        other, locker = factory.create("waits"), factory.create("waits")
         await other.lock("a", timeout=WAIT)
-        kept = rest()
         waiting = asyncio.ensure_future(locker.lock("a", wait=None))
         await eventually(lambda: locker.stats()["denied"])
         await locker.stop()
         with pytest.raises(SessionEnded):
             await waiting
-        assert not {task for task in rest() - kept if "cancelling" in repr(task)}
         await other.stop()
         assert not rest()
         await factory.close()
@@ -60,7 +58,7 @@ def test_a_loop_that_is_closed_after_a_stop_has_nothing_to_say(agent: Any) -> No
 
     async def main() -> LockerFactory:
         factory = LockerFactory(agent.address)
-        async with factory.create("stops") as locker:
+        async with factory.create("closes") as locker:
             await locker.lock("a", timeout=WAIT)
         return factory
 

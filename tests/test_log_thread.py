@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import LockerFactory, signals
+from consul_locker import ConsulUnavailable, LockerFactory, signals
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.strategies import PermanentStrategy
 from consul_locker.types import BaseLease
@@ -85,6 +85,23 @@ def test_lines_and_signals_are_in_order_in_one_thread(handler: Handler) -> None:
     thread = "consul_locker-signals: "
     lines = [f"strategy.keeps raised ValueError('{n}'); the lease answers nobody else" for n in range(3)]
     assert order == [thread + what for n in range(3) for what in (lines[n], f"granted {n}")]
+
+
+def test_what_goes_wrong_on_the_io_thread_is_written_by_that_of_the_observers(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler.go.set()
+
+    def fail(request: Any) -> Any:
+        raise KeyError("a fault of ours")
+
+    with LockerFactory.embedded() as factory:
+        locker = factory.create("n")
+        assert locker.wait_for_state("ready", WAIT)
+        with monkeypatch.context() as patched:
+            patched.setattr(factory._encoder, "encode", fail)
+            assert isinstance(locker.submit_lock("a").exception(WAIT), ConsulUnavailable)
+        until(lambda: "consul_locker-signals: a request failed unexpectedly" in handler.seen)
 
 
 def test_lines_are_written_before_a_factory_is_closed(handler: Handler) -> None:
