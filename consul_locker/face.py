@@ -221,7 +221,7 @@ class BaseLocker(Generic[LeaseT]):
         claimed (`BaseLease.claim` has the proof), so that nobody else's cancellation ends it, and was valid after that.
         """
         lease: Any = self._leases.get(id) if type(id) is str else None
-        if lease is None or not (lease.cached and lease.live):
+        if lease is None or not lease.cached:
             return None
         try:
             if not self._strategy.serves(lease, self._clock.now()):
