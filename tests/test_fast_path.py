@@ -108,6 +108,8 @@ def test_a_lease_that_another_caller_has_stays_when_its_first_caller_goes(factor
         assert locker.stats()["cached"] == 1
         assert cancel()
     assert is_held(locker, rival, lease)
+    assert locker.lock("a") is lease  # which has been claimed
+    assert locker.stats()["cached"] == 2
 
 
 def test_a_cancellation_between_any_two_lines(factory: LockerFactory) -> None:
