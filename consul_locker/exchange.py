@@ -10,10 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, cast
 
 from .client.aio_transport import AsyncTransport
+from .client.allowance import Allowance
 from .client.requests import Encoder
 from .config import ClientOptions
 from .core.messages import (
@@ -25,6 +27,7 @@ from .core.messages import (
     DestroySession,
     Event,
     Failed,
+    ReadSession,
     RenewSession,
     Request,
     SetTimer,
@@ -32,7 +35,7 @@ from .core.messages import (
     Watch,
 )
 from .errors import ConsulLockerError, ConsulUnavailable
-from .watching import Watching
+from .watching import WATCH_SHARE, Watching
 
 __all__ = ["Clock", "Exchange", "Manual", "SystemClock", "closed", "destroys"]
 
@@ -90,6 +93,11 @@ def destroys(command: Command) -> bool:
     return isinstance(command, DestroySession) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
 
 
+def _keeps_alive(request: Request) -> bool:
+    """Whether a session's life hangs on it: a renewal, or a read of the session that is no user's question."""
+    return isinstance(request, RenewSession) or (isinstance(request, ReadSession) and request.call is None)
+
+
 def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
     """By the name that `consul_locker.core.session` gives to the timer of a failed destroy's next attempt."""
     return bool(timer[0] == "destroy")
@@ -113,25 +121,48 @@ class Exchange:
         options: of the factory.
         encoder: makes HTTP requests of the core's.
         clock: of the timers.
-        connections: how many connections at most, that for renewals besides.
+        connections: how many connections at most, those for renewals among them; 2 at least.
+        allowance: the factory's; None for one of its own.
     """
 
-    def __init__(self, options: ClientOptions, encoder: Encoder, clock: Clock, connections: int) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        encoder: Encoder,
+        clock: Clock,
+        connections: int,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._encoder = encoder
         self._clock = clock
-        self._transport = AsyncTransport(options, max(1, connections - 1))
-        self._lane = self._transport.reserve()
+        allowance = Allowance(connections) if allowance is None else allowance
+        self._transport = AsyncTransport(options, connections, allowance)
+        self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # given up, but not ended yet
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
-        self._watching = Watching(options, encoder, self._transport, connections)
+        self._watching = Watching(options, encoder, self._transport, self._for_watches)
+        allowance.on_lowered(self._refused)
         self._closed = False
         self._on_answer: Callable[[], None] | None = None  # while destroys alone go on: who waits for the last
         self._manual: Manual | None = None
         if hasattr(clock, "subscribe"):
             self._manual = cast(Manual, clock)
             self._manual.subscribe(self._clock_moved)
+
+    def _for_watches(self) -> int:
+        """How many connections watches may keep now: a part of all, and never the last that is not for renewals."""
+        return max(0, min(int(self._transport.limit * WATCH_SHARE), self._transport.most - 1))
+
+    def _refused(self) -> None:
+        """Consul refuses connections; in any thread. Renewals go on with those that watches give up."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._use_fewer)
+
+    def _use_fewer(self) -> None:
+        self._transport.close_idle()
+        self._watching.give_way()
 
     def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
         """Do what these commands say; what comes of it is given to ``receive``, on the loop.
@@ -231,7 +262,7 @@ class Exchange:
             if isinstance(request, Watch):
                 return Answered(request, await self._watching.watch(request))
             http = self._encoder.encode(request)
-            transport = self._lane if isinstance(request, RenewSession) else self._transport
+            transport = self._lanes if _keeps_alive(request) else self._transport
             fresh = isinstance(request, RenewSession) and request.fresh
             response = await transport.send(http, request.timeout, fresh=fresh)
             return Answered(request, http.decode(response))
