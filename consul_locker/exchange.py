@@ -84,6 +84,10 @@ def closed() -> Failed:
     return Failed(ConsulUnavailable("the factory is closed"), False)
 
 
+#: How long a renewal may wait for its turn, as a multiple of its time, which begins after that: with a sixth of the TTL
+#: for an attempt it is begun within a third. Else, where they are too many, each would be given up when it is sent.
+PATIENCE = 2.0
+
 #: Requests that go on when a factory is closed: a session that is being created is destroyed once it is there.
 _LINGERING = (CreateSession, DestroySession)
 
@@ -262,9 +266,12 @@ class Exchange:
             if isinstance(request, Watch):
                 return Answered(request, await self._watching.watch(request))
             http = self._encoder.encode(request)
-            transport = self._lanes if _keeps_alive(request) else self._transport
-            fresh = isinstance(request, RenewSession) and request.fresh
-            response = await transport.send(http, request.timeout, fresh=fresh)
+            if not _keeps_alive(request):
+                response = await self._transport.send(http, request.timeout)
+            else:
+                fresh = isinstance(request, RenewSession) and request.fresh
+                patience = PATIENCE * (request.timeout or 0.0)
+                response = await self._lanes.send(http, request.timeout, fresh=fresh, patience=patience)
             return Answered(request, http.decode(response))
         except ConsulUnavailable as error:
             return Answered(request, Failed(error, error.sent))

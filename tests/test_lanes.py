@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from consul_locker.client.requests import Encoder
+from consul_locker.client.aio_connection import AsyncConnection
+from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
 from consul_locker.config import ClientOptions
 from consul_locker.core.messages import (
     Answered,
     Call,
     CancelRequest,
     Failed,
+    KeysRead,
     ReadKey,
     ReadSession,
     Renewed,
@@ -58,6 +60,10 @@ class Crowd:
         """Begin to count anew."""
         self.came: list[int] = []
         self._all = asyncio.Event()
+
+    def go(self) -> None:
+        """They are enough."""
+        self._all.set()
 
     async def __call__(self, line: str, number: int) -> bytes:
         if not request_on(line).startswith(self.kind):
@@ -186,6 +192,49 @@ def test_one_that_hangs_holds_up_no_other() -> None:
         assert not any(one.done() for one in hung)
 
     run(test, answer)
+
+
+@pytest.mark.parametrize("connections", range(2, 9))
+def test_watches_never_take_the_last_place(connections: int) -> None:
+    """Not even those of one Locker alone, which nobody's turn cuts short."""
+
+    async def answer(line: str, number: int) -> bytes:
+        if "index=" in line:
+            await asyncio.Event().wait()
+        return answer_to(line)
+
+    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+        for count in range(1, connections + 1):
+            asking.begin(Watch(1, "key", f"w{count}", 7, 300.0))
+            await eventually(lambda count=count: exchange._watching._taken >= min(count, exchange._for_watches()))
+            await settle()
+            assert isinstance(await asking.ask(read(count)), KeysRead)
+            assert isinstance(await asking.ask(renewal(count)), Renewed)
+
+    run(test, answer, connections)
+
+
+def test_the_time_of_a_renewal_begins_when_it_is_its_turn() -> None:
+    """Else, when there are too many, each would be given up soon after it was sent, and so would the next."""
+    deadlines: list[float] = []
+
+    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+        first, second = asking.begin(renewal(1)), asking.begin(renewal(2))
+        await eventually(lambda: crowd.came)
+        ask = exchange._lanes._ask
+
+        async def noted(connection: AsyncConnection, request: HttpRequest, deadline: float) -> HttpResponse:
+            deadlines.append(deadline)
+            return await ask(connection, request, deadline)
+
+        exchange._lanes._ask = noted  # type: ignore[method-assign]
+        turn = asyncio.get_running_loop().time()
+        crowd.go()
+        await asyncio.wait_for(asyncio.gather(first, second), WAIT)
+        assert deadlines[0] >= turn + WAIT
+
+    crowd = Crowd("PUT /v1/session/renew", 2)
+    run(test, crowd, connections=2)
 
 
 def test_a_retry_goes_over_a_new_connection() -> None:

@@ -84,7 +84,9 @@ class AsyncTransport:
         taken = sum(each._taken for each in self._all)
         return max(0, min(self.most - self._taken, self.limit - taken))
 
-    async def send(self, request: HttpRequest, timeout: float | None = None, *, fresh: bool = False) -> HttpResponse:
+    async def send(
+        self, request: HttpRequest, timeout: float | None = None, *, fresh: bool = False, patience: float = 0.0
+    ) -> HttpResponse:
         """Send a request and wait for the whole answer, whatever its status.
 
         Cancelled, it closes its connection: the request may take effect all the same.
@@ -93,13 +95,16 @@ class AsyncTransport:
             request: what to send.
             timeout: the limit on all of it in seconds; None for that of the options.
             fresh: over a new connection, not one used before.
+            patience: so much of the time that it waits for a place does not count, in seconds.
 
         Raises:
             ConsulUnavailable: there is no answer; ``sent`` says whether Consul may have got the request.
             ConfigurationError: the request cannot be written as HTTP.
         """
-        deadline = asyncio.get_running_loop().time() + (self._options.timeout if timeout is None else timeout)
-        await self._take_place(request, deadline)
+        loop, limit = asyncio.get_running_loop(), self._options.timeout if timeout is None else timeout
+        begun = loop.time()
+        await self._take_place(request, begun + limit + patience)
+        deadline = min(loop.time(), begun + patience) + limit
         keep = None
         self._busy += 1
         connection = None if fresh else self._pick()

@@ -29,7 +29,7 @@ class Allowance:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a signal handler may come in between
         # Read without the mutex: each is one value, and who reads an old one does what was right a moment before.
         self._lowered = limit
         self._until = float("-inf")
