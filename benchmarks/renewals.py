@@ -57,7 +57,7 @@ CASES = {
     "hanging": Case(20, hangs=10, seconds=40.0),
     "many-slow": Case(1_000, answer=0.06, seconds=120.0),
     "many-hanging": Case(100, hangs=10, seconds=120.0),
-    "refused": Case(60, seconds=40.0, accepted=ACCEPTED),
+    "refused": Case(60, seconds=90.0, accepted=ACCEPTED),
 }
 
 

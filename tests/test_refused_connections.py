@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,7 +85,8 @@ def test_what_is_idle_beyond_a_lowered_limit_is_closed(make: Make) -> None:
         first[0].set()
         assert [each.result(SOON).status for each in idle] == [200] * 4
         allowance = allowance_of(driver)
-        for _ in range(6):  # of another transport of the factory: 7 open, then fewer and fewer may be
+        allowance.share(lambda: -4)
+        for _ in range(2):  # of another transport of the factory, which tells of fewer than there are
             allowance.refused()
         assert limit_of(driver) == 3
         if isinstance(driver, Asyncio):
@@ -133,14 +135,18 @@ class Parts:
         return self.allowance.part(16, 1), self.allowance.part(48, 2)
 
 
-def test_two_refusals_lower_it_to_what_is_open_and_each_further_one_by_one() -> None:
+def test_two_refusals_lower_it_to_what_is_open_and_so_does_each_further_one() -> None:
     made = Parts(21)
     made.refuse(1)
     assert (made.parts, made.told) == ((16, 48), 0)
     made.refuse(1)
     assert (made.parts, made.told) == ((5, 15), 1)  # of 20
+    made.opened = 17  # some of the 20 were about to be refused, too
     made.refuse(4)
-    assert (made.parts, made.told) == ((4, 12), 5)  # of 16
+    assert (made.parts, made.told) == ((4, 12), 5)
+    made.opened = 30  # elsewhere, say: there are never more than were open then
+    made.refuse(1)
+    assert made.parts == (4, 12)
     made.opened = 3
     made.refuse(1)
     assert made.parts == (1, 2)
@@ -176,9 +182,17 @@ def test_other_failures_are_no_refusals(what: str, monkeypatch: pytest.MonkeyPat
     assert made.parts == (16, 48)
 
 
-def test_after_a_while_there_may_be_more_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consul_locker.client.allowance.LOWERED_FOR", 0.0)
+def test_after_a_while_there_may_be_more_again_a_longer_one_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("consul_locker.client.allowance.time", SimpleNamespace(monotonic=lambda: now))
     made = Parts(21)
-    made.refuse(2)
-    assert made.told == 1
+    for length in (30, 60, 120, 240, 480, 480):
+        made.refuse(2)
+        now += length - 1
+        assert made.parts == (5, 15)
+        now += 1
+        assert made.parts == (16, 48)
+    now += 480
+    made.refuse(2)  # long after: it is something new
+    now += 30
     assert made.parts == (16, 48)

@@ -16,8 +16,9 @@ REFUSED_WITHIN = 1.0
 #: One such connection may be any fault; so many, with no other new one answered in between, mean that there are too
 #: many. The next renewal of a Locker comes 0.5 s after one that failed, so this is known early in its TTL.
 REFUSALS = 2
-#: How long fewer are used then, in seconds. Each try to have more again may fail the request that makes it.
-LOWERED_FOR = 300.0
+#: How long fewer are used then, in seconds: at first, and at most. It doubles each time that connections are refused
+#: soon after it was over: a fault that looks like a limit is over soon, and each look for a limit fails two requests.
+LOWERED_FOR, LOWERED_FOR_MAX = 30.0, 480.0
 
 
 class Allowance:
@@ -33,6 +34,7 @@ class Allowance:
         # Read without the mutex: each is one value, and who reads an old one does what was right a moment before.
         self._lowered = limit
         self._until = float("-inf")
+        self._lasts = LOWERED_FOR
         self._refusals = 0
         self._counts: list[Callable[[], int]] = []
         self._listeners: list[Callable[[], object]] = []
@@ -92,8 +94,12 @@ class Allowance:
             if self._refusals < REFUSALS:
                 return
             now = time.monotonic()
-            # While connections are refused one by one, there may still be some among the others that will be.
-            self._lowered = min(others, self._lowered - 1 if now < self._until else self._limit - 1)
-            self._until = now + LOWERED_FOR
+            if now >= self._until:
+                again = now < self._until + LOWERED_FOR_MAX
+                self._lasts = min(2 * self._lasts, LOWERED_FOR_MAX) if again else LOWERED_FOR
+                self._lowered = self._limit
+            # Some of the others may be about to be refused, too. Then this is done again, with those that are left.
+            self._lowered = min(others, self._lowered)
+            self._until = now + self._lasts
         for listener in self._listeners:
             listener()
