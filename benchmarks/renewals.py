@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many Lockers one factory keeps alive, when Consul answers renewals slowly, not at all, or refuses connections.
 
-    python benchmarks/renewals.py                        # all cases, six minutes
+    python benchmarks/renewals.py                        # all cases, seven minutes
     python benchmarks/renewals.py --cases slow hanging   # some
     python benchmarks/renewals.py --lockers 1500 --answer 0.06 --seconds 60    # one of your own
 
