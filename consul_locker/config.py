@@ -39,6 +39,13 @@ DEFAULT_TIMEOUT = 10.0
 #: Consul refuses more than 200 connections from one address (``http_max_conns_per_client``); a third of
 #: that leaves room for other programs on the machine.
 DEFAULT_MAX_CONNECTIONS = 64
+#: The fewest: one for renewals, one for what callers carry themselves, one for all else. With so few nothing stays
+#: under way for long: watches are polls.
+FEWEST_CONNECTIONS = 3
+FEW_CONNECTIONS = (
+    f"a whole number, at least {FEWEST_CONNECTIONS}: one connection for renewals, one for what callers carry "
+    "themselves, one for all else"
+)
 
 #: The range of a session's TTL, in seconds; Consul answers 500 outside of it (measured).
 MIN_TTL, MAX_TTL = 10.0, 86_400.0
@@ -161,7 +168,7 @@ class ClientOptions:
             key: the file of its key (``CONSUL_CLIENT_KEY``).
             dc: the datacenter.
             timeout: seconds for every HTTP request as a whole, above 0 (10.0).
-            max_connections: at least 1 (64).
+            max_connections: at least 3 (64).
             environ: the environment.
 
         Raises:
@@ -188,7 +195,7 @@ class ClientOptions:
             timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
             max_connections=DEFAULT_MAX_CONNECTIONS
             if max_connections is None
-            else _whole("max_connections", max_connections, 1, 1_000_000, "a whole number, at least 1"),
+            else _whole("max_connections", max_connections, FEWEST_CONNECTIONS, 1_000_000, FEW_CONNECTIONS),
             verify=verify is not False,
             server_name=environ.get("CONSUL_TLS_SERVER_NAME") or None,
         )

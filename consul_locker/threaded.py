@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
+from .client.allowance import Allowance
 from .client.transport import BlockingTransport
 from .config import LockerOptions
 from .carrying import Carrying
@@ -387,7 +388,8 @@ class LockerFactory(BaseFactory[Locker]):
         cert, key: paths of the client certificate and its key.
         dc: the datacenter.
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
-        max_connections: to Consul, of all the factory's Lockers (64; Consul refuses over 200 a client address).
+        max_connections: to Consul, of all the factory's Lockers, 3 or more (64; Consul refuses over 200 a client
+            address).
 
     None, the default of each, means the environment variable that Consul's own tools read, else the
     default. Nothing is connected before a Locker is made.
@@ -401,11 +403,12 @@ class LockerFactory(BaseFactory[Locker]):
     def _prepare(self) -> None:
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
-        self._transport = BlockingTransport(client, carriers)
+        allowance = Allowance(client.max_connections)
+        self._transport = BlockingTransport(client, carriers, allowance)
         self._delivery = Delivery("consul_locker-signals")
-        loop_connections = max(2, client.max_connections - carriers)
+        others = client.max_connections - carriers
         self._io_thread = IoThread(
-            lambda: Exchange(client, self._encoder, self._clock, loop_connections), self._report, self._io_died
+            lambda: Exchange(client, self._encoder, self._clock, others, allowance), self._report, self._io_died
         )
         self._guard = threading.RLock()  # a signal handler may come in between
         _see_to_the_exit()
@@ -508,4 +511,3 @@ def _see_to_the_exit() -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=0)
-

@@ -56,3 +56,14 @@ def test_handovers_on_an_agent_that_does_not_count(real_agent: Any) -> None:
     few = ("--lockers", "2", "--processes", "1", "--turns", "2", "--rounds", "1")
     ours = run("bench_handover.py", "--url", f"http://{real_agent.address}", *few)[2]
     assert re.fullmatch(r" *consul_locker +[\d,]+/s +- +\d+% +\d+\.\d\d", ours)
+
+
+def test_renewals(consul_binary: str) -> None:
+    few = ("--lockers", "3", "--answer", "0.05", "--hangs", "2", "--seconds", "1")
+    _, figures = run("renewals.py", *few, CONSUL_BINARY=consul_binary)
+    assert re.fullmatch(r" +3 +50 ms +2 +- +1 s +\d+\.\d s +3 +0 +\d+ +\d+ +\d+%", figures)
+
+
+def test_renewals_on_an_agent_that_accepts_what_it_likes(real_agent: Any) -> None:
+    left_out = run("renewals.py", "--url", f"http://{real_agent.address}", "--cases", "refused")[1]
+    assert "left out" in left_out
