@@ -105,7 +105,7 @@ def destroys(command: Command) -> bool:
 
 
 def _keeps_alive(request: Request) -> bool:
-    """Whether a session's life hangs on it: a renewal, or a read of the session that no user asked for, nor a destroy."""
+    """Whether a session's life hangs on it: a renewal, or a read of it that neither a user nor a destroy asked for."""
     if isinstance(request, ReadSession):
         return request.call is None and not request.confirms
     return isinstance(request, RenewSession)

@@ -12,6 +12,7 @@ from consul_locker.core.messages import (
     Gone,
     Outcome,
     ReadKey,
+    ReadPrefix,
     ReadSession,
     Refusal,
     Refused,
@@ -227,3 +228,14 @@ def test_a_watch_that_lasted_sets_the_pauses_back() -> None:
     assert driver.one(Watch).index == 42
     driver.answer(driver.one(Watch), ALIVE)
     assert driver.one(Watch).index == 0
+
+
+def test_a_session_that_was_not_found_and_lives_may_have_been_brought_back_by_a_snapshot() -> None:
+    """Whoever says that it lives again: the locks that came back with it are looked for."""
+    driver = Driver().ready()
+    _watch_finds_nothing(driver)
+    driver.answer(driver.one(RenewSession), Renewed(TTL))
+    assert driver.all(ReadPrefix) == []
+    driver.fire("watch", "session")
+    driver.answer(driver.one(Watch), ALIVE)
+    assert len(driver.all(ReadPrefix)) == 1
