@@ -20,12 +20,12 @@ PACKAGE = Path(__file__).parents[1] / "consul_locker"
 #: From the top down. `__init__` modules are free: they only hand on names. A new module gets its place here.
 ORDER = """
 errors inside sleepers state_waits types keys environment config signals fsm_table fsm strategies strangers
-core.call core.messages core.outbox core.refusals core.machine core.session core.ledger core.batch core.doubts
-core.sweep core.audit core.waiting core.standing core.queue core.questions core.operations core.releases core.denials
+core.call core.messages core.outbox core.refusals core.machine core.gone core.destroys core.session core.ledger
+core.batch core.doubts core.sweep core.audit
+core.waiting core.standing core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
 core.locker
-client.answers client.requests client.wire client.allowance client.connection client.transport
-client.aio_connection client.aio_transport
+client.answers client.requests client.wire client.connection client.transport client.aio_transport
 embedded.golang embedded.records embedded.store embedded.versions embedded.policy embedded.txn embedded.forms
 embedded.api embedded.server embedded.clock embedded.agent embedded.__main__
 watching exchange io_thread lease delivery view factory face waiter carrying threaded aio_delivery aio_carrying aio
