@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from consul_locker.config import DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT
+from consul_locker.core.destroys import DESTROY_PAUSE, DESTROY_PAUSE_MAX
 from consul_locker.core.session import (
-    DESTROY_PAUSE,
-    DESTROY_PAUSE_MAX,
     READ_EVERY,
     RENEW_AFTER,
     RENEW_ATTEMPT,
