@@ -116,7 +116,7 @@ class Denials(Releases):
         """Let a call wait for the end of that session, though it would wait for nobody else."""
         if call.spared_until is None:
             call.spared_until = call.wait_until = self._out.now + PREDECESSOR_WAIT
-            self._out.timer(("wait", call), call.wait_until)
+        self._out.timer(("wait", call), call.spared_until)  # refused once more, its timer was cancelled
         self._waiting.add(call, self._ledger.slot(id))
 
     def _end_naming(self) -> None:

@@ -198,6 +198,22 @@ def test_it_waits_no_longer_than_a_moment() -> None:
     assert driver.result(call).holder is None  # it was not asked to name one
 
 
+def test_refused_by_it_once_more_it_waits_for_the_rest_of_that_moment() -> None:
+    driver = _successor()
+    call = driver.call("lock", "a")
+    driver.answer(driver.commit(), held())
+    _named(driver, "S1")
+    until = driver.timers[("wait", call)]
+    driver.answer(_key_watch(driver), KeysRead((), 8), now=driver.now + 0.5)  # of a server that is behind
+    driver.answer(driver.commit(), held())
+    _named(driver, "S1")
+    assert driver.result(call) is PENDING
+    assert driver.timers[("wait", call)] == until
+    driver.answer(_key_watch(driver), KeysRead((), 9))
+    driver.grant()
+    assert driver.result(call).valid
+
+
 def test_a_key_that_is_free_by_now_is_tried_again() -> None:
     driver = _successor(identify_holder=True)
     call = driver.call("lock", "a")
