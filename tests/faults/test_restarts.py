@@ -56,7 +56,8 @@ def sessions(agent: RealConsul) -> set[str]:
         connection.close()
 
 
-def _renewed_since(lockers: list[Any], before: list[int]) -> bool:
+def renewed_since(lockers: list[Any], before: list[int]) -> bool:
+    """Whether each of the Lockers was renewed more often than before."""
     return all(locker.stats().get("renewals", 0) > count for locker, count in zip(lockers, before, strict=True))
 
 
@@ -85,7 +86,7 @@ def test_a_restart_of_the_server_loses_nothing(server: RealConsul, monkeypatch: 
             server.kill()
             server.restart()
             # Each is renewed by the server that has just started, and so knows what was true.
-            until(lambda before=renewed: _renewed_since(lockers, before), limit=TTL)
+            until(lambda before=renewed: renewed_since(lockers, before), limit=TTL)
             assert lost == [] and all(lease.valid for lease in leases)
             assert sessions(server) == ours
             if refused:
