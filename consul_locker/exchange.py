@@ -25,6 +25,7 @@ from .core.messages import (
     DestroySession,
     Event,
     Failed,
+    ReadSession,
     RenewSession,
     Request,
     SetTimer,
@@ -81,13 +82,19 @@ def closed() -> Failed:
     return Failed(ConsulUnavailable("the factory is closed"), False)
 
 
-#: Requests that go on when a factory is closed: a session that is being created is destroyed once it is there.
-_LINGERING = (CreateSession, DestroySession)
+def _lingers(request: Request) -> bool:
+    """Whether a request goes on when a factory is closed: a session that is being created is destroyed then."""
+    return isinstance(request, CreateSession) or _destroys(request)
+
+
+def _destroys(command: Command) -> bool:
+    """Whether a request destroys a session, or confirms that."""
+    return isinstance(command, DestroySession) or (isinstance(command, ReadSession) and command.confirms)
 
 
 def destroys(command: Command) -> bool:
     """Whether a command serves to destroy a session: what a factory may go on with when it is closed."""
-    return isinstance(command, DestroySession) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
+    return _destroys(command) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
 
 
 def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
@@ -168,7 +175,7 @@ class Exchange:
     @property
     def destroying(self) -> bool:
         """Whether a session is being destroyed, will be tried again, or is being created only to be destroyed."""
-        return any(isinstance(request, _LINGERING) for request in self._tasks) or any(
+        return any(_lingers(request) for request in self._tasks) or any(
             _for_a_destroy(name) for _, name in self._timers
         )
 
@@ -197,7 +204,7 @@ class Exchange:
         pending = {
             request: found
             for request, found in self._tasks.items()
-            if not (keep_destroys and isinstance(request, _LINGERING))
+            if not (keep_destroys and _lingers(request))
         }
         for request, (task, _) in pending.items():
             del self._tasks[request]  # one that has not begun yet cannot do it itself

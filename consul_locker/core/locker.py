@@ -20,7 +20,6 @@ from .messages import (
     CreateSession,
     DestroySession,
     Event,
-    Failed,
     FindNode,
     Outcome,
     RawTransact,
@@ -172,22 +171,18 @@ class LockerCore(Lifecycle):
     def _answered(self, request: Request, outcome: Outcome) -> None:
         if isinstance(request, CreateSession):
             self._session_answered(request, outcome)
-        elif isinstance(request, DestroySession):
+        elif isinstance(request, DestroySession) or (isinstance(request, ReadSession) and request.confirms):
             if request is self.stopping:
-                self._finish_stop(confirmed=not isinstance(outcome, Failed))
+                self._stop_answered(request, outcome)
             else:
-                self.session.destroyed(request, outcome)
+                self.session.destroys.answered(request, outcome)
         elif isinstance(request, (ReadKey, ReadSession, RawTransact)) and request.call is not None:
             self._questions.answered(request, outcome)
         elif isinstance(request, FindNode):
             self._attempted(self.session.nodes_found(request, outcome))
         elif request.generation == self.session.generation and self.session.life is not None:
             reason = self._of_this_generation(request, outcome)
-            if reason == "confirm":
-                # A server that has not applied its log yet shows no session either: ask the leader.
-                life = self.session.life
-                self._out.send(ReadSession(life.generation, life.session_id, timeout=self._timeout))
-            elif reason == "sweep":
+            if reason == "sweep":
                 self._audit.sweep()
             elif reason is not None:
                 self._lose(reason)
@@ -214,7 +209,10 @@ class LockerCore(Lifecycle):
         elif isinstance(request, ReadSession):
             if self.session.is_renewal(request):
                 return self.session.renewed(request, outcome)
-            return self._confirmed(request, outcome)
+            reason = self.session.read(request, outcome)
+            if reason is None:
+                self._audit.session_read(request, outcome)
+            return reason
         elif isinstance(request, Watch):
             if request.target == "session":
                 return self.session.watched(request, outcome)
@@ -228,12 +226,6 @@ class LockerCore(Lifecycle):
             assert isinstance(request, ReadPrefix)  # the last kind of request there is
             self._audit.swept(request, outcome)
         return None
-
-    def _confirmed(self, request: ReadSession, outcome: Outcome) -> str | None:
-        reason = self._audit.session_read(request, outcome)
-        if reason is None:
-            self.session.rewatch()
-        return reason
 
     def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
         self._attempted(self.session.created(request, outcome))
@@ -269,7 +261,9 @@ class LockerCore(Lifecycle):
         elif kind == "wait":
             self._waiting.over(name[1])
         elif kind == "destroy":
-            self.session.destroy_again(name[1])
+            self.session.destroys.again(name[1])
+        elif name == ("stop", "again"):
+            self._destroy_again()
         elif kind == "stop" and self.state == READY and self._stops:
             self._finish_stop(confirmed=False)
         elif kind == "call":

@@ -116,11 +116,15 @@ class RenewSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadSession(Request):
-    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question."""
+    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question.
+
+    ``confirms``: whether it is to confirm a destroy, of which it is a part: it goes on where that does.
+    """
 
     session_id: str
     context: Any = None
     call: Call | None = None
+    confirms: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,6 +342,14 @@ Outcome = Union[
     TooLarge,
     Failed,
 ]
+
+
+def confirmed_destroy(request: DestroySession, outcome: Outcome) -> ReadSession | None:
+    """The read that is to confirm a destroy; None for one that was not answered by true."""
+    if isinstance(outcome, Failed):
+        return None
+    return ReadSession(request.generation, request.session_id, confirms=True, timeout=request.timeout)
+
 
 # --------------------------------------------------------------------------------------------- events
 
