@@ -113,8 +113,16 @@ class _Timer:
         self.handle: asyncio.TimerHandle | None = None
 
 
+def _log(text: str, error: BaseException | None) -> None:
+    _LOGGER.error("%s", text, exc_info=error)
+
+
 class Exchange:
     """Requests and timers of the Lockers of one factory, on the running event loop.
+
+    Attributes:
+        report: writes to the log what went wrong: in words, and the exception. A thread that nothing may delay has it
+            written by another one.
 
     Args:
         options: of the factory.
@@ -134,6 +142,7 @@ class Exchange:
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
         self._watching = Watching(options, encoder, self._transport, connections)
         self._closed = False
+        self.report: Callable[[str, BaseException | None], None] = _log
         self._on_answer: Callable[[], None] | None = None  # while destroys alone go on: who waits for the last
         self._manual: Manual | None = None
         if hasattr(clock, "subscribe"):
@@ -247,7 +256,7 @@ class Exchange:
         except ConsulLockerError as error:  # it could not be encoded
             return Answered(request, Failed(error, False))
         except Exception as error:  # a fault of ours must not leave the call that waits for it hanging
-            _LOGGER.exception("a request failed unexpectedly")
+            self.report("a request failed unexpectedly", error)
             unexpected = ConsulUnavailable(f"unexpected failure: {error!r}", cause=error, sent=True)
             return Answered(request, Failed(unexpected, True))
 

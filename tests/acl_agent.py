@@ -6,13 +6,12 @@ import http.client
 import itertools
 import json
 import pathlib
-import subprocess
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from .behaviour.tools import Consul
-from .real_consul import RealConsul
+from .real_consul import RealConsul, version_of
 
 __all__ = ["NODE", "AclConsul", "Token", "documented_policy", "documented_policy_of_another_datacenter"]
 
@@ -46,8 +45,7 @@ def documented_policy_of_another_datacenter() -> str:
 
 def _management_option(binary: str) -> str:
     """What the token with all rights is called in the configuration (from 1.11 on the second)."""
-    answer = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=30, check=True)
-    major, minor = answer.stdout.split()[1].lstrip("v").split(".")[:2]
+    major, minor = version_of(binary).split(".")[:2]
     return "master" if (int(major), int(minor)) < (1, 11) else "initial_management"
 
 
@@ -79,7 +77,8 @@ class AclConsul(RealConsul):
         return Consul(self.address, self.management)
 
     def _has_leader(self) -> bool:
-        paths = ("/v1/status/leader", "/v1/health/state/passing")
+        # The last: for a moment after the start its ACLs are not there yet.
+        paths = ("/v1/status/leader", "/v1/health/state/passing", "/v1/acl/policies")
         try:
             answers = [self.consul.call("GET", path) for path in paths]
         except (OSError, http.client.HTTPException):

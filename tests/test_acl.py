@@ -19,6 +19,9 @@ from .acl_agent import NODE, AclConsul, documented_policy_of_another_datacenter
 from .behaviour.faces import FACES
 from .behaviour.tools import WAIT
 
+#: One worker has them all, so that the agent is started once.
+pytestmark = pytest.mark.xdist_group("acl")
+
 #: Less than the documented policy: the right that is missing, a part of the policy, and what stands there instead.
 LESS = [
     ("session:write", r'(?s)session "[^}]*}', ""),

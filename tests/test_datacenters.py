@@ -46,6 +46,9 @@ from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Consul, Gate, until
 from .joined import Joined, joined
 
+#: One worker has them all, so that the agents are started once.
+pytestmark = pytest.mark.xdist_group("datacenters")
+
 #: What an agent that passes requests on says of sessions that another refuses, and the option that is about it.
 UNKNOWN = [
     ({"node": "nobody"}, "node", "Missing node registration"),

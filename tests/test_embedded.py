@@ -533,6 +533,7 @@ def test_the_command_runs_until_it_is_told_to_stop(number: signal.Signals) -> No
     assert "has stopped" in said
 
 
+@pytest.mark.xdist_group("processes and signals")
 def test_the_command_in_this_process(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     timer = threading.Timer(QUIET, os.kill, (os.getpid(), signal.SIGTERM))

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "consul_locker"
 
 #: From the top down. `__init__` modules are free: they only hand on names. A new module gets its place here.
 ORDER = """
-errors inside sleepers state_waits types keys environment config signals fsm_table fsm strategies
+errors inside sleepers state_waits types keys environment config signals fsm_table fsm strategies strangers
 core.call core.messages core.outbox core.refusals core.machine core.gone core.destroys core.session core.ledger
 core.batch core.doubts core.sweep core.audit
 core.waiting core.standing core.queue core.questions core.operations core.releases core.denials

@@ -20,7 +20,10 @@ from consul_locker.core import doubts
 from tests.walk.breaks import LIBRARY, BrokenOff, breaking_off
 
 #: A socket that is just being made, or thrown away, is closed by the collector then, which says so.
-pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed .*socket")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*unclosed .*socket"),
+    pytest.mark.xdist_group("processes and signals"),
+]
 #: A limit for hangs, in seconds.
 LIMIT = 20.0
 #: The part of the library that does no I/O.

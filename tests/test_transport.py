@@ -852,6 +852,7 @@ def test_certificates_that_cannot_be_used(certificates: Certificates, tmp_path: 
 # ------------------------------------------------------------------------------------- the blocking one's own
 
 
+@pytest.mark.xdist_group("processes and signals")
 def test_an_interrupted_send_closes_its_connection_and_gives_its_place_back() -> None:
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread only")

@@ -147,6 +147,11 @@ class Slot:
         return bool(self.place_for)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether callers of this Locker share the lock: got by ``lock`` and not by ``hold``."""
+        return self.lease is not None and not self.lease.exclusive
+
+    @property
     def state(self) -> str:
         """The slot's state, one of those above."""
         if self.works:

@@ -102,6 +102,10 @@ class LockerCore(Lifecycle):
         """What was counted so far, by name."""
         return dict(self._out.counters)
 
+    def unanswered(self) -> list[Call]:
+        """The calls of users that have no answer yet, in the order in which they came."""
+        return self._out.unanswered()
+
     # --------------------------------------------------------------------------------------- calls
 
     def _called(self, call: Call) -> None:

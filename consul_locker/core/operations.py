@@ -188,7 +188,8 @@ class Operations:
     def _give_back_untaken(self, slot: Slot) -> None:
         """A lock whose last taker was gone by his answer is given back, once nobody else asks for it (rule 7)."""
         lease = slot.lease
-        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place):
+        # The claim comes last: a call on the fast path, which is not counted here, may have been faster (`claim`).
+        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place) and lease.claim():
             self._end_lease(slot)
             self._want(Kind.RELEASE, (slot,), [])
 

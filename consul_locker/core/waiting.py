@@ -131,7 +131,7 @@ class Waiting:
         else:
             self.remove(call)
             self._out.count("denied")
-            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason))
+            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason, shared=slot.is_shared))
 
     def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
         """Put a call into the line of a key, at the place that its arrival gives it."""
@@ -187,7 +187,7 @@ class Waiting:
             self._out.settle(call, error=call.error)
         elif call.reason == "local":
             self._out.count("denied")
-            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local"))
+            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local", shared=slot.is_shared))
         else:
             self.asker.deny([slot], [call], call.reason)
 

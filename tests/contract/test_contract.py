@@ -20,6 +20,9 @@ from .compare import Recorded, loosely, run
 from .record import RECORDINGS, load, nearest
 from .scenarios import SCENARIOS, Scenario
 
+#: The two agents of the module are asked in one go.
+pytestmark = pytest.mark.xdist_group("contract")
+
 
 @dataclass(frozen=True)
 class Compared:
