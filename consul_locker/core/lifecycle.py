@@ -162,7 +162,6 @@ class Lifecycle:
         """On leaving stopped: a new beginning, with all retries."""
         self.session.retries = 0
         self.session.cause = None
-        self.session.refusal = None
         self._gave_up = False
 
     def await_session(self, call: Call) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consul_locker.core.messages import CreateSession, Failed, FindNode, NodesFound, SessionCreated
@@ -90,10 +90,12 @@ def test_calls_after_a_start_wait_for_its_attempt(again: str) -> None:
     assert driver.result(call).option == "host"
 
 
-def test_a_reboot_leaves_them_refused() -> None:
+@pytest.mark.parametrize("verbs", ["reboot", "stop, reboot"])
+def test_a_reboot_leaves_them_refused(verbs: str) -> None:
     driver = Driver()
     refuse(driver)
-    driver.call("reboot")
+    for verb in verbs.split(", "):
+        driver.call(verb)
     assert isinstance(driver.result(driver.call("lock", "a")), AccessDenied)
 
 
@@ -289,6 +291,7 @@ def test_a_call_that_is_out_of_time_is_told_why_there_is_no_session() -> None:
 ACTIONS = ("lock", "release", "refused", "failed", "created", "retry", "lost", "reboot", "stop", "start")
 
 
+@example(["refused", "stop", "reboot", "lock"])
 @given(st.lists(st.sampled_from(ACTIONS), max_size=30))
 def test_nobody_waits_for_a_session_that_is_refused(actions: list[str]) -> None:
     driver, refused, calls = Driver(), False, []
