@@ -336,6 +336,9 @@ class Session:
         if request is not self._watch or self.life is None:
             return None
         self._watch = None
+        # A look at the present state that is not the first may stand for a query that was broken off, or for one that
+        # did not find a session which a snapshot has brought back since.
+        looked_again, self._looked = self._looked and request.index == 0, True
         if not isinstance(outcome, SessionRead) or outcome.session is None:
             self._watch_failures += 1
             self._watch_later(self._watch_failures)
@@ -356,8 +359,6 @@ class Session:
             self._watch_later(self._watches_quick - QUICK_WATCHES)
         else:
             self._watch_again(outcome.index if outcome.index > request.index else 0)
-        # A look at the present state that is not the first may stand for a query that was broken off.
-        looked_again, self._looked = self._looked and request.index == 0, True
         return "sweep" if looked_again or 0 < outcome.index <= request.index else None
 
     def _watch_later(self, times: int) -> None:
