@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 from .client.requests import Encoder
-from .client.transport import BlockingTransport
+from .client.blocking import BlockingTransport
 from .core.call import LOCKS, RELEASES
 from .core.locker import LockerCore
 from .core.messages import (

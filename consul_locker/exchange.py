@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, cast
 
-from .client.aio_transport import AsyncTransport
+from .client.aio import AsyncTransport
 from .client.allowance import Allowance
 from .client.requests import Encoder
 from .config import ClientOptions

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from .client.allowance import Allowance
-from .client.transport import BlockingTransport
+from .client.blocking import BlockingTransport
 from .config import LockerOptions
 from .carrying import Carrying
 from .core.messages import Call

@@ -35,7 +35,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from .client.aio_transport import AsyncTransport
+from .client.aio import AsyncTransport
 from .client.requests import Encoder
 from .config import ClientOptions
 from .core.messages import Outcome, SessionRead, SessionsRead, Watch

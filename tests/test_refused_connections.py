@@ -12,7 +12,7 @@ import pytest
 
 from consul_locker.client.allowance import Allowance
 from consul_locker.client.requests import HttpResponse
-from consul_locker.client.wire import Wire
+from consul_locker.client.http import Wire
 
 from .test_transport import (
     PUT,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from .requests import HttpRequest, HttpResponse
-from .wire import Wire, WireError
+from .http import Wire, WireError
 
 __all__ = ["AsyncConnection", "give_up", "reach", "wake"]
 

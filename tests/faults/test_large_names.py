@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.wire import MAX_ANSWER
+from consul_locker.client.http import MAX_ANSWER
 from consul_locker.core import doubts
 
 from ..behaviour.tools import Consul, until

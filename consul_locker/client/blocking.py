@@ -7,7 +7,6 @@ connection to the last byte of the answer. No proxies, no redirects, no cookies.
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 import time
 from weakref import WeakSet
@@ -15,9 +14,11 @@ from weakref import WeakSet
 from ..config import ClientOptions
 from ..errors import ConsulUnavailable
 from .allowance import Allowance
-from .connection import Connection, Resolver
+from .connection import Connection
+from .dns import Resolver
+from .http import WireError, repeatable, unavailable
 from .requests import HttpRequest, HttpResponse
-from .wire import WireError, repeatable, tls_context, unavailable
+from .tls import closed_in_handshake, tls_context
 
 __all__ = ["BlockingTransport"]
 
@@ -167,8 +168,8 @@ class BlockingTransport:
         try:
             connection = Connection.open(self._options, self._context, self._resolver, deadline)
         except OSError as error:
-            if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) and self._context is not None:
-                self._allowance.refused()  # closed before the handshake was over
+            if self._context is not None and closed_in_handshake(error):
+                self._allowance.refused()
             raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
         with self._changed:
             place.connection = connection

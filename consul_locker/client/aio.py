@@ -1,9 +1,8 @@
-"""Sends HTTP requests to Consul from tasks of one event loop: what `transport` does, without threads."""
+"""Sends HTTP requests to Consul from tasks of one event loop: what `blocking` does, without threads."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
@@ -13,9 +12,10 @@ from ..config import ClientOptions
 from ..errors import ConsulUnavailable
 from .aio_connection import AsyncConnection, give_up, reach, wake
 from .allowance import Allowance
-from .connection import Resolver
+from .dns import Resolver
+from .http import WireError, repeatable, unavailable
 from .requests import HttpRequest, HttpResponse
-from .wire import WireError, repeatable, server_name, tls_context, unavailable
+from .tls import closed_in_handshake, server_name, tls_context
 
 __all__ = ["AsyncTransport"]
 
@@ -251,8 +251,8 @@ class AsyncTransport:
         try:
             connection = opening.result()
         except (OSError, UnicodeError) as error:
-            if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) and self._context is not None:
-                self._allowance.refused(counted=0)  # closed before the handshake was over
+            if self._context is not None and closed_in_handshake(error):
+                self._allowance.refused(counted=0)
             raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
         self._open_ones.add(connection)
         connection.lost.add_done_callback(lambda _: self._open_ones.discard(connection))
