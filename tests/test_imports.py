@@ -25,7 +25,8 @@ core.batch core.doubts core.sweep core.audit
 core.waiting core.standing core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
 core.locker
-client.answers client.requests client.wire client.connection client.transport client.aio_transport
+client.answers client.requests client.wire client.allowance client.connection client.transport
+client.aio_connection client.aio_transport
 embedded.golang embedded.records embedded.store embedded.versions embedded.policy embedded.txn embedded.forms
 embedded.api embedded.server embedded.clock embedded.agent embedded.__main__
 watching exchange io_thread lease delivery view factory face waiter carrying threaded aio_delivery aio_carrying aio
