@@ -40,7 +40,7 @@ class FsmView(Fsm):
         self._inputs_of_user = inputs
         self._hear = hear
         self._relay: Subscription | None = None
-        super().__init__(core_fsm.table, begin=False)
+        super().__init__(core_fsm.table, begin=False, mutex=None)
 
     @property
     def state(self) -> str:
@@ -91,7 +91,7 @@ class FsmView(Fsm):
         """Refused, as all that would move the machine past its inputs."""
         raise RuntimeError(f"a Locker cannot be sent to {state!r}: its machine moves by its inputs; use handle()")
 
-    def defer_until_transition(self, state: str | None = None) -> None:
+    def defer_until_transition(self, state: str | tuple[str, ...] | None = None) -> None:
         """Refused: only the machine's own actions can defer."""
         raise RuntimeError("only the actions of a Locker's machine can defer an input")
 

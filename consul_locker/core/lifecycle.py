@@ -90,7 +90,7 @@ class Lifecycle:
         self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
         self._gave_up = False
         actions: Actions = self
-        self.fsm = Fsm(TABLE, actions, begin=False)
+        self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
         self.fsm.on("transition", self._tell_transition)
         self.fsm.on("deferred", self._tell_deferred)
 
