@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "consul_locker"
 #: From the top down. `__init__` modules are free: they only hand on names. A new module gets its place here.
 ORDER = """
 errors inside sleepers state_waits types keys environment config signals
-fsm.errors fsm.spec fsm.rows fsm.events fsm.threads fsm.children fsm.machine strategies
+fsm.errors fsm.parts fsm.checks fsm.export fsm.spec fsm.rows fsm.events fsm.threads fsm.children fsm.snapshots
+fsm.machine fsm.behavior fsm.inspection fsm.walks strategies
 core.call core.messages core.outbox core.machine core.session core.ledger core.batch core.audit core.waiting
 core.standing core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
@@ -38,7 +39,7 @@ IMPURE = frozenset(
     "http urllib.request requests urllib3 aiohttp httpx httpcore h11".split()
 )
 PURE = (
-    *("fsm.errors", "fsm.spec", "fsm.rows", "fsm.events", "fsm.children"),
+    *("fsm.errors", "fsm.parts", "fsm.checks", "fsm.export", "fsm.spec", "fsm.rows", "fsm.events", "fsm.children"),
     *("strategies", "keys", "types", "core.", "client.answers", "client.requests"),
     *("embedded.golang", "embedded.records", "embedded.store", "embedded.txn"),
 )

@@ -14,7 +14,7 @@ Events (`Fsm.on`), each with a dict that holds ``namespace`` and:
 
 ==================  =================================================================================
 ``transition``      ``from_state`` (None at the first), ``to_state``, ``action`` (``"state.input"`` or "")
-``transitioned``    the same, after the entry action; only for listeners of this name, not for those of ``"*"``
+``transitioned``    the same, after the entry action; only when somebody listens to it by this name
 ``handling``        ``input``; before a handler runs
 ``handled``         ``input``; after it, and after all the transitions and replays it led to
 ``nohandler``       ``input``, ``args``
@@ -31,18 +31,23 @@ then on), and an error in a replayed input leaves the rest of the batch queued, 
 drops it).
 """
 
+from .behavior import Behavior
 from .errors import TableError, TooDeep, UnknownInput, WrongThread
 from .events import Listener, Subscription
+from .inspection import Finding, inspect
 from .machine import Fsm
-from .spec import CATCH_ALL, START, Action, Defer, Input, Queued, Reaction, Row, State, Table
+from .spec import CATCH_ALL, START, Action, Defer, Input, Queued, Reaction, Row, State, Table, extend
 from .threads import MAX_DEPTH
+from .walks import WalkFailed, always_reaches, never_reaches, walk
 
 __all__ = [
     "CATCH_ALL",
     "MAX_DEPTH",
     "START",
     "Action",
+    "Behavior",
     "Defer",
+    "Finding",
     "Fsm",
     "Input",
     "Listener",
@@ -55,5 +60,11 @@ __all__ = [
     "TableError",
     "TooDeep",
     "UnknownInput",
+    "WalkFailed",
     "WrongThread",
+    "always_reaches",
+    "extend",
+    "inspect",
+    "never_reaches",
+    "walk",
 ]

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 from .errors import TableError
 from .rows import Nohandler
-from .spec import CATCH_ALL, RESET, Input, Table
+from .parts import CATCH_ALL, RESET, Input
+from .spec import Table
 
-__all__ = ["Nest", "new_ticket"]
+__all__ = ["Nest", "Ticket"]
 
 MAX_PENDING = 1000
 """How many tickets a parent remembers. One stays behind when a child drops an input, as it does in an exit action."""
@@ -28,9 +29,15 @@ TICKET = "t"
 _NUMBERS = count(1)
 
 
-def new_ticket() -> str:
+class Ticket(str):
+    """A ticket of a machine's own making: it means nothing to another process."""
+
+    __slots__ = ()
+
+
+def new_ticket() -> Ticket:
     """A ticket that no other input of this process has."""
-    return f"{TICKET}{next(_NUMBERS)}"
+    return Ticket(f"{TICKET}{next(_NUMBERS)}")
 
 
 class _Parent(Protocol):

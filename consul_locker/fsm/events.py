@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from .errors import TableError, nearest
-from .spec import CATCH_ALL
+from .parts import CATCH_ALL
 
 __all__ = ["BUILT_IN", "Emitter", "Listener", "Subscription"]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
 from .children import Nest
 from .errors import UnknownInput
 from .events import Emitter
+from .parts import CATCH_ALL, RESET, START, Input, Queued, State, plain_name, plain_names
 from .rows import described, rows_of
-from .spec import CATCH_ALL, RESET, START, Input, Queued, State, Table, _names, plain_name
+from .snapshots import put, taken
+from .spec import Table
 from .threads import DISPOSED, MAX_DEPTH, Guard
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Fsm(Emitter, Generic[Client]):
     )  # fmt: skip
 
     table: Table[Client]
+    #: What the machines of tables below it are.
+    _below: ClassVar[type[Fsm[Any]]]
 
     def __init__(
         self, table: Table[Client], client: Client | None = None, *, begin: bool = True, mutex: bool | None = False
@@ -58,7 +62,7 @@ class Fsm(Emitter, Generic[Client]):
         self._current_action = ""
         self._prior_action = ""
         self._in_exit_handler = False
-        self._nest = Nest(self, Fsm) if table.has_children else None
+        self._nest = Nest(self, self._below) if table.has_children else None
         if begin:
             self.begin()
 
@@ -84,6 +88,52 @@ class Fsm(Emitter, Generic[Client]):
         if self.begun:
             raise RuntimeError(f"the machine has begun already; it is in {self.state!r}")
         self.transition(self.table.initial_state)
+
+    @classmethod
+    def restore(
+        cls,
+        table: Table[Client],
+        client: Client | None,
+        snapshot: Mapping[str, Any],
+        *,
+        mutex: bool | None = False,
+    ) -> Fsm[Client]:
+        """Make a machine that goes on where a snapshot was taken. No entry action runs, no event is emitted.
+
+        Args:
+            table: the table that it was taken of, or one with the same names.
+            client: as for a new one.
+            snapshot: what `snapshot` returned.
+            mutex: as for a new one.
+
+        Returns:
+            The machine. What functions make for children is made anew, by them; one that has not begun
+            (``begin=False``) runs no entry action either.
+
+        Raises:
+            TableError: the snapshot is none, or does not fit the table.
+        """
+        fsm = cls(table, client, begin=False, mutex=mutex)
+        fsm._put(snapshot)
+        return fsm
+
+    def _put(self, snapshot: Mapping[str, Any]) -> None:
+        put(self, snapshot)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is to be kept of it, for `restore`: the state, the queue, and the same of the machines below.
+
+        Returns:
+            Data that `json` can write.
+
+        Raises:
+            RuntimeError: it has not begun, or is in the middle of an input.
+            TypeError: an argument of a deferred input cannot be written.
+        """
+        owner = self._guard.owner
+        if owner is not None and owner != get_ident():
+            return cast("dict[str, Any]", self._guard.call(self.snapshot))
+        return taken(self, self._guard.depth)
 
     # ------------------------------------------------------------------------------ what one can see
 
@@ -322,7 +372,7 @@ class Fsm(Emitter, Generic[Client]):
     def _adopt(self, guard: Guard) -> None:
         """Be let in by a parent's guard from now on."""
         if self._nest is None:
-            self._nest = Nest(self, Fsm)
+            self._nest = Nest(self, self._below)
         if self._guard is not guard:
             self._guard.moved(guard)
             self._guard = guard
@@ -342,7 +392,7 @@ class Fsm(Emitter, Generic[Client]):
         if not self._let_in(self.defer_until_transition, state) or self._given is None:
             return
         given, args = self._given
-        state = _names(state)
+        state = plain_names(state)
         self._queue.append(Queued(state, given, args))
         if self._heard("deferred"):
             self._tell("deferred", {"state": self.fsm_state, "until": state, **described(given), "args": args})
@@ -416,3 +466,6 @@ class Fsm(Emitter, Generic[Client]):
         """Call the listeners of all events, then those of this one."""
         if self._let_in(self.emit, event, data):
             super().emit(event, data)
+
+
+Fsm._below = Fsm

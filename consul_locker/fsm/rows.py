@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import transitions
 
-from .spec import CATCH_ALL, GO, MODEL_ATTRIBUTE, START, Action, Defer, Input, State, Table
+from .parts import CATCH_ALL, GO, MODEL_ATTRIBUTE, START, Action, Defer, Input, State, function_of
+from .spec import Table
 
 if TYPE_CHECKING:
     from transitions.core import Callback, StateIdentifier  # names of its stub file alone
@@ -54,17 +55,13 @@ _Body = Callable[[Any, Any, "tuple[Any, ...]"], Any]
 # --------------------------------------------------------------------------- the parts of the machine
 
 
-def _effect(effect: Any) -> Callable[[Any], object] | None:
-    return effect.handler if isinstance(effect, Action) else effect
-
-
 class _Node(transitions.State):
     """A state of the machine with machina's entry and exit actions."""
 
     def __init__(self, name: str, declared: State[Any]) -> None:
         super().__init__(name)
-        self._on_enter = _effect(declared.on_enter)
-        self._on_exit = _effect(declared.on_exit)
+        self._on_enter = function_of(declared.on_enter)
+        self._on_exit = function_of(declared.on_exit)
 
     def exit(self, event_data: transitions.EventData) -> None:
         fsm = cast(_AtWork, event_data.model)
