@@ -18,20 +18,19 @@ class Door:
         self.opened += 1
 
 
-def door() -> Table[Door]:
-    return Table[Door](
-        {
-            "closed": State(inputs={"open": "open", "lock": "locked", "knock": Defer("open")}),
-            "open": State(on_enter=Door.open, inputs={"close": "closed", "knock": lambda door: None}),
-            "locked": State(inputs={"unlock": "closed", "break": "broken"}),
-            "broken": State(),
-        },
-        initial_state="closed",
-    )
+DOOR = Table[Door](
+    {
+        "closed": State(inputs={"open": "open", "lock": "locked", "knock": Defer("open")}),
+        "open": State(on_enter=Door.open, inputs={"close": "closed", "knock": lambda door: None}),
+        "locked": State(inputs={"unlock": "closed", "break": "broken"}),
+        "broken": State(),
+    },
+    initial_state="closed",
+)
 
 
 def make() -> Fsm[Door]:
-    return Fsm(door(), Door())
+    return Fsm(DOOR, Door())
 
 
 def test_a_machine_that_is_well() -> None:
@@ -78,7 +77,7 @@ def test_never_reaches() -> None:
     with pytest.raises(WalkFailed, match="after lock, break: it is in 'broken'"):
         never_reaches(make, None, "broken")
     with pytest.raises(TableError, match="did you mean 'broken'"):
-        never_reaches(door(), None, "brokn")
+        never_reaches(DOOR, None, "brokn")
 
 
 def test_always_reaches() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import transitions
@@ -15,9 +16,21 @@ def exported(table: Any, cls: Any, options: dict[str, Any]) -> Any:
     """Make the machine; `Table.to_transitions` says what of."""
     cls = transitions.Machine if cls is None else cls
     separator = getattr(cls.state_cls, "separator", None)  # only those whose states can be nested have one
+    if separator is not None and any(separator in name for name in _names(table)):
+        separator = "."  # as in `composite_state`; theirs would take the name apart
+        parted = type(cls.state_cls.__name__, (cls.state_cls,), {"separator": separator})
+        cls = type(cls.__name__, (cls,), {"state_cls": parted})
     states, rows = _nested(table, separator, "")
-    given = {"name": table.namespace, "auto_transitions": False, **options}
-    return cls(states=states, transitions=rows, initial=table.initial_state, **given)
+    given = {"initial": table.initial_state, "name": table.namespace, "auto_transitions": False, **options}
+    return cls(states=states, transitions=rows, **given)
+
+
+def _names(table: Any) -> Iterator[str]:
+    """The names of all states, those below included."""
+    for name, state in table.states.items():
+        yield name
+        if hasattr(state.child, "states"):
+            yield from _names(state.child)
 
 
 def _nested(table: Any, separator: str | None, above: str) -> tuple[list[Any], list[dict[str, Any]]]:

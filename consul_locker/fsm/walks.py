@@ -106,8 +106,8 @@ def always_reaches(
 ) -> None:
     """From wherever a walk leads, further inputs lead to a state.
 
-    They are looked for among the inputs without arguments and those that the walk had, the nearest first; from each
-    state that is come to, with what is deferred there, once.
+    They are looked for among the inputs without arguments and those that the walk had, the nearest first. A state that
+    is come to with the same inputs deferred is looked at once.
 
     Args:
         make: as for `walk`; machines that it makes must do the same at the same inputs.
@@ -122,13 +122,18 @@ def always_reaches(
     _known(make, state)
     made = _maker(make)
     below = _below(made)
+    well: set[Any] = set()
     plain: list[Step] = [(name, ()) for name, args in _arguments(made, inputs).items() if args is None]
 
     def play(taken: list[Step]) -> None:
         fsm = _play(made, taken, None, below)
+        place = _place(fsm)
+        if place in well:
+            return
         further = plain + [step for step in taken if step not in plain]
         if not _leads(made, taken, further, state, below):
             raise WalkFailed(taken, f"no way leads from {fsm.composite_state!r} to {state!r}")
+        well.add(place)
 
     _tried(play, _steps(made, inputs), examples, steps)
 
@@ -223,6 +228,11 @@ def _is_in(fsm: Fsm[Any], state: str) -> bool:
     return state == fsm.state or f"{fsm.composite_state}.".startswith(f"{state}.")
 
 
+def _place(fsm: Fsm[Any]) -> Any:
+    """Where a machine is, as far as that is told apart."""
+    return fsm.composite_state, frozenset((queued.until, str(queued.input)) for queued in fsm.input_queue)
+
+
 def _leads(made: Made, taken: list[Step], further: list[Step], state: str, below: frozenset[str]) -> bool:
     """Whether inputs lead on to a state: the nearest places first, each place once."""
     seen: set[Any] = set()
@@ -232,7 +242,7 @@ def _leads(made: Made, taken: list[Step], further: list[Step], state: str, below
         fsm = _play(made, way, None, below)
         if _is_in(fsm, state):
             return True
-        place = fsm.composite_state, frozenset((queued.until, str(queued.input)) for queued in fsm.input_queue)
+        place = _place(fsm)
         if place not in seen:
             seen.add(place)
             todo += [[*way, step] for step in further]
