@@ -263,7 +263,9 @@ def test_a_child_that_is_no_fsm_needs_only_what_is_asked_of_it() -> None:
     assert odd.calls == ["on", "entered", "_reset", "anything", "off", "left"]
     fsm.handle("arrive")
     assert fsm.snapshot()["child"] is None
-    fsm.dispose()
+    outer = Fsm.of({"s": State(child=lambda client: fsm)}, initial_state="s", mutex=None)
+    assert outer.composite_state == "s.used.odd"
+    outer.dispose()
 
 
 # -------------------------------------------------------------------------------------------- the guard

@@ -93,6 +93,11 @@ def test_it_is_drawn_by_transitions_itself() -> None:
     assert "acquiring --> ready: session_created" in locker.get_graph().draw(None)
 
 
+def test_states_that_there_are_not_are_left_out() -> None:
+    lenient = Table({"a": State(inputs={"go": "nowhere"})}, initial_state="a", strict=False)
+    assert lenient.to_transitions().events == {}
+
+
 def test_it_has_markup() -> None:
     markup = table().to_transitions(cls=MarkupMachine).markup
     assert markup["initial"] == "out"

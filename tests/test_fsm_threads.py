@@ -150,6 +150,19 @@ def test_an_error_frees_the_mutex() -> None:
 # ------------------------------------------------------------------------------------------------- post
 
 
+def test_what_is_posted_without_a_mutex_while_it_is_worked_off_waits_too() -> None:
+    log: list[Any] = []
+
+    def first(me: Fsm) -> None:
+        me.post("second")
+        me._guard.work_off()  # as at the end of a nested input
+        log.append("first")
+
+    fsm = Fsm.of({"s": State(inputs={"first": first, "second": lambda me: log.append("second")})}, initial_state="s")
+    fsm.post("first")
+    assert log == ["first", "second"]
+
+
 @pytest.mark.parametrize("mutex", [False, True, None])
 def test_what_is_posted_in_a_handler_is_handled_after_it(mutex: bool | None) -> None:
     log: list[Any] = []

@@ -69,7 +69,7 @@ class Fsm(Emitter, Generic[Client]):
     @classmethod
     def of(
         cls,
-        states: Mapping[str, State[Client]] | Mapping[Any, State[Client]],
+        states: Mapping[Any, State[Client]],
         *,
         client: Client | None = None,
         begin: bool = True,

@@ -44,7 +44,7 @@ class Table(Generic[Client]):
 
     def __init__(
         self,
-        states: Mapping[str, State[Client]] | Mapping[Any, State[Client]],
+        states: Mapping[Any, State[Client]],
         *,
         initial_state: str | None = "uninitialized",
         inputs: Mapping[str, Reaction[Client]] | None = None,
