@@ -23,7 +23,7 @@ __all__ = ["Nest", "Ticket"]
 MAX_PENDING = 1000
 """How many tickets a parent remembers. One stays behind when a child drops an input, as it does in an exit action."""
 
-TICKET = "t"
+TICKET = "fsm ticket "
 """What tickets of machines begin with, and a number follows."""
 
 _NUMBERS = count(1)

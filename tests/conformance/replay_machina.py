@@ -289,13 +289,13 @@ class Replayer:
 
     def _final(self, fsm: Fsm) -> dict[str, Json]:
         return {
-            "state": fsm.state,
+            "state": fsm.state if fsm.begun else None,
             "prior_state": fsm.prior_state,
             "queue": [self._queued(queued) for queued in fsm.input_queue],
             "current_action": fsm.current_action,
             "prior_action": fsm.prior_action,
             "in_exit_handler": fsm.in_exit_handler,
-            "target_replay_state": fsm.state,  # always the state itself, once there is one
+            "target_replay_state": fsm.state if fsm.begun else "",  # always the state itself, once there is one
         }
 
     def _queued(self, queued: Queued) -> dict[str, Json]:
