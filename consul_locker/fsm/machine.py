@@ -159,7 +159,7 @@ class Fsm(Emitter, Generic[Client]):
 
     @property
     def composite_state(self) -> str:
-        """The state, with those of the machines below it: ``"leading.ready"``."""
+        """The state and those of the machines below it, as in ``"leading.ready"``."""
         child = self.child
         return self.state if child is None else f"{self.state}.{child.composite_state}"
 
