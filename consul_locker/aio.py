@@ -197,6 +197,8 @@ class Locker(BaseLocker[Lease]):
             if not requests:
                 break
             await asyncio.wait(requests, timeout=deadline - loop.time())
+        # A loop that is closed after this finds no task that has not ended.
+        await _ends(self._runtime.ending(), max(0.0, deadline - loop.time()))
 
     async def __aenter__(self) -> Locker:
         return self

@@ -114,6 +114,10 @@ class AsyncCarrying:
             if receive is self._receive and getattr(request, "call", None) is None
         ]
 
+    def ending(self) -> list[asyncio.Task[None]]:
+        """What was given up, and ends in the next rounds of the loop: watches, whose connections are closed."""
+        return list(self._exchange._ending)
+
     def step(self, event: Event) -> None:
         """Give the core an event and do what follows; one that comes in between, from a finalizer say, after that."""
         self._events.append(event)

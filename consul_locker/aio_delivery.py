@@ -13,11 +13,11 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from .delivery import PATIENCE, failed, receivers
-from .signals import ALL
+from .delivery import PATIENCE, failed, heard, receivers
 
 __all__ = ["AsyncDelivery", "refuse_inside"]
 
@@ -28,6 +28,25 @@ _ENDS = (GeneratorExit, KeyboardInterrupt, SystemExit)
 
 #: The tasks that call observers. What counts is which task runs: one that an observer starts is none of them.
 _OBSERVING: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
+
+
+class _Call:
+    """A call of an observer.
+
+    Attributes:
+        delivery: that calls it.
+        over: whether the observer has returned.
+    """
+
+    __slots__ = ("delivery", "over")
+
+    def __init__(self, delivery: AsyncDelivery) -> None:
+        self.delivery = delivery
+        self.over = False
+
+
+#: The call of an observer within which this code runs, be it in a task that the observer started.
+_WITHIN: ContextVar[_Call | None] = ContextVar("consul_locker_observer", default=None)
 
 
 def refuse_inside() -> None:
@@ -65,12 +84,19 @@ class AsyncDelivery:
 
     def emit(self, signal: str, sender: Any, facts: dict[str, Any]) -> int | None:
         """Put a signal into the queue, if anybody observes it; returns its number if so."""
-        if not ALL[signal].receivers:
+        if not heard(signal, sender):
             return None
         return self.put(partial(self._call, signal, sender, facts))
 
     async def flush(self, number: int) -> None:
-        """Wait until the jobs up to that number are done, but no longer than `PATIENCE`."""
+        """Wait until the jobs up to that number are done, but no longer than `PATIENCE`.
+
+        Not in a task that an observer started, as long as that is at work: the observer may wait for the task, as it
+        does with ``asyncio.wait_for`` before Python 3.12, and is itself what all later jobs wait for.
+        """
+        within = _WITHIN.get()
+        if within is not None and within.delivery is self and not within.over:
+            return
         if self._done < number:
             entry = number, asyncio.get_running_loop().create_future()
             self._flushing.add(entry)
@@ -119,9 +145,10 @@ class AsyncDelivery:
         except BaseException:  # a listener of the Fsm; observers are caught one by one
             _LOGGER.exception("a callback failed")
 
-    @staticmethod
-    async def _call(signal: str, sender: Any, facts: dict[str, Any]) -> None:
+    async def _call(self, signal: str, sender: Any, facts: dict[str, Any]) -> None:
         for receiver in receivers(signal, sender):
+            call = _Call(self)
+            _WITHIN.set(call)
             try:
                 result = receiver(sender, **facts)
                 if inspect.isawaitable(result) and not asyncio.isfuture(result):
@@ -135,3 +162,5 @@ class AsyncDelivery:
                 raise
             except BaseException:
                 failed(signal, receiver)
+            finally:
+                call.over = True

@@ -44,15 +44,15 @@ from .core.messages import (
     Request,
     SetTimer,
     Settle,
+    TimerFired,
     Transact,
 )
-from .delivery import Delivery
+from .delivery import Delivery, heard, write
 from .errors import ConsulLockerError, ConsulUnavailable
 from .exchange import Clock
 from .face import listed, to_raise
 from .inside import INSIDE
 from .io_thread import IoThread
-from .signals import ALL
 from .state_waits import StateWaits
 from .waiter import Waiter
 
@@ -64,6 +64,8 @@ _LOGGER = logging.getLogger("consul_locker")
 BATCHED = LOCKS | RELEASES
 #: How many transactions a caller carries past his own outcome, before he hands over.
 EXTRA_CARRIES = 1
+#: Calls that end something, and raise nothing because Consul cannot be reached.
+ENDS = frozenset(("leave", "stop"))
 
 
 class Carrying:
@@ -99,6 +101,7 @@ class Carrying:
         self._mutex = threading.Lock()
         self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
         self.state_waits = StateWaits()
+        self._dead: ConsulUnavailable | None = None  # what every call is told, once the I/O thread has died
         self._told = 0  # how much was put before the observers,
         self._heard = 0  # and how much of it they have heard
 
@@ -248,7 +251,10 @@ class Carrying:
         try:
             INSIDE.stepping = True
             with self._mutex:
-                self._core.step(event, self._clock.now())
+                if self._dead is not None and isinstance(event, Call) and event.verb not in ENDS:
+                    rest.append(Settle(event, None, self._dead))
+                else:
+                    self._core.step(event, self._clock.now())
                 given = True
                 self._sort(rest)
             INSIDE.stepping = False
@@ -287,6 +293,28 @@ class Carrying:
         for job in later:
             job()
 
+    def io_died(self, error: ConsulUnavailable) -> None:
+        """The I/O thread has ended otherwise than by `IoThread.close`: no timer fires, nothing is renewed any more.
+
+        Every call that waits is answered with an error, and so is every later one (rule 7); the Locker is stopped.
+        """
+        rest: deque[Command] = deque()
+        INSIDE.stepping = True
+        try:
+            with self._mutex:
+                self._dead = error
+                for call in self._core.unanswered():
+                    if call.verb not in ENDS:
+                        self._core.step(Abandoned(call), self._clock.now())
+                        rest.append(Settle(call, None, error))
+                self._core.step(Call("stop"), self._clock.now())
+                self._core.step(TimerFired(("stop",)), self._clock.now())  # nobody answers the destroy of the session
+                self._sort(rest)
+        finally:
+            INSIDE.stepping = False
+        self._carry_out(rest, deque(), None)
+        self.state_waits.end()
+
     def have_heard(self, job: Callable[[], None]) -> None:
         """Put something before the observers. Only under the mutex, where the core is at work."""
         self._told += 1
@@ -309,10 +337,12 @@ class Carrying:
         while commands:
             command = commands[0]
             if isinstance(command, Emit):
-                if ALL[command.signal].receivers:
+                if heard(command.signal, self._sender):
                     self.have_heard(partial(self._delivery.tell, command.signal, self._sender, command.facts))
                 if command.signal == "state_changed":
                     rest.append(command)
+            elif isinstance(command, Log):
+                self._delivery.log(command.level, command.text)
             elif isinstance(command, (SetTimer, CancelTimer, CancelRequest)) or (
                 isinstance(command, Request) and not (isinstance(command, Transact) and command.calls)
             ):
@@ -344,8 +374,6 @@ class Carrying:
                 self._find_carrier(command, me)
             elif isinstance(command, LeaseEnded):
                 command.lease.wake()
-            elif isinstance(command, Log):
-                _LOGGER.log(command.level, "%s", command.text)
             else:
                 assert isinstance(command, Emit)  # of state-changed; no other comes here
                 self.state_waits.reached(command.facts["to_state"])
@@ -373,7 +401,7 @@ class Carrying:
                 else:
                     future.set_result(command.value)
             except BaseException:  # of a callback: a SystemExit, say. The other futures are to be done all the same.
-                _LOGGER.exception("a callback of a future failed")
+                write(_LOGGER.exception, "a callback of a future failed")
 
     def _find_carrier(self, request: Transact, me: Call | None) -> None:
         """Give a transaction to a blocked caller who owns an operation of it, else to the I/O thread."""

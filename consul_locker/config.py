@@ -39,12 +39,23 @@ DEFAULT_TIMEOUT = 10.0
 #: Consul refuses more than 200 connections from one address (``http_max_conns_per_client``); a third of
 #: that leaves room for other programs on the machine.
 DEFAULT_MAX_CONNECTIONS = 64
+#: The fewest: one for renewals, one for what callers carry themselves, one for all else. With so few nothing stays
+#: under way for long: watches are polls.
+FEWEST_CONNECTIONS = 3
+FEW_CONNECTIONS = (
+    f"a whole number, at least {FEWEST_CONNECTIONS}: one connection for renewals, one for what callers carry "
+    "themselves, one for all else"
+)
 
 #: The range of a session's TTL, in seconds; Consul answers 500 outside of it (measured).
 MIN_TTL, MAX_TTL = 10.0, 86_400.0
 
 #: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
 MAX_LOCK_DELAY = 60.0
+
+#: What the Locker itself writes into a lock's value: who has the lock, and the number of its tenure (docs/safety.rst,
+#: rule 4). A user's entry of one of these names would stand in its place, and the value would say what is not true.
+OWN_ENTRIES = ("pid", "host", "name", "tenure")
 
 #: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
 #: its values because of base64, and each batch is limited to this much.
@@ -150,7 +161,7 @@ class ClientOptions:
             key: the file of its key (``CONSUL_CLIENT_KEY``).
             dc: the datacenter.
             timeout: seconds for every HTTP request as a whole, above 0 (10.0).
-            max_connections: at least 1 (64).
+            max_connections: at least 3 (64).
             environ: the environment.
 
         Raises:
@@ -179,7 +190,7 @@ class ClientOptions:
             timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
             max_connections=DEFAULT_MAX_CONNECTIONS
             if max_connections is None
-            else _whole("max_connections", max_connections, 1, 1_000_000, "a whole number, at least 1"),
+            else _whole("max_connections", max_connections, FEWEST_CONNECTIONS, 1_000_000, FEW_CONNECTIONS),
             verify=verify is not False,
             server_name=environ.get("CONSUL_TLS_SERVER_NAME") or None,
         )
@@ -274,7 +285,8 @@ class LockerOptions:
             behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
             strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
                 permanent one unless it is told otherwise).
-            value: what every lock's value holds besides its own entries; a mapping that JSON can carry.
+            value: what every lock's value holds besides its own entries (pid, host, name, tenure); a mapping that JSON
+                can carry, with none of these in it.
             flags: Consul's flags of a lock's key, 0 to 2**64 - 1.
             delete_on_release: whether a released lock's key is deleted.
             identify_holder: whether a denied call reads who has the lock.
@@ -355,6 +367,9 @@ def _json_mapping(value: object) -> dict[str, Any]:
         copy: dict[str, Any] = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError("value", value, f"a mapping that JSON can carry: {error}") from None
+    for entry in OWN_ENTRIES:
+        if entry in copy:
+            raise ConfigurationError("value", f"({entry!r} in it)", f"a mapping without {', '.join(OWN_ENTRIES)}")
     if len(text) > MAX_VALUE_BYTES:
         raise ConfigurationError("value", f"({len(text)} bytes)", f"at most {MAX_VALUE_BYTES} bytes of JSON")
     return copy

@@ -8,6 +8,9 @@ observers:
 - a slow observer delays the signals behind it, never an operation or a renewal;
 - a call's own signals have been delivered when it returns, unless that takes longer than `PATIENCE`.
 
+A handler of the log is such a stranger too: lines for the log are written by this thread, in order with the signals,
+but no call waits for them.
+
 The asyncio face has its own delivery on its loop, with the same rules.
 """
 
@@ -17,13 +20,16 @@ import inspect
 import logging
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .inside import INSIDE
 from .signals import ALL
 
-__all__ = ["PATIENCE", "Delivery", "receivers"]
+__all__ = ["PATIENCE", "Delivery", "heard", "receivers", "write"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
@@ -37,9 +43,28 @@ def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
     return ALL[signal].receivers_for(sender)
 
 
+def heard(signal: str, sender: Any) -> bool:
+    """Whether anybody is to hear a signal of this sender that is sent now: asked when it is sent, as blinker does."""
+    sent = ALL[signal]
+    return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))
+
+
 def failed(signal: str, receiver: Callable[..., Any]) -> None:
     """Log the exception of an observer; for use in an except clause."""
     _LOGGER.exception("an observer of %s failed: %r", signal.replace("_", "-"), receiver)
+
+
+def write(job: Callable[..., object], *args: Any, **more: Any) -> None:
+    """Write to the log, on a thread of ours: what a handler raises, SystemExit say, must not end it.
+
+    Args:
+        job: writes, given the rest.
+    """
+    try:
+        job(*args, **more)
+    except BaseException:
+        with suppress(BaseException):  # as `logging` does with a handler's error
+            traceback.print_exc()
 
 
 class Delivery:
@@ -58,6 +83,16 @@ class Delivery:
         `wake` has to follow, outside the mutex.
         """
         self._queue.put(job)
+
+    def log(self, level: int, text: str, error: BaseException | None = None) -> None:
+        """Have a line written to the log, after all that was put before. As `put`; `wake` has to follow.
+
+        Args:
+            level: of `logging`.
+            text: the line.
+            error: whose traceback follows.
+        """
+        self.put(partial(write, _LOGGER.log, level, "%s", text, exc_info=error))
 
     def settle(self, job: Callable[[], None]) -> None:
         """Have something done after all that was put before; without a thread, here and now. Not under a mutex."""
@@ -112,15 +147,22 @@ class Delivery:
 
     def _run(self) -> None:
         INSIDE.observes = True
-        while (job := self._queue.get()) is not None:
-            self._do(job)
+        try:
+            while (job := self._queue.get()) is not None:
+                self._do(job)
+        except BaseException:
+            # No job can do that. Whatever it was: futures wait for what is in the queue, so another thread goes on.
+            with self._guard:
+                self._thread = None
+                self._start()
+            raise
 
     @staticmethod
     def _do(job: Callable[[], None]) -> None:
         try:
             job()
         except BaseException:  # a listener of the Fsm; observers and callbacks of futures are caught one by one
-            _LOGGER.exception("a callback failed")
+            write(_LOGGER.exception, "a callback failed")
 
     @staticmethod
     def tell(signal: str, sender: Any, facts: dict[str, Any]) -> None:
@@ -132,4 +174,4 @@ class Delivery:
                     result.close()  # it was never begun
                     raise TypeError("a coroutine function cannot observe a threaded Locker; use consul_locker.aio")
             except BaseException:  # SystemExit and its like would end the thread, and with it all delivery
-                failed(signal, receiver)
+                write(failed, signal, receiver)

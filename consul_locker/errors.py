@@ -65,6 +65,7 @@ class AlreadyLocked(ConsulLockerError):
         holder: who has it, a `LockInfo`, where that was read; else None.
         ids: for calls that ask for several locks, the ids that were refused.
         queued: whether nobody has the lock, but others wait in its queue, who are served first (``fair=True``).
+        shared: whether this very Locker has it by ``lock``, which keeps ``hold`` out (``"local"``).
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class AlreadyLocked(ConsulLockerError):
         holder: LockInfo | None = None,
         ids: tuple[str, ...] = (),
         queued: bool = False,
+        shared: bool = False,
     ) -> None:
         self.id = id
         self.key = key
         self.reason = reason
+        self.shared = shared
         self.holder = holder
         self.queued = queued
         self.ids = ids or (id,)
@@ -91,10 +94,15 @@ class AlreadyLocked(ConsulLockerError):
                 f"Already locked: {named} is in its lock-delay (the session of its last holder ended a "
                 f"moment ago); try again later, or wait for it with wait=seconds"
             )
+        if self.shared:
+            return (
+                f"Already locked: this Locker has {named} by lock; release it first, or wait with wait=seconds until "
+                f"another caller does"
+            )
         if self.reason == "local":
             return (
-                f"Already locked: {named} is in use by another caller of this Locker; wait for it with "
-                f"wait=seconds"
+                f"Already locked: {named} is in use by another caller of this Locker, or by this one's own hold (use "
+                f"the lease that it gave); wait for it with wait=seconds"
             )
         if self.queued:
             return (

@@ -10,10 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, cast
 
 from .client.aio_transport import AsyncTransport
+from .client.allowance import Allowance
 from .client.requests import Encoder
 from .config import ClientOptions
 from .core.messages import (
@@ -25,6 +27,7 @@ from .core.messages import (
     DestroySession,
     Event,
     Failed,
+    ReadSession,
     RenewSession,
     Request,
     SetTimer,
@@ -32,7 +35,7 @@ from .core.messages import (
     Watch,
 )
 from .errors import ConsulLockerError, ConsulUnavailable
-from .watching import Watching
+from .watching import WATCH_SHARE, Watching
 
 __all__ = ["Clock", "Exchange", "Manual", "SystemClock", "closed", "destroys"]
 
@@ -81,6 +84,10 @@ def closed() -> Failed:
     return Failed(ConsulUnavailable("the factory is closed"), False)
 
 
+#: How long a renewal may wait for its turn, as a multiple of its time, which begins after that: with a sixth of the TTL
+#: for an attempt it is begun within a third. Else, where they are too many, each would be given up when it is sent.
+PATIENCE = 2.0
+
 #: Requests that go on when a factory is closed: a session that is being created is destroyed once it is there.
 _LINGERING = (CreateSession, DestroySession)
 
@@ -88,6 +95,11 @@ _LINGERING = (CreateSession, DestroySession)
 def destroys(command: Command) -> bool:
     """Whether a command serves to destroy a session: what a factory may go on with when it is closed."""
     return isinstance(command, DestroySession) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
+
+
+def _keeps_alive(request: Request) -> bool:
+    """Whether a session's life hangs on it: a renewal, or a read of the session that is no user's question."""
+    return isinstance(request, RenewSession) or (isinstance(request, ReadSession) and request.call is None)
 
 
 def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
@@ -106,32 +118,64 @@ class _Timer:
         self.handle: asyncio.TimerHandle | None = None
 
 
+def _log(text: str, error: BaseException | None) -> None:
+    _LOGGER.error("%s", text, exc_info=error)
+
+
 class Exchange:
     """Requests and timers of the Lockers of one factory, on the running event loop.
+
+    Attributes:
+        report: writes to the log what went wrong: in words, and the exception. A thread that nothing may delay has it
+            written by another one.
 
     Args:
         options: of the factory.
         encoder: makes HTTP requests of the core's.
         clock: of the timers.
-        connections: how many connections at most, that for renewals besides.
+        connections: how many connections at most, those for renewals among them; 2 at least.
+        allowance: the factory's; None for one of its own.
     """
 
-    def __init__(self, options: ClientOptions, encoder: Encoder, clock: Clock, connections: int) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        encoder: Encoder,
+        clock: Clock,
+        connections: int,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._encoder = encoder
         self._clock = clock
-        self._transport = AsyncTransport(options, max(1, connections - 1))
-        self._lane = self._transport.reserve()
+        allowance = Allowance(connections) if allowance is None else allowance
+        self._transport = AsyncTransport(options, connections, allowance)
+        self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # given up, but not ended yet
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
-        self._watching = Watching(options, encoder, self._transport, connections)
+        self._watching = Watching(options, encoder, self._transport, self._for_watches)
+        allowance.on_lowered(self._refused)
         self._closed = False
+        self.report: Callable[[str, BaseException | None], None] = _log
         self._on_answer: Callable[[], None] | None = None  # while destroys alone go on: who waits for the last
         self._manual: Manual | None = None
         if hasattr(clock, "subscribe"):
             self._manual = cast(Manual, clock)
             self._manual.subscribe(self._clock_moved)
+
+    def _for_watches(self) -> int:
+        """How many connections watches may keep now: a part of all, and never the last that is not for renewals."""
+        return max(0, min(int(self._transport.limit * WATCH_SHARE), self._transport.most - 1))
+
+    def _refused(self) -> None:
+        """Consul refuses connections; in any thread. Renewals go on with those that watches give up."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._use_fewer)
+
+    def _use_fewer(self) -> None:
+        self._transport.close_idle()
+        self._watching.give_way()
 
     def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
         """Do what these commands say; what comes of it is given to ``receive``, on the loop.
@@ -231,16 +275,19 @@ class Exchange:
             if isinstance(request, Watch):
                 return Answered(request, await self._watching.watch(request))
             http = self._encoder.encode(request)
-            transport = self._lane if isinstance(request, RenewSession) else self._transport
-            fresh = isinstance(request, RenewSession) and request.fresh
-            response = await transport.send(http, request.timeout, fresh=fresh)
+            if not _keeps_alive(request):
+                response = await self._transport.send(http, request.timeout)
+            else:
+                fresh = isinstance(request, RenewSession) and request.fresh
+                patience = PATIENCE * (request.timeout or 0.0)
+                response = await self._lanes.send(http, request.timeout, fresh=fresh, patience=patience)
             return Answered(request, http.decode(response))
         except ConsulUnavailable as error:
             return Answered(request, Failed(error, error.sent))
         except ConsulLockerError as error:  # it could not be encoded
             return Answered(request, Failed(error, False))
         except Exception as error:  # a fault of ours must not leave the call that waits for it hanging
-            _LOGGER.exception("a request failed unexpectedly")
+            self.report("a request failed unexpectedly", error)
             unexpected = ConsulUnavailable(f"unexpected failure: {error!r}", cause=error, sent=True)
             return Answered(request, Failed(unexpected, True))
 

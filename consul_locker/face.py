@@ -217,19 +217,24 @@ class BaseLocker(Generic[LeaseT]):
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (docs/design.rst).
 
-        The ledger takes a lease out of its dictionary before anything else happens to it, so one that
-        is found there and valid is held in the state ready.
+        Whatever happens between these lines, and however long a user's strategy takes: the lease that is returned was
+        claimed (`BaseLease.claim` has the proof), so that nobody else's cancellation ends it, and was valid after that.
         """
         lease: Any = self._leases.get(id) if type(id) is str else None
-        if lease is None or not (lease.cached and lease.valid):
+        if lease is None or not lease.cached:
             return None
         try:
             if not self._strategy.serves(lease, self._clock.now()):
                 return None
         except Exception:  # of a user's strategy: the core asks it again, and says so
             return None
+        if not lease.shared:
+            if not lease.claim():
+                return None  # it is being given back, or another call claims it right now: the core knows
+            lease.shared = True
+        if not lease.valid:
+            return None
         self._served += 1
-        lease.takers += 1
         found: LeaseT = lease
         return found
 

@@ -8,11 +8,19 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from .core.messages import Answered, Command, Event, Request
+from .core.messages import Answered, Command, Event, Failed, Request
+from .errors import ConsulUnavailable
 from .exchange import Exchange, closed, destroys
 from .inside import INSIDE
 
 __all__ = ["IoThread"]
+
+#: How long a thread that has died may take to close its connections, in seconds. It is a daemon, and nobody waits.
+TIDY_LIMIT = 1.0
+
+
+def _tell_nobody(*_: object) -> None:
+    """Where nobody asks."""
 
 
 class IoThread:
@@ -22,12 +30,27 @@ class IoThread:
     done. Without that such a session would go on refusing its locks to others until its TTL is over. The thread is
     a daemon, so it never keeps the process.
 
+    Nothing that strangers raise on it ends it. Should it die all the same, that is told, so that no call waits for it.
+
     Args:
         exchange: makes the exchange, on the thread's loop.
+        report: is told what went wrong on the thread without ending it: in words, and the exception if there is one.
+        died: is told, on the thread, that it ends otherwise than by `close`.
+
+    Attributes:
+        dead: why it has died, once it has.
     """
 
-    def __init__(self, exchange: Callable[[], Exchange]) -> None:
+    def __init__(
+        self,
+        exchange: Callable[[], Exchange],
+        report: Callable[[str, BaseException | None], None] = _tell_nobody,
+        died: Callable[[ConsulUnavailable], None] = _tell_nobody,
+    ) -> None:
         self._make_exchange = exchange
+        self._report = report
+        self._told_of_death = died
+        self.dead: ConsulUnavailable | None = None
         self._inbox: deque[tuple[Callable[[Event], None], Command]] = deque()
         self._jobs: deque[Callable[[], object]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,16 +129,40 @@ class IoThread:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         INSIDE.serves = True
+        loop.set_exception_handler(lambda loop, context: self._report(context["message"], context.get("exception")))
         try:
-            loop.run_until_complete(self._serve())
+            self._work_off(loop)
+        except BaseException as error:
+            what = f"the I/O thread of this factory has died: {error!r}; close the factory and make another one"
+            self.dead = ConsulUnavailable(what, cause=error, sent=True)
+            self._told_of_death(self.dead)
+            with suppress(BaseException):  # nobody waits for it; it closes the connections, if the loop can yet
+                loop.run_until_complete(asyncio.wait_for(self._leave(), TIDY_LIMIT))
+            raise
         finally:
             loop.close()
             self._retired.set()
-            self._work()
-            self._refuse()
+            while self._jobs or self._inbox:
+                try:
+                    self._work()
+                    self._refuse()
+                except BaseException as error:  # the rest is to be done all the same
+                    self._report("what was left for the I/O thread failed", error)
+
+    def _work_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        serving = loop.create_task(self._serve())
+        while True:
+            try:
+                loop.run_until_complete(serving)
+                return
+            except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets these through, out of whatever callback
+                if serving.done():
+                    raise
+                self._report("something on the I/O thread tried to end it", error)
 
     async def _serve(self) -> None:
         exchange = self._exchange = self._make_exchange()
+        exchange.report = self._report
         self._drain()
         await self._stir.wait()
         await exchange.keep_destroys(self._stir.set)
@@ -129,6 +176,13 @@ class IoThread:
         self._lingers = False
         await exchange.close()
 
+    async def _leave(self) -> None:
+        """The thread has died: leave nothing behind."""
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        if self._exchange is not None:
+            await self._exchange.close()
+
     def _retire(self, linger: bool) -> None:
         self._open, self._lingers = False, linger
         self._stir.set()
@@ -141,7 +195,7 @@ class IoThread:
                 receive, command = self._inbox.popleft()
             except IndexError:  # another thread may be at it too
                 return
-            _refuse(receive, command)
+            self._decline(receive, command)
 
     def _drain(self) -> None:
         if self._exchange is None:
@@ -152,9 +206,8 @@ class IoThread:
             if self._open or (self._lingers and destroys(command)):
                 self._exchange.carry_out(receive, (command,))
             else:
-                _refuse(receive, command)
+                self._decline(receive, command)
 
-
-def _refuse(receive: Callable[[Event], None], command: Command) -> None:
-    if isinstance(command, Request):
-        receive(Answered(command, closed()))
+    def _decline(self, receive: Callable[[Event], None], command: Command) -> None:
+        if isinstance(command, Request):
+            receive(Answered(command, closed() if self.dead is None else Failed(self.dead, False)))

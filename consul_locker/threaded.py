@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
+from .client.allowance import Allowance
 from .client.transport import BlockingTransport
 from .config import LockerOptions
 from .carrying import Carrying
@@ -28,10 +29,12 @@ from .core.messages import Call
 from .delivery import PATIENCE, Delivery
 from .exchange import Exchange
 from .io_thread import IoThread
-from .face import BaseLocker, Hold, listed
-from .factory import CLOSED, BaseFactory, living
+from .errors import ConsulUnavailable
+from .face import BaseLocker, Hold, listed, to_raise
+from .factory import BaseFactory, living
 from .inside import INSIDE
 from .lease import Lease
+from .strangers import with_strangers
 from .types import LockInfo, SessionInfo, StateName
 
 __all__ = ["Locker", "LockerFactory"]
@@ -63,7 +66,7 @@ class Locker(BaseLocker[Lease]):
     _runtime: Carrying
 
     def __init__(self, factory: LockerFactory, options: LockerOptions) -> None:
-        super().__init__(factory, options, Lease)
+        super().__init__(factory, with_strangers(options), Lease)
         self._runtime = Carrying(
             self._core,
             self,
@@ -315,6 +318,7 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
+            ConsulUnavailable: the factory's I/O thread has died.
         """
         limit = self._wait_limit(state, timeout)
         if self.state == state:
@@ -322,8 +326,8 @@ class Locker(BaseLocker[Lease]):
         self._runtime.refuse_inside()
         reached = self._runtime.state_waits.wait(state, lambda: self.state, limit)
         if reached is False:
-            raise RuntimeError(CLOSED)
-        return reached is not None
+            self._factory._check(open=True)  # which raises: it is closed, or its I/O thread has died
+        return bool(reached)
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -384,7 +388,8 @@ class LockerFactory(BaseFactory[Locker]):
         cert, key: paths of the client certificate and its key.
         dc: the datacenter.
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
-        max_connections: to Consul, of all the factory's Lockers (64; Consul refuses over 200 a client address).
+        max_connections: to Consul, of all the factory's Lockers, 3 or more (64; Consul refuses over 200 a client
+            address).
 
     None, the default of each, means the environment variable that Consul's own tools read, else the
     default. Nothing is connected before a Locker is made.
@@ -398,10 +403,13 @@ class LockerFactory(BaseFactory[Locker]):
     def _prepare(self) -> None:
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
-        self._transport = BlockingTransport(client, carriers)
+        allowance = Allowance(client.max_connections)
+        self._transport = BlockingTransport(client, carriers, allowance)
         self._delivery = Delivery("consul_locker-signals")
-        loop_connections = max(2, client.max_connections - carriers)
-        self._io_thread = IoThread(lambda: Exchange(client, self._encoder, self._clock, loop_connections))
+        others = client.max_connections - carriers
+        self._io_thread = IoThread(
+            lambda: Exchange(client, self._encoder, self._clock, others, allowance), self._report, self._io_died
+        )
         self._guard = threading.RLock()  # a signal handler may come in between
         _see_to_the_exit()
 
@@ -413,6 +421,28 @@ class LockerFactory(BaseFactory[Locker]):
             locker = Locker(self, options)
             self._lockers.add(locker)
         return locker
+
+    def _check(self, open: bool = False) -> None:
+        """Refuse also what can have no answer since the I/O thread has died."""
+        super()._check(open)
+        if open and self._io_thread.dead is not None:
+            raise to_raise(self._io_thread.dead)
+
+    def _report(self, text: str, error: BaseException | None) -> None:
+        """On the I/O thread: something went wrong there."""
+        self._delivery.log(logging.ERROR, text, error)
+        self._delivery.wake()
+
+    def _io_died(self, error: ConsulUnavailable) -> None:
+        """On the I/O thread, about to end: nobody may wait for it."""
+        self._report(str(error), error.cause)
+        with self._guard:  # a Locker that is not made yet finds it dead
+            lockers = list(self._lockers)
+        for locker in lockers:
+            try:
+                locker._runtime.io_died(error)
+            except BaseException as failure:  # the others are to hear of it all the same
+                self._report(f"{locker!r} could not be stopped", failure)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the Lockers, close the connections, end the threads. Twice does no harm.
@@ -481,4 +511,3 @@ def _see_to_the_exit() -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=0)
-

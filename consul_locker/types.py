@@ -87,8 +87,10 @@ class BaseLease:
         "_life",
         "_reason",
         "_session_id",
+        "_unclaimed",
         "cached",
         "exclusive",
+        "shared",
         "takers",
     )
 
@@ -102,7 +104,9 @@ class BaseLease:
         self._acquired_at = now
         self.exclusive = exclusive
         self.cached = False  # whether it may answer other calls, as the strategy said
-        self.takers = 0  # calls that it answered; one whose caller is gone gives its share back (rule 7)
+        self.takers = 0  # calls of the core that it answered; one whose caller is gone gives its share back (rule 7)
+        self._unclaimed = [True]  # who takes this out decides, see `claim`
+        self.shared = False  # whether a call that the core does not know of has it: then it is never given back untaken
         self._life = life
         self._clock = clock
         self._reason: str | None = None
@@ -206,6 +210,34 @@ class BaseLease:
         if self._reason is not None:
             return False
         self._reason = reason
+        return True
+
+    def claim(self) -> bool:
+        """Decide, once in the life of the lease, between a caller on the fast path and giving back what nobody has.
+
+        The fast path answers a call without the Locker's mutex, so the core does not count that call; the core, under
+        the mutex, gives a lease back when none of the calls that it counted is there any more. Each of them claims the
+        lease first. Proof that no caller is given a lease that is given back for want of takers, whatever comes in
+        between:
+
+        - ``list.pop`` is one atomic step, with and without the GIL, and the list never grows. So one claim succeeds.
+        - If it is that of the fast path, the core's fails, now and for ever: it keeps the lease.
+        - If it is the core's, the fast path's fails and ``shared`` is never set: the call goes to the core, which
+          answers it under the mutex, after the lease has ended.
+        - ``shared`` is set only after a claim of the fast path that succeeded, and never taken back: whoever reads it
+          as True needs no claim. Whoever reads it as False too early claims in vain, and goes to the core; that costs
+          time and nothing else.
+
+        A lease that ends for another reason (released, lost) may have been claimed; so the fast path looks whether it
+        is valid after that, as the last thing it does.
+
+        Returns:
+            True for the first who asks.
+        """
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
         return True
 
     def wake(self) -> None:

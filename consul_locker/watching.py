@@ -21,13 +21,19 @@ Sessions
 A few Lockers watch their own sessions, which nobody else's wake (measured). The sessions of more of them are watched by
 one query on all sessions of their node (rule 2); it is woken whenever one is created or destroyed there, but neither by
 renewals nor by keys (measured).
+
+Polls
+-----
+Where there is no connection that a query could keep (``max_connections`` of 3, or Consul refuses connections) a watch
+is a poll: a read without an index, again and again with a pause, until it shows another index. One is under way at a
+time, for a moment, so others have the connection in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .client.aio_transport import AsyncTransport
 from .client.requests import Encoder
@@ -35,7 +41,7 @@ from .config import ClientOptions
 from .core.messages import Outcome, SessionRead, SessionsRead, Watch
 from .types import SessionInfo
 
-__all__ = ["Watching"]
+__all__ = ["WATCH_SHARE", "Watching"]
 
 #: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
 WATCH_SHARE = 0.5
@@ -45,6 +51,11 @@ WATCH_SHARE = 0.5
 OWN_SESSION_WATCHES = 3
 #: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
 WATCH_TURN = 1.0
+#: The pause before each poll, in seconds: what is noticed by it is noticed a second late at most.
+POLL_PAUSE = 1.0
+#: So many queries on one node begin in so many seconds, at most. An intermediary that ignores the index answers each at
+#: once (740 a second were measured), and each answer is a list of all sessions there; so is each new session.
+NODE_QUERIES, NODE_QUERIES_IN = 4, 1.0
 
 
 _Key = tuple[str, str, int, float]
@@ -83,18 +94,21 @@ class Watching:
         options: of the factory.
         encoder: makes HTTP requests of the core's.
         transport: sends them.
-        connections: how many connections the factory has at most; watches leave a part of them to others.
+        places: tells how many connections watches may keep at present; with 0 they are polls.
     """
 
-    def __init__(self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, connections: int) -> None:
+    def __init__(
+        self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, places: Callable[[], int]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._encoder = encoder
         self._transport = transport
         self._queries: dict[_Key, _Query] = {}  # those that can be joined
-        self._places = max(1, int(connections * WATCH_SHARE))
+        self._places = places
         self._taken = 0
         self._nodes: dict[str, _Node] = {}  # those that are watched
+        self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began, watched or not
         # Those on keys come first: a caller waits for each, and a lost session is noticed by its renewal too.
         self._lines: dict[str, deque[asyncio.Future[None]]] = {"key": deque(), "node": deque(), "session": deque()}
         self._crowded = asyncio.Event()  # while watches wait for a place
@@ -157,6 +171,7 @@ class Watching:
         """One blocking query, when it is its turn; again with the same index when its turn was cut short."""
         try:
             while True:
+                await self._pause(request)
                 await self._take_place(request.target)
                 try:
                     outcome = await self._turn(request)
@@ -172,11 +187,31 @@ class Watching:
         if self._queries.get(key) is query:
             del self._queries[key]
 
+    async def _pause(self, request: Watch) -> None:
+        """Wait before a query begins, where there would be too many. Nothing is missed by that: they have an index."""
+        if request.index and not self._places():
+            await asyncio.sleep(POLL_PAUSE)  # what is there at present was seen just now
+        elif request.target == "node":
+            begun = self._begun.setdefault(request.name, deque(maxlen=NODE_QUERIES))
+            if len(begun) == NODE_QUERIES:
+                await asyncio.sleep(max(0.0, begun[0] + NODE_QUERIES_IN - self._loop.time()))
+            begun.append(self._loop.time())
+
     # ------------------------------------------------------------------------------------------ turns
+
+    def give_way(self) -> None:
+        """There are fewer places than before: the turns of those under way end, and they stand in the line again."""
+        if self._taken > self._places():
+            self._crowded.set()
+
+    @property
+    def _most(self) -> int:
+        """How many queries may be under way; one poll where none may stay."""
+        return max(1, self._places())
 
     async def _take_place(self, target: str) -> None:
         """First come, first served, among those on keys, then among those on sessions."""
-        if self._taken < self._places:  # then nobody is in the line
+        if self._taken < self._most and not self._waiting:
             self._taken += 1
             return
         turn = self._loop.create_future()
@@ -193,15 +228,14 @@ class Watching:
             raise
 
     def _give_place(self) -> None:
-        """A place is free: it goes to the first in the line who still wants it."""
+        """A place is free: it goes to the first in the line who still wants it, unless there are fewer now."""
+        self._taken -= 1
         for line in self._lines.values():
-            while line:
+            while line and self._taken < self._most:
                 turn = line.popleft()
                 if not turn.done():
+                    self._taken += 1
                     turn.set_result(None)
-                    self._uncrowd()
-                    return
-        self._taken -= 1
         self._uncrowd()
 
     @property
@@ -214,6 +248,8 @@ class Watching:
 
     async def _turn(self, request: Watch) -> Outcome | None:
         """The query itself; None when others waited for its place, and it had been there long enough."""
+        if not self._places():
+            return await self._poll(request)
         wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
         http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
@@ -234,3 +270,11 @@ class Watching:
                 crowded.cancel()
                 asking.cancel()
                 await asyncio.wait({asking, crowded})
+
+    async def _poll(self, request: Watch) -> Outcome | None:
+        """What is there now; None when it is nothing new."""
+        # A wait of 0 means Consul's own default to it, so no index is sent: such a read is answered at once.
+        look = Watch(request.generation, request.target, request.name, 0, request.wait)
+        http = self._encoder.encode(look)
+        outcome = http.decode(await self._transport.send(http, self._options.timeout))
+        return None if request.index and getattr(outcome, "index", None) == request.index else outcome

@@ -8,6 +8,10 @@ Fixtures:
 
 A test that uses a real agent gets the mark ``real`` by itself. With CI=true a run in which such a test was
 skipped, for whatever reason, has failed.
+
+A run of more than single files is spread over workers (pytest-xdist), each with a real agent of its own. The process
+that was started hands the tests out and hears of every outcome: it alone gets a Consul where there is none, counts
+what was skipped, and says which Consul was used.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -23,7 +28,12 @@ import pytest
 from consul_locker import threaded
 from consul_locker.factory import living
 
-from .real_consul import RealConsul, find_binary
+from . import real_consul
+from .contract.record import nearest
+from .real_consul import RealConsul, find_binary, version_of
+
+#: How many processes run the tests. Tests wait more than they compute: five keep two processors busy (measured).
+WORKERS = 5
 
 #: Whether this run decides over a change: then nothing may be left out.
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -41,12 +51,12 @@ hypothesis.settings.register_profile("dev", **_COMMON)
 hypothesis.settings.register_profile("ci", derandomize=True, database=None, **_COMMON)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 
-_real_skipped = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture(scope="session")
-def consul_binary() -> str:
+def consul_binary(pytestconfig: pytest.Config) -> str:
     """The path of a real Consul's binary."""
+    if not _is_worker(pytestconfig):
+        real_consul.get_binary()
     binary = find_binary()
     if binary is None:
         if IN_CI:
@@ -83,46 +93,77 @@ def nothing_lingers() -> Iterator[None]:
             factory._io_thread.close()
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs tests that another one hands out."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many workers the ``-n auto`` of setup.cfg means: none when only files, or tests in them, are named."""
+    named = (Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args)
+    return WORKERS if any(path.is_dir() for path in named) else 0
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_real_skipped] = []
+    if not _is_worker(config):
+        config.pluginmanager.register(_Account(), "account of the real Consul")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Before the workers begin, so that all of them find it. Without workers the first test that needs it gets it.
+    if session.config.getoption("numprocesses", 0) and not session.config.getoption("collectonly"):
+        real_consul.get_binary(print)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "consul_binary" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
+    if _is_worker(config):
+        # What only waits for long begins first: then the others run beside it.
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report: pytest.TestReport = yield
-    if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("real"):
-        item.config.stash[_real_skipped].append(item.nodeid)
-    return report
+class _Account:
+    """What became of the tests of a real Consul, whichever process ran them; and which Consul it was."""
 
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+        self.contract = False  # whether answers were compared with recorded ones
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if IN_CI and session.config.stash[_real_skipped] and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.contract = self.contract or "contract/" in report.nodeid
+        if report.skipped and not hasattr(report, "wasxfail") and "real" in report.keywords:
+            self.skipped.append(report.nodeid)
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if IN_CI and self.skipped and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    skipped = config.stash[_real_skipped]
-    binary = find_binary()
-    if binary is not None:
-        terminalreporter.write_line(f"real Consul: {_version(binary)} at {binary}")
-    else:
-        terminalreporter.write_line(
-            f"NO REAL CONSUL FOUND: the tests that need one were {'failed' if IN_CI else 'skipped'}, the others ran "
-            f"against the embedded agent or none; .ci/get-consul gets one",
-            yellow=True,
-            bold=True,
-        )
-    if IN_CI and skipped:
-        terminalreporter.write_line(f"FAILED (CI=true): {len(skipped)} tests of a real Consul were skipped", red=True)
-        for nodeid in skipped:
-            terminalreporter.write_line(f"    {nodeid}")
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        binary = find_binary()
+        if binary is not None:
+            terminalreporter.write_line(f"real Consul: {_version(binary)} at {binary}")
+            if self.contract:
+                version = version_of(binary)
+                recording = nearest(version)
+                own = "its own" if recording == version else f"the nearest one, of {recording}"
+                terminalreporter.write_line(f"contract: Consul {version} is compared with {own} recording")
+        else:
+            terminalreporter.write_line(
+                f"NO REAL CONSUL FOUND: the tests that need one were {'failed' if IN_CI else 'skipped'}, the others "
+                f"ran against the embedded agent or none; .ci/get-consul gets one",
+                yellow=True,
+                bold=True,
+            )
+        for line in real_consul.account_of_getting:
+            terminalreporter.write_line(f"    {line}")
+        if IN_CI and self.skipped:
+            count = len(self.skipped)
+            terminalreporter.write_line(f"FAILED (CI=true): {count} tests of a real Consul were skipped", red=True)
+            for nodeid in self.skipped:
+                terminalreporter.write_line(f"    {nodeid}")
 
 
 def _version(binary: str) -> str:

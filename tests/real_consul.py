@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["RealConsul", "find_binary"]
+__all__ = ["RealConsul", "find_binary", "get_binary", "ports_off", "version_of"]
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+#: What gets a Consul for the tests, and where it puts it.
+GET_CONSUL = _ROOT / ".ci" / "get-consul"
+CACHE = _ROOT / ".ci" / "cache"
+
+#: How long getting one may take, in seconds: 30 MB and the lists of packages; 10 s are usual (measured).
+GET_PATIENCE = 240.0
+
+#: What became of getting one, for the report of the run; empty when none was to be got.
+account_of_getting: list[str] = []
 
 #: How long an agent may take to have a leader, in seconds; about 2 s are usual (measured), a busy machine needs more.
 LEADER_PATIENCE = 60.0
@@ -39,11 +52,72 @@ def find_binary() -> str | None:
     on_path = shutil.which("consul")
     if on_path:
         return on_path
-    cache = _ROOT / ".ci" / "cache"
-    for found in sorted(cache.rglob("bin/consul")) if cache.is_dir() else ():
+    for found in sorted(CACHE.rglob("bin/consul")) if CACHE.is_dir() else ():
         if found.is_file() and os.access(found, os.X_OK):
             return str(found)
     return None
+
+
+@functools.cache
+def version_of(binary: str) -> str:
+    """What a binary says that it is: ``1.8.7``, ``1.23.0-dev``."""
+    answer = subprocess.run([binary, "version"], capture_output=True, text=True, timeout=30, check=True)
+    found = re.search(r"\d+\.\d+\.\S+", answer.stdout)
+    if found is None:
+        raise RuntimeError(f"{binary} does not say which version it is: {answer.stdout!r:.200}")
+    return found[0]
+
+
+#: From this version on an agent opens a port for gRPC over TLS, too, which a second one on a machine could not
+#: have; older ones do not know the option that turns it off (measured).
+_GRPC_TLS_SINCE = (1, 14)
+
+
+def ports_off(binary: str) -> list[str]:
+    """The options that turn off the ports that nobody needs, in the words of this binary's version."""
+    options = ["-dns-port", "-1", "-grpc-port", "-1"]
+    major, minor = version_of(binary).split(".")[:2]
+    if (int(major), int(minor)) >= _GRPC_TLS_SINCE:
+        options += ["-grpc-tls-port", "-1"]
+    return options
+
+
+def get_binary(say: Callable[[str], None] | None = None) -> None:
+    """Have ``.ci/get-consul`` get one, once, where `find_binary` finds none.
+
+    Not when CONSUL_BINARY is set: who names one means that one, ``CONSUL_BINARY=none`` means none.
+
+    Args:
+        say: is told before, since it takes a while.
+    """
+    if account_of_getting or "CONSUL_BINARY" in os.environ or find_binary() is not None:
+        return
+    account_of_getting.append("there was none; .ci/get-consul has been asked for one")
+    if say is not None:
+        say("no Consul found: .ci/get-consul gets one now")
+    try:
+        # A group of its own: what it has started ends with it.
+        process = subprocess.Popen(
+            ["bash", str(GET_CONSUL)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:  # no bash
+        account_of_getting.append(f"it could not be started: {error}")
+        return
+    try:
+        _, words = process.communicate(timeout=GET_PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        account_of_getting.append(f"it did not end within {GET_PATIENCE:g} s")
+        return
+    if process.returncode:
+        account_of_getting.append(f"it got none: {(words.strip() or 'no reason given').splitlines()[-1]}")
 
 
 def _free_ports(count: int) -> list[int]:
@@ -75,6 +149,11 @@ class RealConsul:
         self._folder = tempfile.mkdtemp(prefix="consul-locker-")
         self._keeps = data_dir
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def version(self) -> str:
+        """Which Consul it is: ``1.8.7``."""
+        return version_of(self.binary)
 
     @property
     def address(self) -> str:
@@ -109,7 +188,7 @@ class RealConsul:
     def _run(self) -> None:
         http_port, server, lan, wan = self._ports
         command = [self.binary, "agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-log-level", "warn"]
-        command += ["-disable-host-node-id", "-dns-port", "-1", "-grpc-port", "-1"]
+        command += ["-disable-host-node-id", *ports_off(self.binary)]
         command += ["-http-port", str(http_port), "-server-port", str(server)]
         command += ["-serf-lan-port", str(lan), "-serf-wan-port", str(wan)]
         command += ["-server", "-bootstrap", "-data-dir", f"{self._folder}/data"] if self._keeps else ["-dev"]

@@ -1114,6 +1114,7 @@ def throw_away(manager: Any) -> None:
         manager.__aexit__(GeneratorExit, GeneratorExit(), None).send(None)
 
 
+@pytest.mark.xdist_group("processes and signals")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_forked_child_can_use_nothing(embedded: Agent, run: Run) -> None:
     async def main() -> None:

@@ -159,7 +159,7 @@ async def a_factory(agent: Agent, sessions: bool = False) -> AsyncIterator[Locke
         await factory.close()
         assert factory._exchange is not None
         assert not factory._exchange._transport._open_ones
-        assert not factory._exchange._lane._open_ones
+        assert not factory._exchange._lanes._open_ones
         assert not factory._exchange._tasks
         assert asyncio.all_tasks() == own_tasks()
         left = ask(agent, "/v1/session/list")

@@ -67,3 +67,14 @@ def test_machines() -> None:
     assert re.fullmatch(r"consul_locker +\d+\.\d\d µs +\d+\.\d\d µs +[\d,]+ bytes", table[1])
     assert re.fullmatch(r"transitions +\d+\.\d\d µs +\d+\.\d\d µs +[\d,]+ bytes", table[4])
     assert int(table[-1].rpartition(" ")[2]) > MAX_DEPTH
+
+
+def test_renewals(consul_binary: str) -> None:
+    few = ("--lockers", "3", "--answer", "0.05", "--hangs", "2", "--seconds", "1")
+    _, figures = run("renewals.py", *few, CONSUL_BINARY=consul_binary)
+    assert re.fullmatch(r" +3 +50 ms +2 +- +1 s +\d+\.\d s +3 +0 +\d+ +\d+ +\d+%", figures)
+
+
+def test_renewals_on_an_agent_that_accepts_what_it_likes(real_agent: Any) -> None:
+    left_out = run("renewals.py", "--url", f"http://{real_agent.address}", "--cases", "refused")[1]
+    assert "left out" in left_out

@@ -236,8 +236,8 @@ def test_the_defaults() -> None:
     assert place(options) == ("http", "127.0.0.1", 8500)
     assert (options.timeout, options.max_connections, options.verify) == (10.0, 64, True)
     assert (options.token, options.dc, options.ca, options.server_name) == (None, None, (), None)
-    assert client(timeout=3, max_connections=1, dc="dc1") == dataclasses.replace(
-        options, timeout=3.0, max_connections=1, dc="dc1"
+    assert client(timeout=3, max_connections=3, dc="dc1") == dataclasses.replace(
+        options, timeout=3.0, max_connections=3, dc="dc1"
     )
     assert pickle.loads(pickle.dumps(options)) == options
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -249,9 +249,10 @@ def test_a_timeout_is_above_zero(timeout: Any) -> None:
     refused("timeout", timeout=timeout)
 
 
-@pytest.mark.parametrize("count", [0, -1, True, 1.5, "8"])
-def test_max_connections_is_at_least_one(count: Any) -> None:
-    refused("max_connections", max_connections=count)
+@pytest.mark.parametrize("count", [0, 1, 2, -1, True, 1.5, "8"])
+def test_max_connections_is_at_least_three(count: Any) -> None:
+    """One for renewals, one for callers, one for all else: fewer would let one of them hold up the others."""
+    assert "at least 3" in str(refused("max_connections", max_connections=count))
 
 
 @pytest.mark.parametrize("dc", ["", " ", 5, "a\nb"])
@@ -353,6 +354,7 @@ ENDLESS["self"] = ENDLESS
     + [("behavior", value) for value in ("", "Release", None, True)]
     + [("strategy", value) for value in (PermanentStrategy, "permanent", 5)]
     + [("value", value) for value in ([], "x", {5: 1}, {"a": object()}, {"a": NAN}, ENDLESS, {"a": "x" * 300_000})]
+    + [("value", {entry: 1}) for entry in ("pid", "host", "name", "tenure")]
     + [("flags", value) for value in (-1, 2**64, True, 1.0, None)]
     + [(option, value) for option in ("delete_on_release", "identify_holder", "fair") for value in (None, 1, "no")]
     + [("default_timeout", value) for value in (-1, True, "1", NAN, INFINITE)],

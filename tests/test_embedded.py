@@ -279,8 +279,9 @@ def test_a_session_is_expired(agent: Agent, client: Client) -> None:
     assert client.json("PUT", f"/v1/kv/a?acquire={other}", "1") is False
     agent.advance(10.0)
     assert client.json("PUT", f"/v1/kv/a?acquire={other}", "1") is True
-    with pytest.raises(Rejected, match="36 characters"):
-        agent.expire_session("x")
+    assert agent.expire_session("x") is False
+    with Agent(version="1.8") as older, pytest.raises(Rejected, match="36 characters"):
+        older.expire_session("x")
 
 
 def test_a_key_is_deleted(agent: Agent, client: Client) -> None:
@@ -500,7 +501,7 @@ def test_the_store_needs_nobody_to_tell_the_time_but_its_caller() -> None:
     first = store.create_session(0.0, ttl=10.0)
     second = store.create_session(5.0, ttl=10.0)
     assert store.next_expiry() == 20.0
-    store.renew_session(first.id, 6.0)
+    store.renew_session(first, 6.0)
     assert store.next_expiry() == 25.0
     assert store.expire(24.9) == 0
     assert store.expire(1000.0) == 2
@@ -532,6 +533,7 @@ def test_the_command_runs_until_it_is_told_to_stop(number: signal.Signals) -> No
     assert "has stopped" in said
 
 
+@pytest.mark.xdist_group("processes and signals")
 def test_the_command_in_this_process(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     timer = threading.Timer(QUIET, os.kill, (os.getpid(), signal.SIGTERM))
@@ -542,6 +544,8 @@ def test_the_command_in_this_process(capsys: pytest.CaptureFixture[str]) -> None
     assert "loopback" not in capsys.readouterr().err
     assert __main__.main(["--host", "0.0.0.0"]) == 2
     assert "loopback" in capsys.readouterr().err
+    assert __main__.main(["--port", "0", "--version", "1.7"]) == 2
+    assert "'1.8', '1.16', '1.23'" in capsys.readouterr().err
 
 
 def test_closing_waits_for_what_is_just_being_accepted() -> None:

@@ -17,6 +17,7 @@ ERRORS = [
     (errors.AlreadyLocked("a", "n/a/lock", "held", HOLDER), "process 7 on h (session 5e55)"),
     (errors.AlreadyLocked("a", "n/a/lock", "lock-delay"), "lock-delay"),
     (errors.AlreadyLocked("a", "n/a/lock", "local"), "this Locker"),
+    (errors.AlreadyLocked("a", "n/a/lock", "local", shared=True), "this Locker has 'a' by lock; release it first"),
     (errors.AlreadyLocked("a", "n/a/lock", ids=("a", "b")), "'a', 'b'"),
     (errors.LockTimeout("a", 1.5, "paused"), "within 1.5 s"),
     (errors.LockTimeout(None, None, "ready", "stop"), "stop was not answered within its limit"),

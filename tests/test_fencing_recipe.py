@@ -23,6 +23,8 @@ import pytest
 from consul_locker import Lease, LockerFactory, LockLost
 from consul_locker.embedded import Agent, ManualClock
 
+pytestmark = pytest.mark.xdist_group("processes and signals")
+
 NAME = "row-writer"
 ROW = "row-7"
 TTL = 15.0

@@ -21,14 +21,15 @@ PACKAGE = Path(__file__).parents[1] / "consul_locker"
 ORDER = """
 errors inside sleepers state_waits types keys environment config signals
 fsm.errors fsm.parts fsm.checks fsm.export fsm.spec fsm.rows fsm.events fsm.threads fsm.children fsm.snapshots
-fsm.machine fsm.behavior fsm.inspection fsm.walks strategies
-core.call core.messages core.outbox core.machine core.session core.ledger core.batch core.audit core.waiting
-core.standing core.queue core.questions core.operations core.releases core.denials
+fsm.machine fsm.behavior fsm.inspection fsm.walks strategies strangers
+core.call core.messages core.outbox core.machine core.session core.ledger core.batch core.doubts core.sweep core.audit
+core.waiting core.standing core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
 core.locker
-client.answers client.requests client.wire client.connection client.transport client.aio_transport
-embedded.golang embedded.records embedded.store embedded.txn embedded.forms embedded.api embedded.server
-embedded.clock embedded.agent embedded.__main__
+client.answers client.requests client.wire client.allowance client.connection client.transport
+client.aio_connection client.aio_transport
+embedded.golang embedded.records embedded.store embedded.versions embedded.policy embedded.txn embedded.forms
+embedded.api embedded.server embedded.clock embedded.agent embedded.__main__
 watching exchange io_thread lease delivery view factory face waiter carrying threaded aio_delivery aio_carrying aio
 diagrams cli __main__
 """.split()
@@ -41,7 +42,7 @@ IMPURE = frozenset(
 PURE = (
     *("fsm.errors", "fsm.parts", "fsm.checks", "fsm.export", "fsm.spec", "fsm.rows", "fsm.events", "fsm.children"),
     *("strategies", "keys", "types", "core.", "client.answers", "client.requests"),
-    *("embedded.golang", "embedded.records", "embedded.store", "embedded.txn"),
+    *("embedded.golang", "embedded.records", "embedded.store", "embedded.versions", "embedded.policy", "embedded.txn"),
 )
 
 

@@ -32,6 +32,8 @@ from consul_locker.sleepers import Sleepers
 
 from .behaviour.tools import WAIT, Consul, until
 
+pytestmark = pytest.mark.xdist_group("processes and signals")
+
 
 @pytest.fixture
 def agent() -> Iterator[Agent]:

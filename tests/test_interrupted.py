@@ -16,11 +16,14 @@ from contextlib import suppress
 import pytest
 
 from consul_locker import AlreadyLocked, ConsulUnavailable, Locker, LockerFactory, aio
-from consul_locker.core import audit
+from consul_locker.core import doubts
 from tests.walk.breaks import LIBRARY, BrokenOff, breaking_off
 
 #: A socket that is just being made, or thrown away, is closed by the collector then, which says so.
-pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed .*socket")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*unclosed .*socket"),
+    pytest.mark.xdist_group("processes and signals"),
+]
 #: A limit for hangs, in seconds.
 LIMIT = 20.0
 #: The part of the library that does no I/O.
@@ -30,7 +33,7 @@ STRIDE = 1 if os.environ.get("CONSUL_LOCKER_EVERY_LINE") else 13
 
 @pytest.fixture(autouse=True)
 def doubts_are_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "LOOK_SOON", 0.02)
+    monkeypatch.setattr(doubts, "FIRST_PAUSE", 0.02)
 
 
 @pytest.fixture(scope="module")

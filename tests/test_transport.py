@@ -24,7 +24,8 @@ import pytest
 import trustme
 
 from consul_locker.client import connection as connection_module, wire as wire_module
-from consul_locker.client.aio_transport import AsyncTransport, _Connection
+from consul_locker.client.aio_connection import AsyncConnection
+from consul_locker.client.aio_transport import AsyncTransport
 from consul_locker.client.connection import Connection, Resolver
 from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
 from consul_locker.client.transport import BlockingTransport
@@ -572,10 +573,10 @@ def test_no_more_connections_than_the_limit(make: Make) -> None:
         assert server.accepted == 2
 
 
-def test_a_lane_is_not_among_the_others(make_asyncio: Make) -> None:
+def test_a_lane_has_what_no_other_takes(make_asyncio: Make) -> None:
     opened, script = gate()
     with Server(script, patient) as server:
-        driver = make_asyncio(server, 1)
+        driver = make_asyncio(server, 2)
         lane = driver.call(driver.transport.reserve)
         running = driver.start(PUT)
         until(lambda: server.accepted == 1)
@@ -852,6 +853,7 @@ def test_certificates_that_cannot_be_used(certificates: Certificates, tmp_path: 
 # ------------------------------------------------------------------------------------- the blocking one's own
 
 
+@pytest.mark.xdist_group("processes and signals")
 def test_an_interrupted_send_closes_its_connection_and_gives_its_place_back() -> None:
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread only")
@@ -1099,7 +1101,7 @@ def test_a_connection_that_was_lost_before_the_request() -> None:
         transport = AsyncTransport(options(server.port))
         connect = transport._connect
 
-        async def lost(*args: Any) -> _Connection:
+        async def lost(*args: Any) -> AsyncConnection:
             opened = await connect(*args)
             opened.abort()
             return opened
@@ -1137,16 +1139,16 @@ def test_an_answer_that_comes_with_the_end_of_its_time() -> None:
 
 
 def test_what_is_waited_for_and_the_end_of_the_time_at_once() -> None:
-    from consul_locker.client.aio_transport import _give_up, _wake
+    from consul_locker.client.aio_connection import give_up, wake
 
     async def main() -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        _wake(turn)
-        _give_up(turn, TimeoutError())
+        wake(turn)
+        give_up(turn, TimeoutError())
         assert turn.result() is None
         late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        _give_up(late, TimeoutError("over"))
-        _wake(late)
+        give_up(late, TimeoutError("over"))
+        wake(late)
         with pytest.raises(TimeoutError, match="over"):
             await late
 
@@ -1166,7 +1168,7 @@ def test_cancelled_while_the_name_is_looked_up(
         return found(server.port)()
 
     async def main() -> None:
-        transport = AsyncTransport(named(), 2)
+        transport = AsyncTransport(named(), 3)
         lane = transport.reserve()
         cancelled, stays = (asyncio.create_task(transport.send(PUT)) for _ in range(2))
         beside = asyncio.create_task(lane.send(PUT))
@@ -1261,7 +1263,7 @@ def test_what_a_closed_loop_left_open_is_let_go() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await connecting
 
-    async def connected(transport: AsyncTransport) -> _Connection:
+    async def connected(transport: AsyncTransport) -> AsyncConnection:
         deadline = asyncio.get_running_loop().time() + 30
         return await transport._connect(await transport._places(deadline), deadline)
 

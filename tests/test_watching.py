@@ -56,7 +56,7 @@ def run(test: Callable[[Watching, Line], Coroutine[Any, Any, None]], connections
     async def go() -> None:
         options = ClientOptions.build(environ={})
         line: Any = Line()
-        watching = Watching(options, Encoder(options), line, connections)
+        watching = Watching(options, Encoder(options), line, lambda: connections // 2)
         await asyncio.wait_for(test(watching, line), WAIT)
         await settle()
         assert (watching._queries, watching._nodes, watching._taken, watching._waiting) == ({}, {}, 0, False)

@@ -21,6 +21,7 @@ from ..core.messages import (
     Failed,
     Gone,
     KeysRead,
+    NamesRead,
     Outcome,
     Refusal,
     Refused,
@@ -74,25 +75,51 @@ def _excerpt(body: bytes) -> str:
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
 
 
-def _unusable(operation: str, response: HttpResponse, why: str, option: str | None = None) -> Failed:
+def _unusable(
+    operation: str, response: HttpResponse, why: str, option: str | None = None, *, sent: bool = True
+) -> Failed:
     said = _excerpt(response.body)
     error = ConsulUnavailable(
         f"{operation}: {why} (status {response.status}" + (f": {said})" if said else ", no body)"),
         operation=operation,
         status=response.status,
-        sent=True,
+        sent=sent,
         option=option,
     )
-    return Failed(error)
+    return Failed(error, sent)
 
 
 #: Consul's words, with a status of 500, for what it does not know (measured), and the option that names it.
 _UNKNOWN = ((b"Missing check", "checks"), (b"No path to datacenter", "dc"))
 
 
+#: What a follower, a client agent, or another datacenter's server puts before the words of the server that it asked
+#: (measured).
+_FORWARDED = b"rpc error making call: "
+
+#: How Consul's words begin, with a status of 500 or more, for what it refused before it did anything: there is no
+#: leader to do it (source: agent/consul/rpc.go, canRetry), no server was reached (measured), a rate limit (measured).
+_NOT_DONE = (b"No cluster leader", b"rpc error getting client: ", b"rate limit exceeded")
+
+
+def _not_done(response: HttpResponse) -> bool:
+    """Whether Consul says that it refused the request before it did anything.
+
+    Words wrapped in those of another server count by what is inside: ``rpc error making call: EOF`` does not say.
+    """
+    if response.status == 429:
+        return True
+    words = response.body[: 4 * EXCERPT].strip()
+    while words.startswith(_FORWARDED):
+        words = words[len(_FORWARDED) :]
+    return response.status >= 500 and words.startswith(_NOT_DONE)
+
+
 def _failure(operation: str, response: HttpResponse) -> Failed:
     """What an answer means that is no success of any kind."""
     status = response.status
+    if _not_done(response):
+        return _unusable(operation, response, "Consul cannot answer now; it has done nothing", sent=False)
     if status in (401, 403):  # refused before anything was done
         return Failed(AccessDenied(operation, status, _excerpt(response.body)), sent=False)
     if 300 <= status < 400:
@@ -242,6 +269,22 @@ def keys_missing(response: HttpResponse) -> Outcome | None:
     """A 404 of a KV read is "no such key" when it is Consul's, which always gives an index."""
     index = response.headers.get("x-consul-index", "")
     return KeysRead((), int(index)) if index.isascii() and index.isdigit() else None
+
+
+def names_read(value: tuple[Any, Any], body: bytes) -> Outcome:
+    """Of index and a list of names."""
+    found = value[1]
+    if not found:
+        _check_empty(body)
+        return NamesRead(())
+    if not isinstance(found, list):
+        raise _Malformed("no list of names")
+    return NamesRead(tuple([_text(name, "a name") for name in found]))
+
+
+def names_missing(response: HttpResponse) -> Outcome | None:
+    """A 404 of a list of names: there is none, or none that may be seen."""
+    return None if keys_missing(response) is None else NamesRead(())
 
 
 def _entry(item: dict[str, Any], value: bytes | None) -> Entry:

@@ -45,6 +45,8 @@ from .answers import (
     gone,
     keys_missing,
     keys_read,
+    names_missing,
+    names_read,
     renewed,
     session_created,
     session_read,
@@ -52,6 +54,10 @@ from .answers import (
 )
 
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
+
+
+#: Every body that we send is JSON. Consul takes it under any name (measured), an intermediary may not.
+JSON_BODY = ("Content-Type", "application/json")
 
 
 def _undecoded(response: HttpResponse) -> Outcome:
@@ -112,8 +118,9 @@ def _recorded(
     """The form of ``consul.base.HTTPClient``'s methods. A parameter given twice (renew does that to dc) goes once."""
     once = dict.fromkeys((name, str(value)) for name, value in params or ())
     body = data.encode() if isinstance(data, str) else data
+    said = (*(headers or {}).items(), *((JSON_BODY,) if body else ()))
     # byte for byte: everything but unreserved characters and the slash is encoded, a % and a ? included
-    return _Recorded(method, quote(path, safe="/"), tuple(once), tuple((headers or {}).items()), body, callback)
+    return _Recorded(method, quote(path, safe="/"), tuple(once), said, body, callback)
 
 
 class _Http:
@@ -209,8 +216,8 @@ class Encoder:
         return _finish("kv get", recorded, keys_read, missing=keys_missing)
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
-        recorded = self._agent.kv.get(request.prefix, recurse=True, consistency="consistent")
-        return _finish("kv get with prefix", recorded, keys_read, missing=keys_missing)
+        recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
+        return _finish("kv names with prefix", recorded, names_read, missing=names_missing)
 
     def _watch(self, request: Watch) -> HttpRequest:
         # without an index Consul answers at once, and the endpoints leave out an index of 0

@@ -7,12 +7,14 @@ connection to the last byte of the answer. No proxies, no redirects, no cookies.
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 import time
 from weakref import WeakSet
 
 from ..config import ClientOptions
 from ..errors import ConsulUnavailable
+from .allowance import Allowance
 from .connection import Connection, Resolver
 from .requests import HttpRequest, HttpResponse
 from .wire import WireError, repeatable, tls_context, unavailable
@@ -45,18 +47,22 @@ class BlockingTransport:
     Args:
         options: where to, and how.
         limit: how many connections at once, in place of ``options.max_connections``.
+        allowance: the factory's; None for one of its own.
 
     Raises:
         ConfigurationError: the certificates of the options cannot be used.
     """
 
-    def __init__(self, options: ClientOptions, limit: int | None = None) -> None:
+    def __init__(self, options: ClientOptions, limit: int | None = None, allowance: Allowance | None = None) -> None:
         self._options = options
         self._context = tls_context(options)
         self._resolver = Resolver(options.host, options.port)
         self._pid = os.getpid()
         self._changed = threading.Condition(threading.Lock())
-        self._limit = limit or options.max_connections
+        self._whole = limit or options.max_connections
+        self._allowance = allowance or Allowance(self._whole)
+        self._allowance.share(lambda: len(self._idle) + len(self._places))
+        self._allowance.on_lowered(self._close_idle)
         # All below are guarded by _changed; idle connections and places together never exceed the limit. A place that
         # its thread was kept from giving back, by a signal handler that raised, is free once nobody has it any more.
         self._idle: list[Connection] = []
@@ -82,20 +88,44 @@ class BlockingTransport:
         try:
             connection = self._borrow(place, request, deadline) or self._open(place, request, deadline)
             try:
-                answer = connection.send(request, deadline)
+                answer = self._ask(connection, request, deadline)
             except (OSError, WireError) as error:
                 if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
                     raise self._failure(request, connection, error) from error
                 self._forget(place)
                 connection = self._open(place, request, deadline)
                 try:
-                    answer = connection.send(request, deadline)
+                    answer = self._ask(connection, request, deadline)
                 except (OSError, WireError) as again:
                     raise self._failure(request, connection, again) from again
             place.keeps = True
             return answer
         finally:
             self._give_back(place)
+
+    def _ask(self, connection: Connection, request: HttpRequest, deadline: float) -> HttpResponse:
+        """Send on a connection, and learn from it whether Consul accepts new ones."""
+        begun = self._allowance.begun(new=not connection.used)
+        try:
+            answer = connection.send(request, deadline)
+        except (OSError, WireError) as error:
+            self._allowance.failed(begun, error, connection.wire)
+            raise
+        self._allowance.answered(begun)
+        return answer
+
+    @property
+    def _limit(self) -> int:
+        """How many connections at present."""
+        return self._allowance.part(self._whole, 1)
+
+    def _close_idle(self) -> None:
+        """Fewer connections are allowed now: those that are idle beyond that end."""
+        with self._changed:
+            left = max(0, self._limit - len(self._places))
+            unwanted, self._idle = self._idle[left:], self._idle[:left]
+        for connection in unwanted:
+            connection.close()
 
     def close(self) -> None:
         """Close all connections. Requests under way fail, and so does each one after."""
@@ -137,6 +167,8 @@ class BlockingTransport:
         try:
             connection = Connection.open(self._options, self._context, self._resolver, deadline)
         except OSError as error:
+            if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) and self._context is not None:
+                self._allowance.refused()  # closed before the handshake was over
             raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
         with self._changed:
             place.connection = connection
@@ -156,13 +188,15 @@ class BlockingTransport:
         """Free the place; its connection is kept when its request was answered."""
         with self._changed:
             connection, place.connection = place.connection, None
-            if place.keeps and connection is not None and connection.wire.reusable and not self._closed:
+            room = len(self._idle) + len(self._places) <= self._limit and not self._closed
+            if place.keeps and connection is not None and connection.wire.reusable and room:
                 self._idle.append(connection)
                 connection = None
+        if connection is not None:
+            connection.close()  # before its place is free: else there is one too many for a moment
+        with self._changed:
             self._places.discard(place)
             self._changed.notify()
-        if connection is not None:
-            connection.close()
 
     def _failure(self, request: HttpRequest, connection: Connection, error: Exception) -> ConsulUnavailable:
         return unavailable(self._options, request, "no answer from Consul", sent=connection.sent, cause=error)

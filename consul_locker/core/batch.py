@@ -101,7 +101,7 @@ class Batch:
             ):
                 break
             self._wanted.popleft()
-            work.sent = True
+            work.sent = work.landed = True
             items.append((work, ops))
             operations.extend(ops)
         calls = tuple(call for work, _ in items for call in work.calls if not call.settled)

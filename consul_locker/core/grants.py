@@ -134,6 +134,7 @@ class Grants(Denials):
         else:
             error, sent = self._failure(outcome)
             for work, _ in items:
+                work.landed = sent or work.rounds > 0
                 self._failed(work, error, sent)
         return None
 
@@ -180,7 +181,7 @@ class Grants(Denials):
         """An abandoned call leaves no lock behind (rule 7): what came for nobody is released."""
         for slot, _ in taken:
             self._lost(slot, "taken again")
-            slot.leftover = True
+            self._doubts.leftover(slot)
         self._finish(work)
         for slot, index in taken:
             if not slot.works:
@@ -207,7 +208,7 @@ class Grants(Denials):
             error: ConsulLockerError = ConsulUnavailable(
                 "a lock of the set that was held already may be lost; try again", operation="lock_many"
             )
-            self._failed(work, error, False)
+            self._failed(work, error, False, anew=True)
             for operation, _ in found:
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
@@ -233,8 +234,11 @@ class Grants(Denials):
     def _slot_of(work: Work, key: str) -> Slot:
         return next(slot for slot in work.slots if slot.key == key)
 
-    def _failed(self, work: Work, error: ConsulLockerError, sent: bool) -> None:
-        """No usable answer, or a refusal that is no denial."""
+    def _failed(self, work: Work, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
+        """No usable answer, or a refusal that is no denial.
+
+        ``anew``: another attempt will ask for something else, so that whoever has time to wait goes on.
+        """
         if work.kind is Kind.RELEASE:
             self._release_failed(work, error)
             return
@@ -248,7 +252,7 @@ class Grants(Denials):
             return
         self._tell_failed(work.slots, error)
         for call in calls:
-            if self._waiting.outlasts(call, error):
+            if self._waiting.may_wait(call) if anew else self._waiting.outlasts(call, error):
                 self._waiting.add(call, work.slots[0], "failed", error)
             else:
                 self._waiting.remove(call)
@@ -272,7 +276,7 @@ class Grants(Denials):
         """A place was given back by the transaction that granted its lock."""
         self._end_lease(place)
         self._ledger.drop(place)
-        self._audit.asked(place)
+        self._doubts.asked(place)
 
     def suspect(self, slot: Slot) -> None:
         """Something spoke against the lease of a key: have it read."""

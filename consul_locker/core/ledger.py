@@ -51,6 +51,7 @@ class Work:
         index: the ModifyIndex that a release is guarded by; None until it is known.
         started: whether it is the first of all its slots, and under way.
         sent: whether it is in a transaction that went out, and cannot be taken back.
+        landed: whether Consul may have looked at it: sent, and not refused before anything was done.
         reading: whether the key is being read for a release, whose index is not known, or was refused.
         rounds: how many transactions with it were rolled back because of others.
         limit: at most so many works may be in a transaction with it.
@@ -61,6 +62,7 @@ class Work:
         "exclusive",
         "index",
         "kind",
+        "landed",
         "lease",
         "limit",
         "many",
@@ -97,6 +99,7 @@ class Work:
         self.index: int | None = None
         self.started = False
         self.sent = False
+        self.landed = False
         self.rounds = 0
         self.limit = limit
         self.reading = False
@@ -142,6 +145,11 @@ class Slot:
         is granted, refused or lost. Its key is used once, and deleted when it is given back.
         """
         return bool(self.place_for)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether callers of this Locker share the lock: got by ``lock`` and not by ``hold``."""
+        return self.lease is not None and not self.lease.exclusive
 
     @property
     def state(self) -> str:
@@ -193,6 +201,13 @@ class Ledger:
         if id is None:
             return None
         return self._place(key, id) if lock else self.slot(id)
+
+    def may_be_unknown(self, key: str, session_id: str) -> bool:
+        """Whether the session may have this key without our knowing: a lock's, or a place of its own, not held."""
+        slot = self.slots.get(lock_id(self._name, key) or _place_id(key))
+        if slot is not None:
+            return slot.lease is None
+        return lock_id(self._name, key) is not None or (f"/{session_id}." in key and bool(lock_key_of(key)))
 
     def tidy(self, slot: Slot) -> None:
         """Forget a slot that says nothing.

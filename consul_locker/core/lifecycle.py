@@ -82,7 +82,7 @@ class Lifecycle:
         )
         self._questions = Questions(options, out, self.ledger, self._audit, timeout)
         self._waiting.asker = self._grants
-        self._audit.keeper = self._grants
+        self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy
         self.stopping: DestroySession | None = None  # the destroy of a stop, while it is under way
         self._giving_back = False  # a stop destroys once everything that is to be given back was

@@ -24,6 +24,7 @@ from .messages import (
     Outcome,
     RawTransact,
     ReadKey,
+    ReadPrefix,
     ReadSession,
     RenewSession,
     Request,
@@ -100,6 +101,10 @@ class LockerCore(Lifecycle):
     def counters(self) -> dict[str, int]:
         """What was counted so far, by name."""
         return dict(self._out.counters)
+
+    def unanswered(self) -> list[Call]:
+        """The calls of users that have no answer yet, in the order in which they came."""
+        return self._out.unanswered()
 
     # --------------------------------------------------------------------------------------- calls
 
@@ -199,7 +204,9 @@ class LockerCore(Lifecycle):
             elif request.purpose == "look":
                 self._grants.looked(request, outcome)
             elif request.purpose == "unheld":
-                self._audit.looked(request, outcome)
+                self._audit.doubts.looked(request, outcome)
+            elif request.purpose == "sweep":
+                self._audit.swept(request, outcome)
             elif request.purpose == "audit":
                 self._audit.audited(request, outcome)
         elif isinstance(request, RenewSession):
@@ -218,7 +225,8 @@ class LockerCore(Lifecycle):
             else:
                 self._audit.read(request, outcome)
         else:
-            self._audit.swept(outcome)  # the last kind of request there is: a ReadPrefix
+            assert isinstance(request, ReadPrefix)  # the last kind of request there is
+            self._audit.swept(request, outcome)
         return None
 
     def _confirmed(self, request: ReadSession, outcome: Outcome) -> str | None:
@@ -250,7 +258,7 @@ class LockerCore(Lifecycle):
         elif kind == "audit":
             self._audit.audit()
         elif kind == "look":
-            self._audit.look()
+            self._audit.doubts.look()
         elif kind == "watch":
             self.session.rewatch()
         elif kind == "pause":

@@ -130,7 +130,7 @@ class ReadKey(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadPrefix(Request):
-    """All keys below a prefix, asked of the leader. Answered by `KeysRead`."""
+    """The names of all keys with a prefix, asked of the leader. Answered by `NamesRead`."""
 
     prefix: str
 
@@ -141,8 +141,8 @@ class Transact(Request):
 
     Attributes:
         operations: at most 64.
-        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"holder"``,
-            ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
+        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"sweep"``,
+            ``"holder"``, ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
         calls: whose outcome depends on it; a blocked one of these may carry it (`consul_locker.carrying`).
         context: the core's own.
         consistent: whether the leader makes sure that it is one, before it answers; for one of reads.
@@ -272,6 +272,13 @@ class KeysRead:
 
 
 @dataclass(frozen=True)
+class NamesRead:
+    """The names of keys. None may mean that they are hidden from the token: an ACL makes it look the same."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Committed:
     """``entries`` are the results, in the order of the operations that have one (a delete has none)."""
 
@@ -292,14 +299,28 @@ class TooLarge:
 
 @dataclass(frozen=True)
 class Failed:
-    """No usable answer. ``sent``: the request may have taken effect, or may still take it (rule 5)."""
+    """No usable answer. ``sent``: the request may have taken effect, or may still take it (rule 5).
+
+    False where no byte of it left, or Consul said that it refused it before doing anything.
+    """
 
     error: ConsulLockerError
     sent: bool = True
 
 
 Outcome = Union[
-    SessionCreated, Done, Renewed, Gone, SessionRead, SessionsRead, KeysRead, Committed, RolledBack, TooLarge, Failed
+    SessionCreated,
+    Done,
+    Renewed,
+    Gone,
+    SessionRead,
+    SessionsRead,
+    KeysRead,
+    NamesRead,
+    Committed,
+    RolledBack,
+    TooLarge,
+    Failed,
 ]
 
 # --------------------------------------------------------------------------------------------- events

@@ -67,6 +67,7 @@ class Operations:
         self._batch = parts.batch
         self._waiting = parts.waiting
         self._audit = parts.audit
+        self._doubts = parts.audit.doubts
         self._timeout = parts.timeout
         # The value is the same for every tenure but for its number, which is put in by hand: fast.
         value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
@@ -159,7 +160,7 @@ class Operations:
         if lease is not None:
             self._out.end(lease, reason)
             self._ledger.drop(slot)
-            self._audit.asked(slot)
+            self._doubts.asked(slot)
             self._tell_lost(slot, lease, reason)
 
     def lose(self, slot: Slot, reason: str) -> None:
@@ -175,8 +176,9 @@ class Operations:
         if not work.sent:
             self._batch.unwant(work)
         for slot in work.slots:
-            if slot.lease is None:
-                self._audit.asked(slot)
+            # What Consul has not looked at cannot be delivered to it once more.
+            if slot.lease is None and (work.landed or work.kind is Kind.RELEASE):
+                self._doubts.asked(slot)
         for following in self._ledger.finish(work):
             self._start(following)
         for slot in work.slots:
@@ -186,7 +188,8 @@ class Operations:
     def _give_back_untaken(self, slot: Slot) -> None:
         """A lock whose last taker was gone by his answer is given back, once nobody else asks for it (rule 7)."""
         lease = slot.lease
-        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place):
+        # The claim comes last: a call on the fast path, which is not counted here, may have been faster (`claim`).
+        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place) and lease.claim():
             self._end_lease(slot)
             self._want(Kind.RELEASE, (slot,), [])
 
@@ -197,7 +200,7 @@ class Operations:
                 if not (work.many and slot.lease is not None):  # that one was checked only
                     # Sent in more than one transaction, its number does not tell which of them was seen.
                     slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
-            self._audit.look_soon()
+                    self._doubts.add(slot)
 
     @staticmethod
     def _refusal_error(operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:

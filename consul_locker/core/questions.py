@@ -25,6 +25,7 @@ from .messages import (
     ReadKey,
     ReadSession,
     Refusal,
+    Refused,
     RolledBack,
     SessionRead,
 )
@@ -77,6 +78,15 @@ def _own_operation(place: str, operation: object) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(place, operation, f"JSON cannot carry it: {error}") from None
     return own
+
+
+def _names_session(call: Call, refused: Refused, session_id: str) -> bool:
+    """Whether an operation of the user's own was refused since the lease's session, which it names, is gone.
+
+    The guard may not have been looked at then. Another session that is gone says nothing of the lease.
+    """
+    operation: dict[str, Any] = call.argument[1][refused.position]
+    return refused.refusal is Refusal.INVALID_SESSION and operation["KV"].get("Session") == session_id
 
 
 def lock_info(id: str, entry: Entry) -> LockInfo:
@@ -142,7 +152,7 @@ class Questions:
         lease: BaseLease = call.argument[0]
         if isinstance(outcome, RolledBack):
             for refused in outcome.refused:
-                if refused.position < GUARDS or refused.refusal is Refusal.INVALID_SESSION:
+                if refused.position < GUARDS or _names_session(call, refused, lease.session_id):
                     slot = self._ledger.slots.get(lease.id)
                     if slot is not None and slot.lease is lease:
                         self._audit.suspect(slot)

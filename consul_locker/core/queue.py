@@ -342,11 +342,15 @@ class Queue(Waiting):
         if not isinstance(outcome, KeysRead):
             self._pause_standing(standing)
             return
-        standing.pauses = 0
+        news = outcome.index > request.index
+        if news:
+            standing.pauses = 0
         entry = outcome.entries[0] if outcome.entries else None
         if entry is not None and entry.session not in (None, self._session.current.session_id):
-            # An index that falls means a restored snapshot: begin at nought again (doc, measured).
-            self._watch_standing(standing, request.name, outcome.index if outcome.index >= request.index else 0)
+            if news:
+                self._watch_standing(standing, request.name, outcome.index)
+            else:  # a restored snapshot, or an intermediary that answers at once (waiting.py): look again, not too soon
+                self._pause_standing(standing)
         elif any(slot.key == request.name for slot in standing.slots) and len(standing.slots) == 1:
             self._ask(standing)  # it stood first, and nobody can have come before it since
         else:

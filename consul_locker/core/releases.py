@@ -112,8 +112,7 @@ class Releases(Operations):
 
     def _release_failed(self, work: Work, error: ConsulLockerError) -> None:
         slot = work.slots[0]
-        slot.leftover = True
-        self._audit.look_soon()
+        self._doubts.leftover(slot)
         if work.lease is not None:
             self._tell_lost(slot, work.lease, "release failed")
         for call in work.live():

@@ -47,6 +47,9 @@ TRUST_AFTER_READ = 15.0
 #: How long Consul may hold a watch on the session, in seconds: its own default (doc). An event wakes it in
 #: 3 ms (measured), so the length only decides how often an idle one is renewed.
 WATCH_WAIT = 300.0
+#: A watch that took this part of its wait was idle; Consul never answers one before its wait is over unless something
+#: happened, so the rest is for clocks that differ.
+IDLE = 0.99
 #: The first and the longest pause before a failed destroy is tried again, in seconds.
 DESTROY_PAUSE = 1.0
 DESTROY_PAUSE_MAX = 60.0
@@ -75,6 +78,7 @@ class Session:
         self._renewing: RenewSession | ReadSession | None = None
         self._renewing_since = 0.0
         self._watch: Watch | None = None
+        self._watch_since = 0.0  # when it was sent
         self._watch_failures = 0
         self._looked = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
@@ -217,6 +221,7 @@ class Session:
     # ---------------------------------------------------------------------------------------- watch
 
     def _watch_again(self, index: int) -> None:
+        self._watch_since = self._out.now
         self._watch = Watch(self.generation, "session", self.current.session_id, index, WATCH_WAIT, self._node)
         self._out.send(self._watch)
 
@@ -225,7 +230,7 @@ class Session:
 
         Returns:
             ``"confirm"`` when the session seems gone; ``"sweep"`` when the query came back with nothing
-            new: that is what a restored snapshot does to it, long before its wait is over.
+            new before its wait was over: that is what a restored snapshot does to it.
         """
         if request is not self._watch or self.life is None:
             return None
@@ -235,6 +240,9 @@ class Session:
             if outcome.session is None:
                 return "confirm"
             self._node = outcome.session.node
+            if outcome.index == request.index and self._out.now - self._watch_since >= request.wait * IDLE:
+                self._watch_again(outcome.index)  # its wait was over, and nothing had happened
+                return None
             # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
             # measured): begin at nought again.
             self._watch_again(outcome.index if outcome.index > request.index else 0)

@@ -4,7 +4,8 @@ Those who wait at a key share one blocking query on it. Woken, the first of them
 again, it goes back to its place. No wake-up is missed: a watch always begins with a look at the present
 state (index 0), and a query on a missing key, which Consul wakes for the writes of others (measured),
 counts as a free key. A key in its lock-delay is free already, so no watch can tell when it opens: it
-is tried again after pauses.
+is tried again after pauses. A watch that comes back with nothing newer is repeated after a pause, too: an
+intermediary may not know of blocking queries, and answer each of them at once.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ def pause_length(count: int, random: float) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count - 1, 10)) * (0.5 + random / 2)
 
 
+def next_index(request: Watch, outcome: KeysRead) -> int:
+    """Where to go on watching a key, after a watch that showed nothing newer.
+
+    An index that falls means a restored snapshot: begin at nought again (doc, measured).
+    """
+    return outcome.index if outcome.index == request.index else 0
+
+
 class Asker(Protocol):
     """What waiting needs of `Grants`."""
 
@@ -55,6 +64,7 @@ class Waiting:
         self._watches: dict[str, Watch] = {}  # id -> the query under way
         self._ids: dict[Watch, str] = {}  # and back
         self._paused: set[str] = set()  # ids whose next attempt has a timer
+        self._resting: dict[str, int] = {}  # those of them that are to be watched then, and from which index on
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
         self.asker: Asker  # set once, by Lifecycle
 
@@ -121,14 +131,14 @@ class Waiting:
         else:
             self.remove(call)
             self._out.count("denied")
-            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason))
+            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason, shared=slot.is_shared))
 
     def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
         """Put a call into the line of a key, at the place that its arrival gives it."""
         self._begin(call, reason, error)
         self._line_up(call, slot)
         if reason == "held":
-            if slot.id not in self._watches:
+            if slot.id not in self._watches and slot.id not in self._resting:
                 self._watch(slot, 0)
         elif reason != "local":
             self._pause(slot)
@@ -177,7 +187,7 @@ class Waiting:
             self._out.settle(call, error=call.error)
         elif call.reason == "local":
             self._out.count("denied")
-            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local"))
+            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local", shared=slot.is_shared))
         else:
             self.asker.deny([slot], [call], call.reason)
 
@@ -212,6 +222,7 @@ class Waiting:
         paused = slot.id in self._paused
         if paused:
             self._paused.remove(slot.id)
+            self._resting.pop(slot.id, None)
             self._out.cancel(("pause", slot.id))
         if not slot.works:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
             self._pauses.pop(slot.id, None)
@@ -238,18 +249,25 @@ class Waiting:
         if not isinstance(outcome, KeysRead):
             self._pause(slot)
             return
-        self._pauses.pop(id, None)
+        if outcome.index > request.index:
+            self._pauses.pop(id, None)
         entry = outcome.entries[0] if outcome.entries else None
-        if entry is not None and entry.session not in (None, self._session.current.session_id):
-            slot.entry = entry
-            # An index that falls means a restored snapshot: begin at nought again (doc, measured).
-            self._watch(slot, outcome.index if outcome.index >= request.index else 0)
+        if entry is None or entry.session in (None, self._session.current.session_id):
+            slot.entry = None
+            self.serve(slot)
             return
-        slot.entry = None
-        self.serve(slot)
+        slot.entry = entry
+        if outcome.index > request.index:
+            self._watch(slot, outcome.index)
+        else:
+            self._pause(slot)
+            self._resting[id] = next_index(request, outcome)
 
     def _pause(self, slot: Slot) -> None:
-        """A pause before the next attempt: for a lock-delay, which no watch shows, or after a failure."""
+        """A pause before the next attempt: for a lock-delay, which no watch shows, or after a failure.
+
+        Or before the next watch, where `_resting` says so.
+        """
         if slot.id in self._paused:
             return
         self._paused.add(slot.id)
@@ -261,8 +279,11 @@ class Waiting:
         if id not in self._paused:
             return
         self._paused.remove(id)
+        index = self._resting.pop(id, None)
         slot = self._ledger.slots.get(id)
-        if slot is not None:
+        if slot is not None and index is not None:
+            self._watch(slot, index)
+        elif slot is not None:
             slot.entry = None  # the watch broke off before the pause: it may be another by now
             self.serve(slot)
 
@@ -275,4 +296,5 @@ class Waiting:
         self._watches.clear()
         self._ids.clear()
         self._paused.clear()
+        self._resting.clear()
         self._pauses.clear()

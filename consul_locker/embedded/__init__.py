@@ -14,5 +14,6 @@ tells what it answers, beside a real agent's answers.
 
 from .agent import Agent
 from .clock import ManualClock
+from .policy import RequestLimits
 
-__all__ = ["Agent", "ManualClock"]
+__all__ = ["Agent", "ManualClock", "RequestLimits"]

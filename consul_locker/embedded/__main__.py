@@ -11,6 +11,7 @@ from types import FrameType
 
 from ..errors import ConfigurationError
 from . import Agent
+from .versions import DEFAULT
 
 __all__ = ["main"]
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8500, help="0 for any free one (default: %(default)s)")
+    parser.add_argument("--version", default=DEFAULT, help="the Consul whose ways it has (default: %(default)s)")
     options = parser.parse_args(arguments)
 
     stopped = threading.Event()
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Agent(host=options.host, port=options.port) as agent:
+        with Agent(host=options.host, port=options.port, version=options.version) as agent:
             print(NOTICE.format(address=agent.address), flush=True)
             stopped.wait()  # ends with the signal: that is what this command is for
     except ConfigurationError as error:

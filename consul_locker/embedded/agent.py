@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,8 +19,10 @@ from ..inside import INSIDE
 from .api import Api
 from .clock import ManualClock
 from .forms import TEXT, Answer
+from .policy import Policy, RequestLimits
 from .server import Connection, Fault, Server
 from .store import Store
+from .versions import DEFAULT, version_of
 
 __all__ = ["Agent"]
 
@@ -37,28 +39,46 @@ _Result = TypeVar("_Result")
 class Agent:
     """An agent with the part of Consul's HTTP API that lockers need, inside this process.
 
-    For demos, tests and development: it is one node without peers, keeps everything in memory, knows no ACL and
+    For demos, tests and development: it is one node without peers, keeps everything in memory, knows no tokens and
     no TLS, and can be reached over loopback only. It runs in one daemon thread from `start` (or ``with``) to
-    `close`; every method may be called from any thread.
+    `close`; every method may be called, and every attribute set, from any thread.
 
     Args:
         port: to listen on; 0 for any that is free.
         host: a loopback address.
         clock: the agent's clock; None for the real, monotonic one.
+        version: whose ways it has: ``"1.23"``, ``"1.16"`` or ``"1.8"``.
+        request_limits: the rates over which it refuses requests; None for no limit.
+        check_keys: refuse keys in /v1/kv as 1.21.5 did.
+        filter_reads: read as a token without rights does: sessions and keys look as if they were not there.
+        refuse: the rights that all callers lack: ``key:read``, ``key:write``, ``session:read``, ``session:write``.
 
     Raises:
-        ConfigurationError: for a host that is not loopback.
+        ConfigurationError: for a host that is not loopback, an unknown version or right, a rate that is none.
     """
 
-    def __init__(self, *, port: int = 0, host: str = "127.0.0.1", clock: ManualClock | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        clock: ManualClock | None = None,
+        version: str = DEFAULT,
+        request_limits: RequestLimits | None = None,
+        check_keys: bool = False,
+        filter_reads: bool = False,
+        refuse: Iterable[str] = (),
+    ) -> None:
         self.host = _loopback(host)
+        self._version = version_of(version)
+        self._policy = Policy(request_limits, check_keys, filter_reads, refuse)
         self.port = port
         self._clock = clock
         self._now: Callable[[], float] = time.monotonic if clock is None else clock.now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._listener: asyncio.Server | None = None
-        self._store = Store()
+        self._store = Store(checks_ids=self._version.checks_ids)
         self._server: Server | None = None
         self._closed = False
 
@@ -77,7 +97,8 @@ class Agent:
             return self
         listening = self._bind()
         loop = asyncio.new_event_loop()
-        server = Server(Api(self._store, self.address), self._now, loop.call_later if self._clock is None else None)
+        api = Api(self._store, self.address, self._version, self._policy)
+        server = Server(api, self._now, loop.call_later if self._clock is None else None)
         self._loop, self._server = loop, server
         self._thread = threading.Thread(target=self._run, name="consul_locker-embedded", daemon=True)
         self._thread.start()
@@ -268,6 +289,44 @@ class Agent:
 
     def _tick(self) -> None:
         self._do(self._served.tick)
+
+    # ------------------------------------------------------------------------------------- what it refuses
+
+    @property
+    def request_limits(self) -> RequestLimits | None:
+        """The rates over which it refuses requests, or None. Can be set while it runs."""
+        return self._policy.request_limits
+
+    @request_limits.setter
+    def request_limits(self, limits: RequestLimits | None) -> None:
+        self._policy.request_limits = limits
+
+    @property
+    def check_keys(self) -> bool:
+        """Whether it refuses keys in /v1/kv as 1.21.5 did. Can be set while it runs."""
+        return self._policy.check_keys
+
+    @check_keys.setter
+    def check_keys(self, check: bool) -> None:
+        self._policy.check_keys = check
+
+    @property
+    def filter_reads(self) -> bool:
+        """Whether sessions and keys look as if they were not there. Can be set while it runs."""
+        return self._policy.filter_reads
+
+    @filter_reads.setter
+    def filter_reads(self, filtered: bool) -> None:
+        self._policy.filter_reads = filtered
+
+    @property
+    def refuse(self) -> frozenset[str]:
+        """The rights that all callers lack. Can be set, to any iterable of them, while it runs."""
+        return self._policy.refuse
+
+    @refuse.setter
+    def refuse(self, rights: Iterable[str]) -> None:
+        self._policy.refuse = rights
 
     # ---------------------------------------------------------------------------------------- its faults
 

@@ -1,7 +1,8 @@
 """Consul's HTTP API over the store: a request in, an answer or a blocking query out. Pure.
 
-The part that lockers and their users' tests need, answered as Consul 1.8.7 answers it (docs/embedded.rst lists it
-against a real agent). Unlike ``consul agent -dev`` JSON is not indented unless ``?pretty`` asks for it.
+The part that lockers and their users' tests need, answered as one version of Consul answers it (versions.py has what
+differs; docs/embedded.rst lists all against real agents). Unlike ``consul agent -dev`` JSON is not indented unless
+``?pretty`` asks for it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any, Union
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from . import forms, txn
-from .forms import JSON, LEADER, NO_LEADER, RAW, Answer, Blocking, Call, Refused, Request
+from .forms import FILTERED, JSON, LEADER, NO_LEADER, SANDBOX, Answer, Blocking, Call, Refused, Request
 from .golang import Invalid, duration
+from .policy import Policy
 from .records import Rejected, Scope, SessionView, View
 from .store import Store
+from .versions import Version, pattern_fault
 
 __all__ = ["Api"]
 
@@ -23,6 +26,13 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 #: What the answer to a transaction that only reads says besides its results.
 _READ_META = {"Index": 0, "LastContact": 0, "KnownLeader": True, "ConsistencyLevel": ""}
+
+#: What is said to a request over the rate, with its status (measured on 1.16.4 and 1.23.0-dev).
+_TOO_MANY_READS = (429, "rate limit exceeded, try again later or against a different server")
+_TOO_MANY_WRITES = (
+    503,
+    "rate limit exceeded for operation that can only be performed by the leader, try again later",
+)
 
 Handler = Callable[[Call], Union[Answer, Blocking]]
 Route = tuple[tuple[str, ...], Handler]
@@ -34,11 +44,15 @@ class Api:
     Args:
         store: what it reads and writes.
         address: what /v1/status/leader says, ``host:port``.
+        version: whose ways it has.
+        policy: what it was told to refuse.
     """
 
-    def __init__(self, store: Store, address: str) -> None:
+    def __init__(self, store: Store, address: str, version: Version, policy: Policy) -> None:
         self.store = store
         self.address = address
+        self.version = version
+        self.policy = policy
         self._exact: dict[str, Route] = {
             "/v1/agent/self": (("GET",), self._agent_self),
             "/v1/session/create": (("PUT",), self._session_create),
@@ -76,7 +90,8 @@ class Api:
         return answer
 
     def _handle(self, request: Request, now: float) -> Answer | Blocking:
-        path, _, query = request.target.partition("?")
+        target, _, query = request.target.partition("?")
+        path = target
         if "%" in path:
             if _BAD_ESCAPE.search(path):
                 raise Refused(400, "400 Bad Request", close=True)
@@ -85,10 +100,11 @@ class Api:
             raise Refused(400, "400 Bad Request", close=True)
         if not forms.readable(path).isprintable():
             return Answer(400)
-        if "//" in path or "/." in path:
-            cleaned = forms.cleaned(path)
-            if cleaned != path:
-                return forms.moved(request.method, cleaned, query)
+        seen = path if self.version.cleans_decoded else target
+        if "//" in seen or "/." in seen:
+            cleaned = forms.cleaned(seen)
+            if cleaned != seen:
+                return forms.moved(request.method, cleaned, query, self.version.redirect)
         route, rest = self._exact.get(path), ""
         if route is None:
             for prefix, candidate in self._below.items():
@@ -96,10 +112,19 @@ class Api:
                     route, rest = candidate, path[len(prefix) :]
                     break
                 if path + "/" == prefix:
-                    return forms.moved(request.method, prefix, query)
+                    return forms.moved(request.method, prefix, query, self.version.redirect)
         if route is None:
-            return Answer(404)
+            raise self._unknown(path)
         return self._dispatch(request, route, rest, query, now)
+
+    def _unknown(self, path: str) -> Refused:
+        """The refusal of a path that is no endpoint's."""
+        if not self.version.explains_paths:
+            return Refused(404)
+        if path.startswith("/v1/"):
+            return Refused(404, "Invalid URL path: not a recognized HTTP API endpoint\n")
+        start = "if attempting to use the HTTP API, ensure the path starts with '/v1/'"
+        return Refused(404, f"Invalid URL path: {start}\n")
 
     def _dispatch(self, request: Request, route: Route, rest: str, query: str, now: float) -> Answer | Blocking:
         methods, handler = route
@@ -107,16 +132,16 @@ class Api:
         if method not in methods:
             allow = ("Allow", "OPTIONS," + ",".join(methods))
             if method == "OPTIONS":
-                return Answer(200, b"", (allow,))
+                return Answer(200, b"", (allow, *self.version.bare))
             raise Refused(405, f"method {method} not allowed", (allow,))
         pairs: list[tuple[str, str]] = []
         if query:
             if _BAD_ESCAPE.search(query):
-                return Answer(500)
+                return Answer(500, b"", self.version.bad_query)
             pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
         found = dict(reversed(pairs))  # the first of several counts, as with Go's url.Values.Get
         answer = handler(Call(method, rest, found, pairs, request.body, request.size, now))
-        if "pretty" in found and isinstance(answer, Answer) and JSON in answer.headers:
+        if "pretty" in found and isinstance(answer, Answer) and {JSON, self.version.conflict} & set(answer.headers):
             answer = answer._replace(body=forms.pretty(answer.body))
         return answer
 
@@ -128,6 +153,16 @@ class Api:
             return Blocking(index, wait, read)
         return read()[0]
 
+    def _admit(self, call: Call, write: bool) -> None:
+        """Where a real agent hands a request to a server: it must go to this datacenter, and be within the rate."""
+        call.check_datacenter()
+        if not self.policy.admits(write, call.now):
+            raise Refused(*(_TOO_MANY_WRITES if write else _TOO_MANY_READS))
+
+    def _must_have(self, right: str, on: str) -> None:
+        if self.policy.lacks(right):
+            raise Refused(403, self.version.denied(right, on))
+
     # ----------------------------------------------------------------------------------- agent, status
 
     def _agent_self(self, call: Call) -> Answer:
@@ -137,7 +172,8 @@ class Api:
             "NodeID": "00000000-0000-0000-0000-000000000000",
             "Revision": "consul_locker.embedded",
             "Server": True,
-            "Version": "1.8.7",
+            "Version": self.version.number,
+            **dict(self.version.config),
         }
         member = {"Name": self.store.node, "Addr": self.address.rpartition(":")[0], "Status": 1}
         return Answer(200, forms.dump({"Config": config, "Member": member}), (JSON,))
@@ -153,14 +189,15 @@ class Api:
     # ---------------------------------------------------------------------------------------- sessions
 
     def _session_create(self, call: Call) -> Answer:
-        call.check_datacenter()
         try:
             fields = forms.session_fields(call.body)
         except Invalid as error:
             raise Refused(400, f"Request decode failed: {error}") from None
+        self._admit(call, write=True)
         behavior, ttl_text = fields["behavior"], fields["ttl_text"]
         if fields["node"] == "":
             raise Refused(500, "Must provide Node")
+        self._must_have("session:write", fields["node"] or self.store.node)
         if behavior not in ("", "release", "delete"):
             raise Refused(500, f"Invalid Behavior setting '{behavior}'")
         ttl = 0
@@ -171,20 +208,28 @@ class Api:
                 raise Refused(500, f"Session TTL '{ttl_text}' invalid: {error}") from None
             if ttl and not forms.MIN_TTL <= ttl <= forms.MAX_TTL:
                 raise Refused(500, f"Invalid Session TTL '{ttl}', must be between [10s=24h0m0s]")
-        session = self.store.create_session(call.now, ttl=ttl / 1e9, **fields)
+        try:
+            session = self.store.create_session(call.now, ttl=ttl / 1e9, **fields)
+        except Rejected as error:
+            raise Refused(500, f"{self.version.not_applied}{error}") from None
         return Answer(200, forms.dump({"ID": session.id}), (JSON,))
 
     def _session_destroy(self, call: Call) -> Answer:
-        call.check_datacenter()
-        self.store.destroy_session(call.session_id(), call.now)
+        self._admit(call, write=True)
+        session = self.store.find_session(call.session_id())
+        if session is not None:
+            self._must_have("session:write", session.node)
+        self.store.destroy_session(call.rest, call.now)
         return Answer(200, b"true", (JSON,))
 
     def _session_renew(self, call: Call) -> Answer:
-        call.check_datacenter()
+        self._admit(call, write=True)
         id = call.session_id()
-        session = self.store.renew_session(id, call.now)
+        session = self.store.find_session(id)
         if session is None:
             raise Refused(404, f"Session id '{id}' not found")
+        self._must_have("session:write", session.node)
+        self.store.renew_session(session, call.now)
         return Answer(200, forms.dump([forms.session_json(session)]), (JSON,))
 
     def _session_read(self, call: Call, read: Callable[[], SessionView]) -> Answer | Blocking:
@@ -194,14 +239,21 @@ class Api:
             read()
         except (Refused, Rejected) as error:
             raise Refused(500, str(error), NO_LEADER) from None
+        self._admit(call, write=False)
+        hidden = self.policy.lacks("session:read")
 
         def answer() -> tuple[Answer, int, Scope]:
             view = read()
-            headers = (JSON, ("X-Consul-Index", str(view.index)), *LEADER)
-            body = forms.dump([forms.session_json(session) for session in view.sessions])
+            shown = () if hidden else view.sessions
+            headers = (JSON, ("X-Consul-Index", str(view.index)), *LEADER, *self._filtered(shown != view.sessions))
+            body = forms.dump([forms.session_json(session) for session in shown])
             return Answer(200, body, headers), view.index, view.scope
 
         return self._read(call, answer, options)
+
+    def _filtered(self, something: bool) -> tuple[tuple[str, str], ...]:
+        """The header of a read from which something was filtered."""
+        return (FILTERED,) if something and self.version.tells_filtered else ()
 
     def _session_info(self, call: Call) -> Answer | Blocking:
         call.options()
@@ -220,54 +272,62 @@ class Api:
     # -------------------------------------------------------------------------------------------- keys
 
     def _kv(self, call: Call) -> Answer | Blocking:
+        if call.rest:
+            fault = pattern_fault(call.rest) if self.policy.check_keys else ""
+            if fault := fault or self.version.key_fault(call.rest):
+                raise Refused(500, fault)
         if call.method == "GET":
             return self._kv_get(call)
         return self._kv_put(call) if call.method == "PUT" else self._kv_delete(call)
 
     def _kv_get(self, call: Call) -> Answer | Blocking:
         options = call.options()
-        as_keys = "keys" in call.query
-        if not as_keys and "recurse" not in call.query and not call.rest:
+        many = "keys" in call.query or "recurse" in call.query
+        if not many and not call.rest:
             raise Refused(400, "Missing key name")
-        call.check_datacenter()
+        self._admit(call, write=False)
+        hidden = self.policy.lacks("key:read")
+        if not many:
+            self._must_have("key:read", call.rest)
 
         def read() -> tuple[Answer, int, Scope]:
-            if as_keys or "recurse" in call.query:
-                view = self.store.below(call.rest)
-            else:
-                view = self.store.get(call.rest)
-            return self._kv_answer(call, view), view.index, view.scope
+            view = self.store.below(call.rest) if many else self.store.get(call.rest)
+            return self._kv_answer(call, view, hidden), view.index, view.scope
 
         return self._read(call, read, options)
 
-    def _kv_answer(self, call: Call, view: View) -> Answer:
+    def _kv_answer(self, call: Call, view: View, hidden: bool) -> Answer:
         headers = (("X-Consul-Index", str(view.index)), *LEADER)
-        if not view.entries:
-            return Answer(404, b"", headers)
+        if hidden or not view.entries:
+            return Answer(404, b"", (*headers, *self._filtered(bool(view.entries))))
         if "keys" in call.query:
             keys = forms.key_names(view.entries, call.rest, call.query.get("separator", ""))
             return Answer(200, forms.dump(keys), (JSON, *headers))
         if "raw" in call.query and "recurse" not in call.query:
-            return Answer(200, view.entries[0].value, (*RAW, *headers))
+            return Answer(200, view.entries[0].value, (*SANDBOX, self.version.value, *headers))
         return Answer(200, forms.dump([forms.entry_json(entry) for entry in view.entries]), (JSON, *headers))
 
     def _kv_put(self, call: Call) -> Answer:
         if not call.rest:
             raise Refused(400, "Missing key name")
-        call.check_conflicts("acquire", "release", "cas")
+        call.check_conflicts("acquire", "release", "cas", end=self.version.end_of_flags)
         flags = call.number("flags")
         index = call.number("cas")
-        call.check_size("kv_max_value_size")
-        call.check_datacenter()
+        call.check_size("kv_max_value_size", self.version.limits)
+        self._admit(call, write=True)
+        self._must_have("key:write", call.rest)
         store, key, value = self.store, call.rest, call.body
-        if "acquire" in call.query:
-            if store.is_delayed(key, call.now):
+        if "acquire" in call.query or "release" in call.query:
+            if "acquire" in call.query and store.is_delayed(key, call.now):
                 return Answer(200, b"false", (JSON,))
             store.index += 1
-            done = store.lock(key, value, flags, call.query["acquire"])
-        elif "release" in call.query:
-            store.index += 1
-            done = store.unlock(key, value, flags, call.query["release"])
+            try:
+                if "acquire" in call.query:
+                    done = store.lock(key, value, flags, call.query["acquire"])
+                else:
+                    done = store.unlock(key, value, flags, call.query["release"])
+            except Rejected as error:
+                raise Refused(500, f"{self.version.not_locked}{error}") from None
         elif "cas" in call.query:
             store.index += 1
             done = store.cas(key, value, flags, index)
@@ -280,9 +340,10 @@ class Api:
         recurse = "recurse" in call.query
         if not recurse and not call.rest:
             raise Refused(400, "Missing key name")
-        call.check_conflicts("recurse", "cas")
+        call.check_conflicts("recurse", "cas", end=self.version.end_of_flags)
         index = call.number("cas")
-        call.check_datacenter()
+        self._admit(call, write=True)
+        self._must_have("key:write", call.rest)
         self.store.index += 1
         done = True
         if recurse:
@@ -296,25 +357,37 @@ class Api:
     # ------------------------------------------------------------------------------------ transactions
 
     def _txn(self, call: Call) -> Answer:
-        call.check_size("txn_max_req_len")
+        version = self.version
+        call.check_size("txn_max_req_len", version.limits)
         try:
             operations = txn.parse(call.body)
         except Invalid as error:
             raise Refused(400, f"Failed to parse body: {error}") from None
         except txn.Unsupported as error:
             raise Refused(501, f"The embedded agent has only KV operations in transactions, not {error}") from None
-        if len(operations) > txn.MAX_OPERATIONS:
+        if len(operations) > version.max_operations:
             size = len(operations)
-            raise Refused(413, f"Transaction contains too many operations ({size} > {txn.MAX_OPERATIONS})")
+            raise Refused(413, f"Transaction contains too many operations ({size} > {version.max_operations})")
+        for operation in operations:
+            if fault := version.key_fault(operation.key):
+                raise Refused(400, f"Invalid key in transaction: {fault}")
         writes = txn.is_write(operations)
         if not writes:
             call.check_consistency()
-        call.check_datacenter()
-        results, errors = txn.transact(self.store, operations, call.now)
+        self._admit(call, writes)
+        results, errors, looked, hidden = txn.transact(self.store, operations, call.now, version, self.policy)
         body: dict[str, Any] = {
             "Results": None if errors else [{"KV": forms.entry_json(entry, shown)} for entry, shown in results],
             "Errors": [{"OpIndex": place, "What": what} for place, what in errors] or None,
         }
+        headers = [version.conflict if errors else JSON]
         if not writes:
-            body.update(_READ_META)
-        return Answer(409 if errors else 200, forms.dump(body), (JSON,) if writes else (JSON, *LEADER))
+            body.update(_READ_META, **dict(version.read_meta))
+            if looked:
+                body["Index"] = version.read_index
+            else:
+                body["KnownLeader"] = version.unread_leader
+            if hidden and version.tells_filtered:
+                body["ResultsFilteredByACLs"] = True
+            headers += LEADER if body["KnownLeader"] else NO_LEADER[1:]
+        return Answer(409 if errors else 200, forms.dump(body), tuple(headers))

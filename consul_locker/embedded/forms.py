@@ -7,6 +7,7 @@ import posixpath
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote as url_quote, urlencode
 
@@ -48,7 +49,8 @@ DATACENTER = "dc1"
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 JSON = ("Content-Type", "application/json")
 HTML = ("Content-Type", "text/html; charset=utf-8")
-RAW = (("Content-Security-Policy", "sandbox"), ("Content-Type", "text/plain"), ("X-Content-Type-Options", "nosniff"))
+SANDBOX = (("Content-Security-Policy", "sandbox"), ("X-Content-Type-Options", "nosniff"))
+FILTERED = ("X-Consul-Results-Filtered-By-Acls", "true")
 LEADER = (("X-Consul-Knownleader", "true"), ("X-Consul-Lastcontact", "0"))
 NO_LEADER = (("X-Consul-Index", "1"), ("X-Consul-Knownleader", "false"), ("X-Consul-Lastcontact", "0"))
 
@@ -81,11 +83,14 @@ class Blocking:
 
 
 class Refused(Exception):
-    """Ends a handler with an error answer in plain text."""
+    """Ends a handler with an error answer in plain text, or without one."""
 
-    def __init__(self, status: int, text: str, headers: tuple[tuple[str, str], ...] = (), close: bool = False) -> None:
+    def __init__(
+        self, status: int, text: str = "", headers: tuple[tuple[str, str], ...] = (), close: bool = False
+    ) -> None:
         super().__init__(text)
-        self.answer = Answer(status, text.encode("utf-8", "replace"), (*headers, TEXT), close)
+        kind = (TEXT,) if text else ()
+        self.answer = Answer(status, text.encode("utf-8", "replace"), (*headers, *kind), close)
 
 
 class Call(NamedTuple):
@@ -139,19 +144,16 @@ class Call(NamedTuple):
         if self.query.get("dc", "") not in ("", DATACENTER):
             raise Refused(500, "No path to datacenter")
 
-    def check_conflicts(self, *names: str) -> None:
-        """Raise `Refused` when more than one of the parameters is there."""
+    def check_conflicts(self, *names: str, end: str) -> None:
+        """Raise `Refused` when more than one of the parameters is there; ``end`` follows its words."""
         if len(self.query) > 1 and sum(name in self.query for name in names) > 1:
             shown = urlencode(sorted(self.pairs, key=lambda pair: pair[0]), errors="surrogateescape")
-            raise Refused(400, f"Conflicting flags: {shown}")
+            raise Refused(400, f"Conflicting flags: {shown}{end}")
 
-    def check_size(self, option: str) -> None:
-        """Raise `Refused` for a body over `MAX_BODY`; ``option`` is what Consul calls the limit."""
+    def check_size(self, option: str, page: str) -> None:
+        """Raise `Refused` for a body over `MAX_BODY`; ``option`` is what Consul calls the limit on its ``page``."""
         if self.size > MAX_BODY:
-            text = (
-                f"Request body({self.size} bytes) too large, max size: {MAX_BODY} bytes. "
-                f"See https://www.consul.io/docs/agent/options.html#{option}."
-            )
+            text = f"Request body({self.size} bytes) too large, max size: {MAX_BODY} bytes. See {page}#{option}."
             raise Refused(413, text, close=True)
 
     def session_id(self) -> str:
@@ -304,12 +306,13 @@ def cleaned(path: str) -> str:
     return clean + "/" if path.endswith("/") and clean != "/" else clean
 
 
-def moved(method: str, path: str, query: str) -> Answer:
-    """Go's redirect to a cleaned path."""
+def moved(method: str, path: str, query: str, status: int) -> Answer:
+    """Go's redirect to a cleaned path, 301 or 307."""
     location = url_quote(path, safe="$&+,/:;=@~", errors="surrogateescape")
     if query:
         location += "?" + query
     if method not in ("GET", "HEAD"):
-        return Answer(301, b"", (("Location", location),))
+        return Answer(status, b"", (("Location", location),))
     shown = location.replace("&", "&amp;")
-    return Answer(301, f'<a href="{shown}">Moved Permanently</a>.\n\n'.encode(), (HTML, ("Location", location)))
+    body = f'<a href="{shown}">{HTTPStatus(status).phrase}</a>.\n\n'
+    return Answer(status, body.encode(), (HTML, ("Location", location)))

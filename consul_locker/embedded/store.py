@@ -60,10 +60,14 @@ class Store:
     Args:
         node: the name of the only node there is.
         new_id: makes session ids; tests can give one that is not random.
+        checks_ids: whether a session's id that is no UUID is an error, as in Consul 1.8; else it is not found.
     """
 
-    def __init__(self, node: str = "embedded", new_id: Callable[[], str] = _random_id) -> None:
+    def __init__(
+        self, node: str = "embedded", new_id: Callable[[], str] = _random_id, *, checks_ids: bool = True
+    ) -> None:
         self.node = node
+        self._checks_ids = checks_ids
         self.index = FIRST_INDEX
         self._new_id = new_id
         self._keys: dict[str, Entry] = {}
@@ -132,26 +136,21 @@ class Store:
         """The session of that id, in any case of letters.
 
         Raises:
-            Rejected: for a text that is no UUID.
+            Rejected: for a text that is no UUID, where ids are checked.
         """
         session = self._sessions.get(id)
         if session is not None:
             return session
+        if not self._checks_ids:
+            return self._sessions.get(id.lower())
         try:
             return self._sessions.get(check_uuid(id))
         except Invalid as error:
             raise Rejected(f"failed session lookup: {error}") from None
 
-    def renew_session(self, id: str, now: float) -> Session | None:
-        """Start the session's 2 x TTL again; None when there is no such session.
-
-        Raises:
-            Rejected: for a text that is no UUID.
-        """
-        session = self.find_session(id)
-        if session is not None:
-            self._schedule(session, now)
-        return session
+    def renew_session(self, session: Session, now: float) -> None:
+        """Start the session's 2 x TTL again."""
+        self._schedule(session, now)
 
     def destroy_session(self, id: str, now: float) -> bool:
         """End a session: its keys are released or deleted, and closed for its lock-delay.

@@ -1,8 +1,8 @@
 """PUT /v1/txn: several key operations, all or none. Pure, like the store.
 
-Follows Consul 1.8.7 (source: agent/txn_endpoint.go, agent/consul/txn_endpoint.go, agent/consul/state/txn.go):
-every operation is checked before the first is tried, every failing one is reported, and later operations see what
-the earlier ones of the same transaction did.
+Follows Consul (source: agent/txn_endpoint.go, agent/consul/txn_endpoint.go, agent/consul/state/txn.go of 1.8.7;
+versions.py has what newer ones do): every operation is checked before the first is tried, every failing one is
+reported, and later operations see what the earlier ones of the same transaction did.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .golang import Invalid, as_kind, decode_base64, decode_json, kind, quote
+from .policy import Policy
 from .records import Entry, Rejected
 from .store import Store
+from .versions import Version
 
-__all__ = ["MAX_OPERATIONS", "Operation", "Outcome", "is_write", "parse", "transact"]
-
-#: The most operations of one transaction (source: agent/txn_endpoint.go, maxTxnOps; 128 since Consul 1.11).
-MAX_OPERATIONS = 64
+__all__ = ["Operation", "Outcome", "is_write", "parse", "transact"]
 
 _WRITES = frozenset({"set", "delete", "delete-cas", "delete-tree", "cas", "lock", "unlock"})
+#: Verbs that show what a key has: without the right to read it nothing is shown, without an error.
+_SHOWING = frozenset({"get", "get-tree"})
+#: Verbs that tell something of a key by their refusal, which needs the right to read it.
+_CHECKS = frozenset({"check-index", "check-session", "check-not-exists"})
+_VERBS = _WRITES | _SHOWING | _CHECKS
 
 #: What the embedded agent leaves out of api.TxnOp; a real agent takes these.
 _ELSEWHERE = frozenset({"node", "service", "check"})
@@ -36,10 +40,16 @@ class Operation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """``results``: (entry, whether its value is shown). ``errors``: (position, what); with errors no results."""
+    """``results``: (entry, whether its value is shown). ``errors``: (position, what); with errors no results.
+
+    ``looked``: whether the keys were looked at, and not only the operations; ``hidden``: whether results were left
+    out that the caller may not read.
+    """
 
     results: list[tuple[Entry, bool]]
     errors: list[tuple[int, str]]
+    looked: bool
+    hidden: bool
 
 
 class Unsupported(Exception):
@@ -105,20 +115,32 @@ def is_write(operations: list[Operation]) -> bool:
     return any(operation.verb in _WRITES for operation in operations)
 
 
-def transact(store: Store, operations: list[Operation], now: float) -> Outcome:
+def transact(store: Store, operations: list[Operation], now: float, version: Version, policy: Policy) -> Outcome:
     """Carry out a transaction: all of it, or nothing and every reason why."""
-    errors = [(place, what) for place, operation in enumerate(operations) if (what := _fault(store, operation, now))]
+    for place, (verb, *_) in enumerate(operations if version.verbs_first else ()):
+        if verb not in _VERBS:
+            return Outcome([], [(place, f"unknown KV operation: {verb}")], looked=False, hidden=False)
+    errors = [
+        (place, what)
+        for place, operation in enumerate(operations)
+        if (what := _fault(store, operation, now) or _denied(operation, version, policy))
+    ]
     if errors:
-        return Outcome([], errors)
+        return Outcome([], errors, looked=False, hidden=False)
     writes = is_write(operations)
     if writes:
         store.begin()
     results: list[tuple[Entry, bool]] = []
+    hidden = False
     for place, operation in enumerate(operations):
+        before = len(results)
         try:
             _run(store, operation, results)
         except Rejected as error:
             errors.append((place, str(error)))
+        if operation.verb in _SHOWING and policy.lacks("key:read"):
+            hidden = hidden or len(results) > before
+            del results[before:]
     if errors:
         results = []
     if writes:
@@ -126,7 +148,14 @@ def transact(store: Store, operations: list[Operation], now: float) -> Outcome:
             store.roll_back()
         else:
             store.commit()
-    return Outcome(results, errors)
+    return Outcome(results, errors, looked=True, hidden=hidden)
+
+
+def _denied(operation: Operation, version: Version, policy: Policy) -> str | None:
+    """Which right is missing for an operation. Reads are filtered later instead."""
+    verb, key = operation.verb, operation.key
+    right = "key:write" if verb in _WRITES else "key:read" if verb in _CHECKS else None
+    return version.denied(right, key) if right is not None and policy.lacks(right) else None
 
 
 def _fault(store: Store, operation: Operation, now: float) -> str | None:

@@ -41,7 +41,7 @@ def test_the_sessions_of_many_lockers_are_watched_together(
         leases = [locker.lock(number) for number, locker in enumerate(lockers)]
         # While sessions are created each watch comes back at once: Consul counts them all with one index (measured).
         until(lambda: gate.under_way("GET /v1/session/info/") == OWN_SESSION_WATCHES)
-        assert gate.under_way("GET /v1/session/node/") == 1
+        until(lambda: gate.under_way("GET /v1/session/node/") == 1)  # there is a floor under how often it is asked
         for lease in leases[::2]:
             consul.destroy(lease.session_id)
         for lease in leases[::2]:

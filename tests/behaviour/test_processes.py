@@ -15,6 +15,8 @@ from consul_locker import LockerFactory
 
 from .tools import WAIT, Consul, Gate, until
 
+pytestmark = pytest.mark.xdist_group("processes and signals")
+
 ATTEMPTS = 1000
 
 

@@ -27,10 +27,12 @@ if __package__ in (None, ""):  # run as a program: the package's root is two fol
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from consul_locker.embedded import Agent
+from consul_locker.embedded.versions import VERSIONS
 from tests.contract.compare import Client
+from tests.contract.record import nearest
 from tests.real_consul import RealConsul, find_binary
 
-__all__ = ["main", "walk"]
+__all__ = ["main", "version_like", "walk"]
 
 #: Calls of one walk; a new one begins with nothing.
 STEPS_OF_A_WALK = 50
@@ -91,7 +93,8 @@ class Side:
     def ask(self, method: str, path: str, body: bytes = b"") -> Any:
         """Send a request; its answer with the names of this side taken out."""
         status, _, headers, text = self.client.ask(method, path, body)
-        value: Any = json.loads(text) if headers.get("Content-Type") == "application/json" else text.decode()
+        is_json = text and headers.get("Content-Type", "").startswith("application/json")
+        value: Any = json.loads(text) if is_json else text.decode()
         if isinstance(value, list) and value and isinstance(value[0], dict):
             if "Behavior" in value[0]:  # other walks' sessions may still be there
                 value = [one for one in value if one["ID"] in self.sessions]
@@ -306,6 +309,11 @@ def side_path(side: Side, text: str) -> str:
     return text
 
 
+def version_like(real: str) -> str:
+    """The version of the embedded agent that answers like a real one, of the versions that were recorded."""
+    return next(name for name, version in VERSIONS.items() if nearest(version.number) == nearest(real))
+
+
 def walk(embedded: str, real: str, seed: int, steps: int, *, shrink: bool = True) -> int:
     """Walk until at least so many calls were made.
 
@@ -356,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if binary is None:
         print("no real Consul found (CONSUL_BINARY, PATH, .ci/cache/)", file=sys.stderr)
         return 2
-    with RealConsul(binary) as real, Agent() as embedded:
+    with RealConsul(binary) as real, Agent(version=version_like(real.version)) as embedded:
         made = walk(embedded.address, real.address, options.seed, options.steps)
     print(f"seed {options.seed}: {made} calls, no difference")
     return 0

@@ -1,10 +1,10 @@
 """The table of endpoints and errors in docs/embedded.rst, made from the contract.
 
 ``python tests/contract/table.py --write`` writes it, ``--check`` fails when it is not as it would be written.
-``--record`` asks a real Consul first and writes expected.json anew.
+``--record`` asks a real Consul first and writes the recording of its version anew.
 
-The column of the real agent comes from expected.json, which the contract's tests hold against a real agent; that of
-the embedded one is asked for on the spot.
+What the real agents answer comes from the recordings, which the contract's tests hold against a real agent; what the
+embedded one answers as each of these versions is asked for on the spot.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if __package__ in (None, ""):  # run as a program: the package's root is two fol
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from consul_locker.embedded import Agent
-from tests.contract.compare import Recorded, run
-from tests.contract.record import load, save
+from consul_locker.embedded.versions import VERSIONS
+from tests.contract.compare import Recorded, loosely, run
+from tests.contract.record import RECORDINGS, load, nearest, save
 from tests.contract.scenarios import SCENARIOS, Step
 from tests.real_consul import RealConsul, find_binary
 
@@ -73,6 +74,9 @@ def _answers(step: Step, answer: Recorded) -> Iterator[Row]:
         for what in dict.fromkeys(_bare(error["What"]) for error in errors):
             yield place, f"{answer['status']} {what}", shown
         return
+    if "Location" in headers:
+        yield place, f"{answer['status']} to the cleaned path", shown
+        return
     text = {True: "true", False: "false", None: "(empty)"}.get(body) if not isinstance(body, (dict, list)) else None
     yield place, f"{answer['status']} {text or _form(body, headers)}", shown
 
@@ -83,9 +87,7 @@ def _form(body: Any, headers: dict[str, str]) -> str:
     if isinstance(body, list):
         return "[]" if not body else f"[{_form(body[0], headers) if isinstance(body[0], dict) else 'texts'}, …]"
     kind = headers["Content-Type"]
-    if kind.startswith("text/html"):
-        return "to the cleaned path"
-    if kind == "text/plain":
+    if "Content-Security-Policy" in headers:
         return "(the value)"
     if kind == "application/json":
         return "a text"
@@ -108,20 +110,20 @@ def _bare(text: str) -> str:
     """An error's words without the names and numbers of one case."""
     for pattern, instead in _CASES:
         text = re.sub(pattern, instead, text)
-    return text
+    return text.rstrip()
 
 
 def _count(answers: dict[str, list[Recorded]]) -> Counter[Row]:
     rows: Counter[Row] = Counter()
     for scenario in SCENARIOS:
         for step, answer in zip(scenario.steps, answers[scenario.name], strict=True):
-            rows.update(_answers(step, answer))
+            rows.update(_answers(step, loosely(answer)))
     return rows
 
 
-def embedded_answers() -> dict[str, list[Recorded]]:
-    """What the embedded agent answers to each scenario."""
-    with Agent() as agent:
+def embedded_answers(version: str) -> dict[str, list[Recorded]]:
+    """What the embedded agent answers to each scenario as that version."""
+    with Agent(version=version) as agent:
         return {scenario.name: run(scenario, agent.address) for scenario in SCENARIOS}
 
 
@@ -132,18 +134,22 @@ def _place(row: Row) -> tuple[int, str, str, str]:
 
 def table() -> str:
     """The table as reStructuredText."""
-    real, embedded = _count(load()), _count(embedded_answers())
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 24 50 10 8 8", ""]
-    lines += ["   * - request", "     - answer", "     - X-Consul-…", "     - Consul 1.8.7", "     - embedded"]
+    counts = [
+        (_count(load(nearest(version.number))), _count(embedded_answers(name))) for name, version in VERSIONS.items()
+    ]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 24 46 10 7 7 7", ""]
+    lines += ["   * - request", "     - answer", "     - X-Consul-…", *(f"     - {name}" for name in VERSIONS)]
     last = ""
-    for row in sorted(set(real) | set(embedded), key=_place):
+    for row in sorted({row for pair in counts for count in pair for row in count}, key=_place):
         place, answer, headers = row
         lines += [
             f"   * - {'' if place == last else f'``{place}``'}".rstrip(),
             f"     - ``{answer}``",
             f"     - {headers}",
         ]
-        lines += [f"     - {real[row] or 'no'}", f"     - {embedded[row] or 'no'}"]
+        for real, embedded in counts:
+            alike = str(real[row] or "no")
+            lines.append(f"     - {alike if real[row] == embedded[row] else f'{real[row]}, embedded {embedded[row]}'}")
         last = place
     return "\n".join(lines) + "\n"
 
@@ -157,12 +163,14 @@ def page() -> tuple[str, str]:
 
 
 def record() -> None:
-    """Ask a real Consul, and write expected.json."""
+    """Ask a real Consul, and write the recording of its version."""
     binary = find_binary()
     if binary is None:
         raise SystemExit("no real Consul found (CONSUL_BINARY, PATH, .ci/cache/)")
     with RealConsul(binary) as agent:
-        save({scenario.name: run(scenario, agent.address) for scenario in SCENARIOS})
+        if agent.version not in RECORDINGS:
+            raise SystemExit(f"there are recordings of {', '.join(RECORDINGS)}, and this is {agent.version}")
+        save({scenario.name: run(scenario, agent.address) for scenario in SCENARIOS}, agent.version)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--check", action="store_true", help="fail when the page is not up to date")
     what.add_argument("--write", action="store_true", help="write the page")
-    what.add_argument("--record", action="store_true", help="ask a real Consul, write expected.json and the page")
+    what.add_argument("--record", action="store_true", help="ask a real Consul, write its recording and the page")
     options = parser.parse_args(arguments)
     if options.record:
         record()

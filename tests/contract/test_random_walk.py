@@ -16,7 +16,7 @@ STEPS = int(os.environ.get("CONSUL_LOCKER_WALK", "400"))
 
 
 def test_both_agents_answer_alike(real_agent: Any) -> None:
-    with Agent() as embedded:
+    with Agent(version=random_walk.version_like(real_agent.version)) as embedded:
         assert random_walk.walk(embedded.address, real_agent.address, seed=1, steps=STEPS) >= STEPS
 
 
@@ -25,5 +25,8 @@ def test_a_difference_is_found(real_agent: Any, monkeypatch: pytest.MonkeyPatch)
     from consul_locker.embedded import store
 
     monkeypatch.setattr(store, "MAX_LOCK_DELAY", 0.0)
-    with Agent() as embedded, pytest.raises(AssertionError, match="embedded:"):
+    with (
+        Agent(version=random_walk.version_like(real_agent.version)) as embedded,
+        pytest.raises(AssertionError, match="embedded:"),
+    ):
         random_walk.walk(embedded.address, real_agent.address, seed=1, steps=20_000, shrink=False)

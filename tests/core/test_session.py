@@ -836,9 +836,7 @@ def test_guarded_operations_that_are_done() -> None:
     assert [info.key for info in driver.result(call)] == ["svc/a/lock", "row"]
 
 
-@pytest.mark.parametrize(
-    ("position", "refusal"), [(0, Refusal.SESSION), (1, Refusal.INDEX), (2, Refusal.INVALID_SESSION)]
-)
+@pytest.mark.parametrize(("position", "refusal"), [(0, Refusal.SESSION), (1, Refusal.INDEX)])
 def test_guarded_operations_refused_for_the_lock(position: int, refusal: Refusal) -> None:
     driver = Driver().ready()
     lease = driver.locked("a")

@@ -63,6 +63,7 @@ def test_an_index_that_falls_begins_at_nought() -> None:
     driver.answer(driver.commit(), held())
     driver.answer(watch(driver), taken(200))
     driver.answer(watch(driver), taken(150))
+    driver.fire("pause", "a")
     assert watch(driver).index == 0
 
 

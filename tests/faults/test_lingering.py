@@ -18,7 +18,7 @@ from ..behaviour.tools import Consul, until
 from .proxy import CREATE, DESTROY, WAIT, Fate, Proxy
 from .test_losses import SLACK
 
-pytestmark = pytest.mark.usefixtures("soon")
+pytestmark = [pytest.mark.usefixtures("soon"), pytest.mark.xdist_group("processes and signals")]
 
 #: What keeps Consul from destroying a session, and what lets it.
 HINDRANCES: dict[str, tuple[Callable[[Proxy], Any], Callable[[Proxy], None]]] = {

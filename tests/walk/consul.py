@@ -20,6 +20,7 @@ from consul_locker.core.messages import (
     Entry,
     Gone,
     KeysRead,
+    NamesRead,
     Operation,
     Outcome,
     RawTransact,
@@ -110,8 +111,7 @@ class SimConsul:
             self.end_session(request.session_id, now)
             return Done()
         if isinstance(request, ReadPrefix):
-            found = tuple(entry for key, entry in self.keys.items() if key.startswith(request.prefix))
-            return KeysRead(found, self._kv_index)
+            return NamesRead(tuple(key for key in self.keys if key.startswith(request.prefix)))
         if isinstance(request, RawTransact):
             return self._transact(tuple(map(_parsed, request.operations)), now, self.keys)
         assert isinstance(request, Watch)

@@ -16,6 +16,7 @@ import pytest
 from consul_locker.core import (
     audit,
     batch,
+    doubts,
     grants,
     ledger,
     lifecycle,
@@ -331,7 +332,7 @@ def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(audit.Audit, "asked", lambda self, slot: None)
+    patch.setattr(doubts.Doubts, "asked", lambda self, slot: None)
 
 
 @plant

@@ -157,7 +157,7 @@ class World:
             )
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
             player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
-            player.core._audit.former_for = FORMER_FOR if self.repeats else 0.0
+            player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
             self.players.append(player)
 
     # ------------------------------------------------------------------------------------------ time

@@ -1,0 +1,140 @@
+"""One connection to Consul on an event loop, and how it is reached: what `connection` does, without threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from typing import Any, cast
+
+from .requests import HttpRequest, HttpResponse
+from .wire import Wire, WireError
+
+__all__ = ["AsyncConnection", "give_up", "reach", "wake"]
+
+
+class AsyncConnection(asyncio.Protocol):
+    """An open connection: its HTTP, and the future of the answer that is waited for."""
+
+    def __init__(self, authority: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[HttpResponse] | None = None
+        self.wire = Wire(authority)
+        self.used = False  #: whether it served a request before the present one
+        self.sent = False  #: whether the last request was handed to the network
+        self.lost = self._loop.create_future()  #: done when the connection is closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open, with TLS where that is used."""
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def send(self, request: HttpRequest, deadline: float) -> HttpResponse:
+        """Send a request and wait for its whole answer. Any failure leaves the connection unusable."""
+        data = self.wire.request(request)
+        self.sent = False
+        if self.stale:
+            raise WireError("the connection was closed")
+        if self._loop.time() >= deadline:  # a timer alone would let the request out first
+            raise TimeoutError("the time for the request is over")
+        self.sent = True
+        answer: asyncio.Future[HttpResponse] = self._loop.create_future()
+        self._answer = answer
+        timer = self._loop.call_at(deadline, self._fail, TimeoutError("the time for the request is over"))
+        try:
+            self._transport.write(data)
+            return await answer
+        finally:
+            timer.cancel()
+            self._answer = None
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes came: of the answer, or else the connection is closed."""
+        if self._answer is None or self._answer.done():  # what nobody asked for is no answer to the next request
+            self.abort()
+            return
+        try:
+            response = self.wire.feed(data)
+        except WireError as error:
+            self._fail(error)
+        else:
+            if response is not None:
+                self.used = True
+                self._answer.set_result(response)
+
+    def eof_received(self) -> None:
+        """The peer sends no more; so nothing can be asked any more either."""
+        self.data_received(b"")  # the end of an answer that says no length, or a failure
+        self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is closed: an answer that is still waited for will not come."""
+        self._fail(error or WireError("the connection was closed without an answer"))
+        self.lost.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was closed, from whichever side."""
+        return self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Close it without waiting for anything."""
+        if not self._loop.is_closed():  # of a closed loop nothing is left to do: the socket goes with its object
+            self._transport.abort()
+
+
+async def reach(places: list[Any], deadline: float) -> socket.socket:
+    """Connect to the first of some addresses that answers."""
+    loop = asyncio.get_running_loop()
+    for number, (family, _kind, protocol, _name, place) in enumerate(places):
+        others = len(places) - number - 1
+        # an address that swallows packets must leave time for the others
+        share = (deadline - loop.time()) / (others + 1)
+        try:
+            return await _reach_one(family, protocol, place, loop.time() + share)
+        except OSError:
+            if not others:
+                raise
+    raise OSError("the name has no addresses")
+
+
+async def _reach_one(family: int, protocol: int, place: Any, deadline: float) -> socket.socket:
+    """Connect to an address. (The loop's ``sock_connect`` looks it up first, whereby uvloop loses an IPv6 zone.)"""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            sock.connect(place)
+        turn = loop.create_future()
+        loop.add_writer(sock, wake, turn)
+        timer = loop.call_at(deadline, give_up, turn, TimeoutError("the connection was not answered in time"))
+        try:
+            await turn
+        finally:
+            timer.cancel()
+            loop.remove_writer(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def wake(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+def give_up(turn: asyncio.Future[None], error: Exception) -> None:
+    if not turn.done():
+        turn.set_exception(error)
