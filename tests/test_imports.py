@@ -30,7 +30,8 @@ client.answers client.requests client.wire client.allowance client.connection cl
 client.aio_connection client.aio_transport
 embedded.golang embedded.records embedded.store embedded.versions embedded.policy embedded.txn embedded.forms
 embedded.api embedded.server embedded.clock embedded.agent embedded.__main__
-watching exchange io_thread lease delivery view factory face waiter carrying threaded aio_delivery aio_carrying aio
+watching exchange io_thread lease observing delivery view factory face waiter carrying threaded aio_delivery
+aio_carrying aio
 diagrams cli __main__
 """.split()
 

@@ -370,8 +370,6 @@ class Lifecycle:
 
     def _tell_transition(self, data: dict[str, Any]) -> None:
         action: str = data["action"]
-        if data["from_state"] is None:
-            return  # its beginning is no change that anybody could have subscribed for
         self._out.emit(
             "state_changed",
             from_state=data["from_state"],

@@ -145,7 +145,7 @@ class Fsm(Emitter, Generic[Client]):
     @property
     def begun(self) -> bool:
         """Whether the first transition was made."""
-        return self.fsm_state != START
+        return self.state != START
 
     @property
     def prior_state(self) -> str | None:
@@ -204,7 +204,7 @@ class Fsm(Emitter, Generic[Client]):
             return False
         if child is not None and child.can_handle(name):
             return True
-        own = self.table.states[self.fsm_state].inputs
+        own = self.table.states[self.state].inputs
         return any(each is not None for each in (own.get(name), own.get(CATCH_ALL), self.table.inputs.get(CATCH_ALL)))
 
     def __repr__(self) -> str:
