@@ -97,6 +97,11 @@ def test_a_mistake_is_told_with_its_place(states: Any, message: str) -> None:
     assert caught.value.place
 
 
+def test_a_machine_is_made_of_a_table() -> None:
+    with pytest.raises(TypeError, match=r"made of a Table, not of \{\}; Fsm.of\(\) takes states"):
+        Fsm({})  # type: ignore[arg-type]
+
+
 def test_the_error_has_its_parts() -> None:
     with pytest.raises(ValueError, match="did you mean") as caught:
         Table(idle(go="bussy"), initial_state="idle")

@@ -51,6 +51,8 @@ class Fsm(Emitter, Generic[Client]):
     def __init__(
         self, table: Table[Client], client: Client | None = None, *, begin: bool = True, mutex: bool | None = False
     ) -> None:
+        if not isinstance(table, Table):
+            raise TypeError(f"a machine is made of a Table, not of {table!r}; Fsm.of() takes states")
         super().__init__(table)
         self.client: Client = cast(Client, self if client is None else client)
         self._inputs = rows_of(table).inputs
