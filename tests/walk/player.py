@@ -380,8 +380,10 @@ class Player:
                 raise Violation("a lease is over when its end is told", f"{lease}")
             del self.live[lease]
             self.old.append(lease)
-            if signal == "released" and lease.reason == "stopped" and lease.session_id not in self.around.sim.ended:
-                raise Violation("a stop says released only of what is free", f"{lease}")
+            if signal == "released" and lease.reason == "stopped":
+                entry = self.around.sim.keys.get(lease.key)  # free by the session's end, or by a release of its own
+                if entry is not None and (entry.session, entry.modify_index) == (lease.session_id, lease.fence):
+                    raise Violation("a stop says released only of what is free", f"{lease}")
             if signal == "lock_lost":
                 self._check_loss(lease, facts["reason"])
         elif signal == "session_created":
