@@ -27,8 +27,8 @@ core.batch core.doubts core.sweep core.audit
 core.waiting core.standing core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
 core.locker
-client.answers client.requests client.wire client.allowance client.connection client.transport
-client.aio_connection client.aio_transport
+client.answers client.requests client.http client.tls client.dns client.allowance client.connection client.blocking
+client.aio_connection client.aio
 embedded.golang embedded.records embedded.store embedded.versions embedded.policy embedded.txn embedded.forms
 embedded.api embedded.server embedded.clock embedded.agent embedded.__main__
 watching exchange io_thread lease observing delivery view factory face waiter carrying threaded aio_delivery
@@ -39,7 +39,7 @@ diagrams cli __main__
 #: What a pure module must not know: a clock, chance, other threads, sockets, HTTP.
 IMPURE = frozenset(
     "time threading asyncio socket random secrets select selectors ssl subprocess concurrent multiprocessing "
-    "http urllib.request requests urllib3 aiohttp httpx httpcore h11".split()
+    "http urllib.request requests urllib3 aiohttp httpx httpcore h11 httptools".split()
 )
 PURE = (
     *("fsm.errors", "fsm.parts", "fsm.checks", "fsm.export", "fsm.spec", "fsm.rows", "fsm.events", "fsm.children"),
