@@ -24,7 +24,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any
 
-from .client.requests import Encoder
+from .client.encode import Encoder
 from .client.blocking import BlockingTransport
 from .core.call import LOCKS, RELEASES
 from .core.locker import LockerCore

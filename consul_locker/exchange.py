@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from .client.aio import AsyncTransport
 from .client.allowance import Allowance
-from .client.requests import Encoder
+from .client.encode import Encoder
 from .config import ClientOptions
 from .core.messages import (
     Answered,

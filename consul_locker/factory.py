@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from .client.requests import Encoder
+from .client.encode import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .errors import ConfigurationError
 from .exchange import Clock, SystemClock

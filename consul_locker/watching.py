@@ -36,7 +36,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from .client.aio import AsyncTransport
-from .client.requests import Encoder
+from .client.encode import Encoder
 from .config import ClientOptions
 from .core.messages import Outcome, SessionRead, SessionsRead, Watch
 from .types import SessionInfo

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.requests import Encoder
+from consul_locker.client.encode import Encoder
 
 from consul_locker.aio_carrying import AsyncCarrying
 from consul_locker.carrying import Carrying

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.requests import Encoder
+from consul_locker.client.encode import Encoder
 from consul_locker.config import ClientOptions
 from consul_locker.core.messages import (
     Answered,

@@ -28,7 +28,7 @@ from consul_locker.client.aio_connection import AsyncConnection
 from consul_locker.client.aio import AsyncTransport
 from consul_locker.client.connection import Connection
 from consul_locker.client.dns import Resolver
-from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
+from consul_locker.client.encode import Encoder, HttpRequest, HttpResponse
 from consul_locker.client.blocking import BlockingTransport
 from consul_locker.client.http import Wire, WireError
 from consul_locker.client.tls import tls_context

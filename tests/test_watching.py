@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.answers import HttpResponse
-from consul_locker.client.requests import Encoder, HttpRequest
+from consul_locker.client.decode import HttpResponse
+from consul_locker.client.encode import Encoder, HttpRequest
 from consul_locker.config import ClientOptions
 from consul_locker.core.messages import Failed, KeysRead, Outcome, SessionRead, Watch
 from consul_locker.errors import ConsulUnavailable

@@ -14,7 +14,7 @@ from .aio_connection import AsyncConnection, give_up, reach, wake
 from .allowance import Allowance
 from .dns import Resolver
 from .http import WireError, repeatable, unavailable
-from .requests import HttpRequest, HttpResponse
+from .encode import HttpRequest, HttpResponse
 from .tls import closed_in_handshake, server_name, tls_context
 
 __all__ = ["AsyncTransport"]

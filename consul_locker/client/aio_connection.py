@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from typing import Any, cast
 
-from .requests import HttpRequest, HttpResponse
+from .encode import HttpRequest, HttpResponse
 from .http import Wire, WireError
 
 __all__ = ["AsyncConnection", "give_up", "reach", "wake"]

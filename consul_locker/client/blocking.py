@@ -17,7 +17,7 @@ from .allowance import Allowance
 from .connection import Connection
 from .dns import Resolver
 from .http import WireError, repeatable, unavailable
-from .requests import HttpRequest, HttpResponse
+from .encode import HttpRequest, HttpResponse
 from .tls import closed_in_handshake, tls_context
 
 __all__ = ["BlockingTransport"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import ClientOptions
 from .dns import Resolver, remaining
 from .http import READ_SIZE, Wire
-from .requests import HttpRequest, HttpResponse
+from .encode import HttpRequest, HttpResponse
 from .tls import server_name
 
 if TYPE_CHECKING:

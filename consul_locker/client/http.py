@@ -10,7 +10,7 @@ import httptools
 
 from ..config import ClientOptions
 from ..errors import ConfigurationError, ConsulUnavailable
-from .requests import HttpRequest, HttpResponse
+from .encode import HttpRequest, HttpResponse
 
 __all__ = ["MAX_ANSWER", "MAX_HEAD", "READ_SIZE", "Wire", "WireError", "repeatable", "unavailable"]
 

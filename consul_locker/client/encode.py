@@ -1,10 +1,10 @@
-"""What the core asks, as HTTP requests to Consul. Pure; their answers are read by `consul_locker.client.answers`.
+"""What the core asks, as HTTP requests to Consul. Pure; their answers are read by `consul_locker.client.decode`.
 
 The endpoint classes of python-consul2 (or py-consul, which installs the same package ``consul``) say what
-each request looks like and decode its answer. They sit on an agent object of ours whose ``http`` hands
-the request back instead of sending it; their own ``Consul.__init__`` is never run, because it lets the
-environment win over arguments and misreads legal addresses. Transactions go through ``http`` directly:
-``txn.put`` hides the body of a 409, and that body says who lost.
+each request looks like. They sit on an agent object of ours whose ``http`` hands the request back instead
+of sending it; their own ``Consul.__init__`` is never run, because it lets the environment win over arguments
+and misreads legal addresses. Their decoders are not used: what they let through, and raise, is too much.
+Transactions are written here, straight from the core's operations.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from base64 import b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 from urllib.parse import quote, urlencode
+
+from msgspec import Struct
+from msgspec.json import Encoder as JsonEncoder
 
 from ..config import ClientOptions
 from ..core.messages import (
@@ -37,7 +39,7 @@ from ..core.messages import (
     Watch,
 )
 from ..errors import ConfigurationError
-from .answers import (
+from .decode import (
     SESSION_ID,
     HttpResponse,
     decode,
@@ -99,30 +101,32 @@ class HttpRequest:
 
 
 class _Recorded(NamedTuple):
-    """What an endpoint wanted to send, and its own decoder."""
+    """What an endpoint wanted to send."""
 
     method: str
     path: str
     params: tuple[tuple[str, str], ...]
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    callback: Callable[[Any], Any]
 
 
 def _recorded(
     method: str,
-    callback: Callable[[Any], Any],
+    callback: object,
     path: str,
     params: Iterable[tuple[str, Any]] | None = None,
     data: str | bytes = "",
     headers: dict[str, str] | None = None,
 ) -> _Recorded:
-    """The form of ``consul.base.HTTPClient``'s methods. A parameter given twice (renew does that to dc) goes once."""
+    """The form of ``consul.base.HTTPClient``'s methods; ``callback`` would read the answer.
+
+    A parameter given twice (renew does that to dc) goes once.
+    """
     once = dict.fromkeys((name, str(value)) for name, value in params or ())
     body = data.encode() if isinstance(data, str) else data
     said = (*(headers or {}).items(), *((JSON_BODY,) if body else ()))
     # byte for byte: everything but unreserved characters and the slash is encoded, a % and a ? included
-    return _Recorded(method, quote(path, safe="/"), tuple(once), said, body, callback)
+    return _Recorded(method, quote(path, safe="/"), tuple(once), said, body)
 
 
 class _Http:
@@ -140,6 +144,7 @@ class _Agent:
         self.token = options.token
         self.dc = options.dc
         self.consistency = "default"
+        self.headers = (*self.prepare_headers().items(), JSON_BODY)  #: of a transaction
         # imported with the first factory: it brings requests with it, 190 ms
         base = importlib.import_module("consul.base")
         home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
@@ -168,7 +173,8 @@ class Encoder:
 
     def __init__(self, options: ClientOptions) -> None:
         self._agent = _Agent(options)
-        self._params = [("dc", options.dc)] if options.dc else []
+        self._params = (("dc", options.dc),) if options.dc else ()
+        self._consistent = (*self._params, ("consistent", "1"))
         self._encoders: dict[type[Request], Callable[[Any], HttpRequest]] = {
             CreateSession: self._create_session,
             FindNode: self._find_node,
@@ -243,12 +249,12 @@ class Encoder:
 
     def _transact(self, request: Transact) -> HttpRequest:
         operations = request.operations
-        body = json.dumps([_operation(operation) for operation in operations])
-        return self._transaction(body, tuple(operation.session for operation in operations), request.consistent)
+        body = _encode([_operation(each) for each in operations])
+        return self._transaction(body, tuple([operation.session for operation in operations]), request.consistent)
 
     def _raw_transact(self, request: RawTransact) -> HttpRequest:
         try:
-            body = json.dumps(request.operations, allow_nan=False)
+            body = json.dumps(request.operations, allow_nan=False).encode("ascii")  # msgspec makes null of a NaN
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigurationError(
                 "operations", request.operations, f"operations in the form of Consul's JSON: {error}"
@@ -259,27 +265,21 @@ class Encoder:
             sessions.append(inner.get("Session") if isinstance(inner, dict) else None)
         return self._transaction(body, tuple(sessions))
 
-    def _transaction(self, body: str, sessions: tuple[Any, ...], consistent: bool = False) -> HttpRequest:
-        agent = self._agent
-        recorded = agent.http.put(
-            partial(decode_transaction, sessions),
-            path="/v1/txn",
-            params=[*self._params, ("consistent", "1")] if consistent else self._params,
-            data=body,
-            headers=agent.prepare_headers(),
+    def _transaction(self, body: bytes, sessions: tuple[Any, ...], consistent: bool = False) -> HttpRequest:
+        params = self._consistent if consistent else self._params
+        return HttpRequest(
+            "PUT", "/v1/txn", params, self._agent.headers, body, partial(decode_transaction, sessions), "transaction"
         )
-        return HttpRequest(*recorded[:5], decode=recorded.callback, operation="transaction")
 
 
 def _finish(
     operation: str,
     recorded: _Recorded,
-    convert: Callable[[Any, bytes], Outcome],
+    read: Callable[[HttpResponse], Outcome],
     missing: Callable[[HttpResponse], Outcome | None] | None = None,
 ) -> HttpRequest:
     """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
-    reader = partial(decode, operation, recorded.callback, convert, missing)
-    return HttpRequest(*recorded[:5], decode=reader, operation=operation)
+    return HttpRequest(*recorded, decode=partial(decode, operation, read, missing), operation=operation)
 
 
 def _session_id(session_id: object) -> str:
@@ -298,14 +298,32 @@ def _delay_text(seconds: float) -> str:
     return str(_short(math.ceil(round(seconds * 1000, 6)) / 1000))
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
-    inner: dict[str, Any] = {"Verb": operation.verb.value, "Key": operation.key}
-    if operation.value is not None:
-        inner["Value"] = b64encode(operation.value).decode("ascii")
-    if operation.flags:
-        inner["Flags"] = operation.flags
-    if operation.session is not None:
-        inner["Session"] = operation.session
-    if operation.index is not None:
-        inner["Index"] = operation.index
-    return {"KV": inner}
+class _KV(Struct, omit_defaults=True):
+    """An operation as Consul wants it; msgspec writes the value in base64."""
+
+    Verb: str
+    Key: str
+    Value: Union[bytes, None] = None
+    Flags: int = 0
+    Session: Union[str, None] = None
+    Index: Union[int, None] = None
+
+
+class _Operation(Struct):
+    KV: _KV
+
+
+_encode = JsonEncoder().encode
+
+
+def _operation(operation: Operation) -> _Operation:
+    return _Operation(
+        _KV(
+            operation.verb.value,
+            operation.key,
+            operation.value,
+            operation.flags,
+            operation.session,
+            operation.index,
+        )
+    )
