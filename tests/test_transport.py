@@ -23,17 +23,19 @@ from typing import Any
 import pytest
 import trustme
 
-from consul_locker.client import connection as connection_module, dns as dns_module, http as wire_module
-from consul_locker.client.aio_connection import AsyncConnection
+from consul_locker.client import connection as connection_module
+from consul_locker.client import dns as dns_module
+from consul_locker.client import http as wire_module
 from consul_locker.client.aio import AsyncTransport
+from consul_locker.client.aio_connection import AsyncConnection
+from consul_locker.client.blocking import BlockingTransport
 from consul_locker.client.connection import Connection
 from consul_locker.client.dns import Resolver
 from consul_locker.client.encode import Encoder, HttpRequest, HttpResponse
-from consul_locker.client.blocking import BlockingTransport
 from consul_locker.client.http import Wire, WireError
 from consul_locker.client.tls import tls_context
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import CreateSession, DestroySession, Done, SessionCreated
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.requests import CreateSession, DestroySession, Done, SessionCreated
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
 
 from .behaviour.tools import eventually

@@ -8,13 +8,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .aio_connection import AsyncConnection, give_up, reach, wake
 from .allowance import Allowance
 from .dns import Resolver
-from .http import WireError, repeatable, unavailable
 from .encode import HttpRequest, HttpResponse
+from .http import WireError, repeatable, unavailable
 from .tls import closed_in_handshake, server_name, tls_context
 
 __all__ = ["AsyncTransport"]

@@ -11,13 +11,13 @@ import threading
 import time
 from weakref import WeakSet
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .allowance import Allowance
 from .connection import Connection
 from .dns import Resolver
-from .http import WireError, repeatable, unavailable
 from .encode import HttpRequest, HttpResponse
+from .http import WireError, repeatable, unavailable
 from .tls import closed_in_handshake, tls_context
 
 __all__ = ["BlockingTransport"]

@@ -7,10 +7,10 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from .dns import Resolver, remaining
-from .http import READ_SIZE, Wire
 from .encode import HttpRequest, HttpResponse
+from .http import READ_SIZE, Wire
 from .tls import server_name
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What Consul answers, as the core's outcomes. Pure.
 
 Each shape of an answer is declared as a structure, and msgspec makes it of the bytes: what has another form is refused
-there, with the place. Each decoder takes an `HttpResponse` and returns an outcome of `consul_locker.core.messages`;
+there, with the place. Each decoder takes an `HttpResponse` and returns an outcome of `consul_locker.core.requests`;
 whatever a server answers, none of them raises.
 """
 
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Decoder
 
-from ..core.messages import (
+from ..core.requests import (
     Committed,
     Done,
     Entry,
@@ -35,7 +35,7 @@ from ..core.messages import (
     TooLarge,
 )
 from ..errors import AccessDenied, ConsulUnavailable
-from ..types import SessionInfo
+from ..models import SessionInfo
 from .words import EXCERPT, NOT_KNOWN, ONLY_THROUGH_SERVERS, not_done, parse_duration, refusal_of
 
 __all__ = ["SESSION_ID", "HttpResponse", "decode", "decode_transaction"]

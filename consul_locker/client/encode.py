@@ -21,8 +21,8 @@ from urllib.parse import quote, urlencode
 from msgspec import Struct
 from msgspec.json import Encoder as JsonEncoder
 
-from ..config import ClientOptions
-from ..core.messages import (
+from ..config.options import ClientOptions
+from ..core.requests import (
     CreateSession,
     DestroySession,
     Done,

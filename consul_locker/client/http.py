@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import httptools
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConfigurationError, ConsulUnavailable
 from .encode import HttpRequest, HttpResponse
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..core.messages import Refusal
+from ..core.requests import Refusal
 
 __all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "not_done", "parse_duration", "refusal_of"]
 

@@ -9,8 +9,19 @@ import pytest
 
 from consul_locker.client.decode import HttpResponse
 from consul_locker.client.words import parse_duration
-from consul_locker.core.messages import Committed, Entry, KeysRead, NamesRead, Outcome, RolledBack, SessionRead, Watch
-from consul_locker.core.messages import Refusal, Refused, Renewed
+from consul_locker.core.requests import (
+    Committed,
+    Entry,
+    KeysRead,
+    NamesRead,
+    Outcome,
+    Refusal,
+    Refused,
+    Renewed,
+    RolledBack,
+    SessionRead,
+    Watch,
+)
 
 from ..test_requests import ALL, INFO, ITEM, LOCK, SESSION, SID, answer, create, plain, transact, unusable
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from consul_locker.client.http import Wire, WireError
 from consul_locker.client.encode import HttpRequest, HttpResponse
+from consul_locker.client.http import Wire, WireError
 from consul_locker.errors import ConsulUnavailable
 
 from ..test_requests import ALL, plain

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from consul_locker.client import http
-from consul_locker.client.encode import HttpRequest
-from consul_locker.client.encode import HttpResponse
+from consul_locker.client.encode import HttpRequest, HttpResponse
 from consul_locker.client.http import MAX_HEAD, Wire, WireError
 from consul_locker.errors import ConfigurationError
 
