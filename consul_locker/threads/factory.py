@@ -17,9 +17,7 @@ from ..errors import ConsulUnavailable
 from ..may_wait import INSIDE
 from ..runtime.delivery import PATIENCE
 from ..runtime.factory import BaseFactory, living
-from ..runtime.io_loop import Exchange
 from ..runtime.locker import to_raise
-from .io_thread import IoThread
 from .locker import Locker
 from .observers import Delivery
 
@@ -60,6 +58,10 @@ class LockerFactory(BaseFactory[Locker]):
     _full_name = "consul_locker.LockerFactory"
 
     def _prepare(self) -> None:
+        # imported with the first factory: they bring asyncio, and that ssl
+        from ..runtime.io_loop import Exchange
+        from .io_thread import IoThread
+
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)

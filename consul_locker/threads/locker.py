@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..client.blocking import BlockingTransport
 from ..config.options import LockerOptions
@@ -24,11 +24,13 @@ from ..core.messages import Call
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import BaseFactory
 from ..runtime.locker import BaseLocker, Hold, listed
-from .io_thread import IoThread
 from .lease import Lease
 from .observers import Delivery
 from .runtime import Carrying
 from .users_code import with_strangers
+
+if TYPE_CHECKING:
+    from .io_thread import IoThread
 
 __all__ = [
     "Locker",

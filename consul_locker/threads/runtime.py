@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..client.blocking import BlockingTransport
 from ..client.encode import Encoder
@@ -49,10 +49,12 @@ from ..may_wait import INSIDE
 from ..runtime.clock import Clock
 from ..runtime.delivery import heard
 from ..runtime.locker import listed, to_raise
-from .io_thread import IoThread
 from .observers import Delivery, write
 from .state_waits import StateWaits
 from .waiter import Waiter
+
+if TYPE_CHECKING:
+    from .io_thread import IoThread
 
 __all__ = ["Carrying"]
 
