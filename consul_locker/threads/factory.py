@@ -9,8 +9,6 @@ import threading
 import time
 from types import TracebackType
 
-from ..client.allowance import Allowance
-from ..client.blocking import BlockingTransport
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..errors import ConsulUnavailable
@@ -58,7 +56,9 @@ class LockerFactory(BaseFactory[Locker]):
     _full_name = "consul_locker.LockerFactory"
 
     def _prepare(self) -> None:
-        # imported with the first factory: they bring asyncio, and that ssl
+        # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
+        from ..client.allowance import Allowance
+        from ..client.blocking import BlockingTransport
         from ..runtime.io_loop import Exchange
         from .io_thread import IoThread
 

@@ -18,7 +18,6 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..client.blocking import BlockingTransport
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..models import LockInfo, SessionInfo, StateName
@@ -30,6 +29,7 @@ from .runtime import Carrying
 from .users_code import with_strangers
 
 if TYPE_CHECKING:
+    from ..client.blocking import BlockingTransport
     from .io_thread import IoThread
 
 __all__ = [

@@ -24,8 +24,6 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..client.blocking import BlockingTransport
-from ..client.encode import Encoder
 from ..core.calls import LOCKS, RELEASES
 from ..core.locker import LockerCore
 from ..core.messages import (
@@ -54,6 +52,8 @@ from .state_waits import StateWaits
 from .waiter import Waiter
 
 if TYPE_CHECKING:
+    from ..client.blocking import BlockingTransport
+    from ..client.encode import Encoder
     from .io_thread import IoThread
 
 __all__ = ["Carrying"]
