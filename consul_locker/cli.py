@@ -270,7 +270,7 @@ class _Story:
             if isinstance(facts.get("error"), AlreadyLocked):
                 facts["error"] = _holder(facts["error"])
             self._say(locker, WORDS[name].format(**facts), name.replace("_", "-"))
-            if facts.get("input") == "session_failed":
+            if facts.get("input") in ("session_failed", "session_refused"):
                 self._failed.set()
 
         return observe

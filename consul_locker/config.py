@@ -88,6 +88,13 @@ def _truth(option: str, value: object) -> bool:
     return value
 
 
+def _plain_text(option: str, value: object, expected: str) -> str | None:
+    """``value``, when it is None, or a text that is not empty and can be shown."""
+    if value is None or (isinstance(value, str) and value.strip() and value.isprintable()):
+        return value
+    raise ConfigurationError(option, value, expected)
+
+
 # ------------------------------------------------------------------------------------------- the HTTP client
 
 
@@ -173,8 +180,6 @@ class ClientOptions:
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
         cafile, capath = (None, None) if ca is not None else trusted_places(environ)
         client_cert, client_key = client_certificate(cert, key, environ)
-        if dc is not None and (not isinstance(dc, str) or not dc.strip() or not dc.isprintable()):
-            raise ConfigurationError("dc", dc, "the name of a datacenter, or None for the agent's own")
         return cls(
             scheme=address.scheme or "http",
             host=address.host or DEFAULT_HOST,
@@ -186,7 +191,7 @@ class ClientOptions:
             capath=capath,
             cert=client_cert,
             key=client_key,
-            dc=dc,
+            dc=_plain_text("dc", dc, "the name of a datacenter, or None for the agent's own"),
             timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
             max_connections=DEFAULT_MAX_CONNECTIONS
             if max_connections is None
@@ -244,6 +249,8 @@ class LockerOptions:
     lock_delay: float
     checks: tuple[str, ...] | None
     behavior: str
+    node: str | None
+    dc: str | None
     strategy: Strategy | None
     value: Mapping[str, Any]
     flags: int
@@ -265,6 +272,8 @@ class LockerOptions:
         lock_delay: float = 0.0,
         checks: Iterable[str] | None = None,
         behavior: str = "release",
+        node: str | None = None,
+        dc: str | None = None,
         strategy: Strategy | None = None,
         value: Mapping[str, Any] | None = None,
         flags: int = 0,
@@ -285,6 +294,9 @@ class LockerOptions:
             checks: the ids of the health checks that end the session when they fail; None for none
                 when there is a ttl, else Consul's own choice.
             behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            node: the Consul node that the session belongs to; None for the agent's own, or with a ``dc`` that is
+                another one a server of that.
+            dc: the datacenter, as the factory has it.
             strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
                 permanent one unless it is told otherwise).
             value: what every lock's value holds besides its own entries (pid, host, name, tenure); a mapping that JSON
@@ -315,6 +327,8 @@ class LockerOptions:
             lock_delay=_number("lock_delay", lock_delay, 0.0, MAX_LOCK_DELAY, "seconds, 0 to 60 (Consul's limit)"),
             checks=None if checks is None else _check_ids(checks),
             behavior=behavior,
+            node=_plain_text("node", node, "the name of a Consul node, or None for the agent's own"),
+            dc=dc,
             strategy=None if strategy is None else _strategy(strategy),
             value=MappingProxyType({} if value is None else _json_mapping(value)),
             flags=_whole("flags", flags, 0, 2**64 - 1, "a whole number, 0 to 2**64 - 1"),

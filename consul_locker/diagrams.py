@@ -252,7 +252,7 @@ class _Drawing:
                 rect = _Rect(x + nx * away * side, y + ny * away * side, width, height)
                 taken = [*self._boxes.values(), *placed.values()]
                 crossings = sum(rect.crossed(*ends) for other, ends in self._ends.items() if other != arrow)
-                cost = sum(map(rect.overlap, taken)) + 500 * crossings + abs(part - 50) + (0 if side > 0 else 5)
+                cost = 10 * sum(map(rect.overlap, taken)) + 500 * crossings + abs(part - 50) + (0 if side > 0 else 5)
                 choices.append((cost, rect))
             placed[arrow] = min(choices, key=lambda choice: choice[0])[1]
         return placed

@@ -123,7 +123,8 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         reason: what a call that was waiting for a lock was last told, as in `AlreadyLocked`: ``"held"``,
             ``"lock-delay"`` or ``"local"``; None for a call that Consul left unanswered, or could not answer.
         holder: who had the lock then, a `LockInfo`, where that was read; else None.
-        cause: the failure of the last attempt of a call that was waiting all the same; else None.
+        cause: the failure of the last attempt of a call that was waiting all the same, or, in acquiring and paused, of
+            the last attempt to get a session; else None.
     """
 
     def __init__(
@@ -148,10 +149,8 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         if reason is not None:
             hint = f"was not granted within {limit}: {self._obstacle(fair)}; try again later, or give a larger timeout"
         elif state in ("acquiring", "paused"):
-            hint = (
-                f"was not answered within {limit}; the Locker is {state}: its session does not exist yet; is Consul "
-                f"reachable?"
-            )
+            why = "is Consul reachable?" if cause is None else f"the last attempt failed ({cause})"
+            hint = f"was not answered within {limit}; the Locker is {state}: its session does not exist yet; {why}"
         elif cause is not None:
             hint = (
                 f"was not granted within {limit}: the last attempt failed ({cause}); try again later, or give a larger "
@@ -243,7 +242,8 @@ class ConsulUnavailable(ConsulLockerError):
         status: the HTTP status of the answer, or None when there was none.
         cause: the error below, or None.
         sent: whether the request may have taken effect all the same.
-        option: the option, ``"checks"`` or ``"dc"``, that names what Consul does not know; None when there is none.
+        option: the option, ``"node"``, ``"checks"`` or ``"dc"``, that names what Consul does not know, or ``"host"``,
+            where another agent must be asked; None when there is none.
     """
 
     def __init__(
@@ -277,10 +277,11 @@ class AccessDenied(ConsulLockerError):
         self.operation = operation
         self.status = status
         self.detail = detail
-        super().__init__(
-            f"Consul refused {operation} ({status}: {detail}); the token needs session:write for the node "
-            f"and key:write for the Locker's keys"
-        )
+        if "ACL not found" in detail:
+            advice = "it does not know the token (option 'token'), or not yet: a new one takes a while to reach it"
+        else:
+            advice = "the token (option 'token') needs session:write for the node and key:write for the Locker's keys"
+        super().__init__(f"Consul refused {operation} ({status}: {detail}); {advice}")
 
 
 class InvalidLockId(ConsulLockerError, ValueError):

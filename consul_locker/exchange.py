@@ -88,18 +88,27 @@ def closed() -> Failed:
 #: for an attempt it is begun within a third. Else, where they are too many, each would be given up when it is sent.
 PATIENCE = 2.0
 
-#: Requests that go on when a factory is closed: a session that is being created is destroyed once it is there.
-_LINGERING = (CreateSession, DestroySession)
+
+def _lingers(request: Request) -> bool:
+    """Whether a request goes on when a factory is closed: a session that is being created is destroyed then."""
+    return isinstance(request, CreateSession) or _destroys(request)
+
+
+def _destroys(command: Command) -> bool:
+    """Whether a request destroys a session, or confirms that."""
+    return isinstance(command, DestroySession) or (isinstance(command, ReadSession) and command.confirms)
 
 
 def destroys(command: Command) -> bool:
     """Whether a command serves to destroy a session: what a factory may go on with when it is closed."""
-    return isinstance(command, DestroySession) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
+    return _destroys(command) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
 
 
 def _keeps_alive(request: Request) -> bool:
-    """Whether a session's life hangs on it: a renewal, or a read of the session that is no user's question."""
-    return isinstance(request, RenewSession) or (isinstance(request, ReadSession) and request.call is None)
+    """Whether a session's life hangs on it: a renewal, or a read of it that neither a user nor a destroy asked for."""
+    if isinstance(request, ReadSession):
+        return request.call is None and not request.confirms
+    return isinstance(request, RenewSession)
 
 
 def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
@@ -212,7 +221,7 @@ class Exchange:
     @property
     def destroying(self) -> bool:
         """Whether a session is being destroyed, will be tried again, or is being created only to be destroyed."""
-        return any(isinstance(request, _LINGERING) for request in self._tasks) or any(
+        return any(_lingers(request) for request in self._tasks) or any(
             _for_a_destroy(name) for _, name in self._timers
         )
 
@@ -241,7 +250,7 @@ class Exchange:
         pending = {
             request: found
             for request, found in self._tasks.items()
-            if not (keep_destroys and isinstance(request, _LINGERING))
+            if not (keep_destroys and _lingers(request))
         }
         for request, (task, _) in pending.items():
             del self._tasks[request]  # one that has not begun yet cannot do it itself

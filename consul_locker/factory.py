@@ -106,6 +106,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         lock_delay: float = 0.0,
         checks: Iterable[str] | None = None,
         behavior: Behavior = "release",
+        node: str | None = None,
         strategy: Strategy | None = PERMANENT,
         value: Mapping[str, Any] | None = None,
         flags: int = 0,
@@ -126,6 +127,8 @@ class BaseFactory(ABC, Generic[LockerT]):
             lock_delay: how long Consul keeps a lock closed after its holder's session ended, in seconds, 0 to 60.
             checks: health checks that end the session; None for none with a TTL, else Consul's default.
             behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            node: the Consul node that the session belongs to; None: the agent's own, or with the factory's ``dc``, when
+                that is another datacenter, one of its servers, looked up in its catalog.
             strategy: what is cached; None for nothing.
             value: what a lock's value holds besides pid, host, name and tenure.
             flags: Consul's flags of a lock's key.
@@ -148,8 +151,9 @@ class BaseFactory(ABC, Generic[LockerT]):
         checked = observers_of(observers, self._awaits_observers)
         return self._make(replace(LockerOptions.build(
             name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
-            behavior=behavior, strategy=strategy, value=value, flags=flags, delete_on_release=delete_on_release,
-            identify_holder=identify_holder, fair=fair, default_timeout=default_timeout,
+            behavior=behavior, node=node, dc=self._client.dc, strategy=strategy, value=value, flags=flags,
+            delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
+            default_timeout=default_timeout,
         ), observers=checked))  # fmt: skip
 
     @abstractmethod

@@ -281,6 +281,8 @@ def test_the_defaults_of_a_locker() -> None:
         "lock_delay": 0.0,
         "checks": None,
         "behavior": "release",
+        "node": None,
+        "dc": None,
         "strategy": None,
         "value": {},
         "flags": 0,
@@ -306,6 +308,7 @@ def test_what_a_locker_can_be_given() -> None:
         lock_delay=60,
         checks=["serfHealth"],
         behavior="delete",
+        node="node 1",
         strategy=strategy,
         flags=2**64 - 1,
         delete_on_release=True,
@@ -318,6 +321,7 @@ def test_what_a_locker_can_be_given() -> None:
     assert options.strategy is strategy
     assert options.checks == ("serfHealth",)
     assert options.session_checks == ("serfHealth",)
+    assert options.node == "node 1"
     assert options.default_timeout == 0.0
     options = LockerOptions.build("a", max_retries=None, retry_interval=pause, ttl=None)
     assert options.max_retries is None
@@ -351,6 +355,7 @@ ENDLESS["self"] = ENDLESS
     + [("retry_interval", value) for value in (-1, True, "1", None, NAN, INFINITE)]
     + [("ttl", value) for value in (0, 9.99, 86_401, True, "15s", NAN, INFINITE, 10**400)]
     + [("lock_delay", value) for value in (-0.1, 60.1, True, "1", None, NAN)]
+    + [("node", value) for value in ("", " ", "a\n", b"x", 5)]
     + [("checks", value) for value in ("serfHealth", b"x", {"a": 1}, 5, [""], [5], [None])]
     + [("behavior", value) for value in ("", "Release", None, True)]
     + [("strategy", value) for value in (PermanentStrategy, "permanent", 5)]

@@ -64,7 +64,7 @@ def test_mermaid_of_the_locker_has_each_transition_once_with_its_inputs() -> Non
     lines = [line.strip() for line in diagrams.mermaid(TABLE).splitlines()]
     assert lines[0] == "stateDiagram-v2"
     assert "[*] --> acquiring" in lines
-    assert "acquiring --> paused : session_failed, reboot" in lines
+    assert "acquiring --> paused : session_failed, session_refused, reboot" in lines
     assert "paused --> acquiring : retry, start" in lines
     arrows = [line.split(" : ")[0] for line in lines if "-->" in line]
     assert len(arrows) == len(set(arrows))
@@ -72,7 +72,7 @@ def test_mermaid_of_the_locker_has_each_transition_once_with_its_inputs() -> Non
 
 def test_mermaid_shows_what_a_state_does_inside_and_not_what_does_nothing() -> None:
     drawing = diagrams.mermaid(TABLE)
-    assert "    acquiring : lock / defer until ready\n" in drawing
+    assert "    acquiring : lock / defer until ready#59; session refused#58; refuse\n" in drawing
     assert "    stopped : lock, release / refuse\n" in drawing
     assert "session_destroyed" in drawing  # it leads from ready to stopped,
     assert "paused : session_destroyed" not in drawing  # and does nothing elsewhere
@@ -104,8 +104,8 @@ def test_odd_rows_are_drawn_as_what_they_do() -> None:
 def test_svg_of_the_locker_is_well_formed_and_says_the_same() -> None:
     found = texts(diagrams.svg(TABLE))
     assert set(STATES) <= set(found)
-    assert "lock / defer until ready" in found
-    assert "session_failed, reboot" in found
+    assert "lock / defer until ready; session" in found  # its end is the next line
+    assert "session_failed," in found
     assert not [text for text in found if text.endswith("/ nothing")]
 
 

@@ -28,7 +28,8 @@ ERRORS = [
     (errors.LockTimeout("a", 1, "ready", reason="local"), "in use by another caller of this Locker"),
     (errors.LockTimeout("a", 1, "ready", reason="lock-delay"), "it is still in its lock-delay"),
     (errors.LockTimeout("a", 1, "ready", cause=OSError("gone")), "within 1 s: the last attempt failed (gone); try"),
-    (errors.LockTimeout("a", 1, "paused", cause=OSError("gone")), "its session does not exist yet"),
+    (errors.LockTimeout("a", 1, "paused", cause=OSError("gone")), "does not exist yet; the last attempt failed (gone)"),
+    (errors.LockTimeout("a", 1, "acquiring"), "does not exist yet; is Consul reachable?"),
     (errors.SessionEnded("n", " since noon"), "since noon; call start()"),
     (errors.SessionEnded("n", cause=OSError("gone")), "is stopped (the last failure: gone); call start()"),
     (errors.SessionEnded("n", closed=True), "is stopped; its factory is closed; make a new one"),
@@ -38,6 +39,7 @@ ERRORS = [
     (errors.LockLost("a", "n/a/lock", "released", 7), "lost (released)"),
     (errors.ConsulUnavailable("no answer", operation="txn", status=500, sent=True), "no answer"),
     (errors.AccessDenied("session create", 403, "rpc error"), "session:write"),
+    (errors.AccessDenied("session create", 403, "ACL not found"), "option 'token'), or not yet"),
     (errors.InvalidLockId(True, "an id is a str"), "True cannot be the id"),
     (errors.ConfigurationError("ttl", 1, "10 to 86400"), "ttl=1: 10 to 86400"),
 ]

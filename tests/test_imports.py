@@ -22,7 +22,8 @@ ORDER = """
 errors inside sleepers state_waits types keys environment config signals
 fsm.errors fsm.parts fsm.checks fsm.export fsm.spec fsm.rows fsm.events fsm.threads fsm.children fsm.snapshots
 fsm.machine fsm.behavior fsm.inspection fsm.walks strategies strangers
-core.call core.messages core.outbox core.machine core.session core.ledger core.batch core.doubts core.sweep core.audit
+core.call core.messages core.outbox core.refusals core.machine core.gone core.destroys core.session core.ledger
+core.batch core.doubts core.sweep core.audit
 core.waiting core.standing core.queue core.questions core.operations core.releases core.denials
 core.grants core.lifecycle
 core.locker

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from consul_locker.config import DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT
+from consul_locker.core.destroys import DESTROY_PAUSE, DESTROY_PAUSE_MAX, PREDECESSOR_WAIT
 from consul_locker.core.session import (
-    DESTROY_PAUSE,
-    DESTROY_PAUSE_MAX,
+    QUICK_WATCHES,
     READ_EVERY,
     RENEW_AFTER,
     RENEW_ATTEMPT,
     TRUST_AFTER_READ,
+    WATCH_PAUSE,
+    WATCH_PAUSE_MAX,
 )
 from consul_locker.core.waiting import LONGEST_PAUSE
 from consul_locker.threaded import CARRIER_SHARE, EXIT_LIMIT
@@ -76,7 +78,8 @@ def test_every_corner_of_the_differences_has_a_test() -> None:
 
 def test_the_numbers_that_the_pages_tell_are_those_of_the_code() -> None:
     assert (RENEW_AFTER, RENEW_ATTEMPT, READ_EVERY, TRUST_AFTER_READ) == (1 / 3, 1 / 6, 5.0, 15.0)
-    assert (DESTROY_PAUSE, DESTROY_PAUSE_MAX) == (1.0, 60.0)
+    assert (DESTROY_PAUSE, DESTROY_PAUSE_MAX, PREDECESSOR_WAIT) == (1.0, 60.0, 1.0)
+    assert (WATCH_PAUSE, WATCH_PAUSE_MAX, QUICK_WATCHES + 1) == (0.5, 5.0, 3)
     assert (DEFAULT_TIMEOUT, EXIT_LIMIT, LONGEST_PAUSE) == (10.0, 2.0, 1.0)
     assert (OWN_SESSION_WATCHES, WATCH_TURN) == (3, 1.0)
     carriers = int(DEFAULT_MAX_CONNECTIONS * CARRIER_SHARE)

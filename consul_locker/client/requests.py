@@ -24,6 +24,7 @@ from ..core.messages import (
     CreateSession,
     DestroySession,
     Done,
+    FindNode,
     Operation,
     Outcome,
     RawTransact,
@@ -47,6 +48,7 @@ from .answers import (
     keys_read,
     names_missing,
     names_read,
+    nodes_found,
     renewed,
     session_created,
     session_read,
@@ -143,6 +145,7 @@ class _Agent:
         home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
         self.session = home.Session(self)
         self.kv = home.KV(self)
+        self.catalog = home.Catalog(self)
 
     def prepare_headers(self, token: str | None = None) -> dict[str, str]:
         """For py-consul; python-consul2's endpoints make the same of ``token`` themselves."""
@@ -168,6 +171,7 @@ class Encoder:
         self._params = [("dc", options.dc)] if options.dc else []
         self._encoders: dict[type[Request], Callable[[Any], HttpRequest]] = {
             CreateSession: self._create_session,
+            FindNode: self._find_node,
             DestroySession: self._destroy_session,
             RenewSession: self._renew_session,
             ReadSession: self._read_session,
@@ -190,6 +194,7 @@ class Encoder:
     def _create_session(self, request: CreateSession) -> HttpRequest:
         recorded = self._agent.session.create(
             name=request.name,
+            node=request.node,
             # as text, because only "%s" is made of it; always sent, since Consul's own default is 15 s
             lock_delay=_delay_text(request.lock_delay),
             behavior=request.behavior,
@@ -197,6 +202,11 @@ class Encoder:
             checks=None if request.checks is None else list(request.checks),
         )
         return _finish("session create", recorded, session_created)
+
+    def _find_node(self, request: FindNode) -> HttpRequest:
+        # Consul registers its servers as a service of its own, named "consul" (measured)
+        recorded = self._agent.catalog.service("consul", dc=request.dc)
+        return _finish("look-up of a datacenter's servers", recorded, nodes_found)
 
     def _destroy_session(self, request: DestroySession) -> HttpRequest:
         recorded = self._agent.session.destroy(_session_id(request.session_id))

@@ -161,19 +161,16 @@ class Audit:
                 ReadSession(life.generation, life.session_id, context=(slot, lease, taken), timeout=self._timeout)
             )
 
-    def session_read(self, request: ReadSession, outcome: Outcome) -> str | None:
-        """The session was read, to confirm a loss. Returns the reason when it is the session that is gone."""
-        if not isinstance(outcome, SessionRead):
-            return None
-        if outcome.session is None:
-            return "session destroyed"
+    def session_read(self, request: ReadSession, outcome: Outcome) -> None:
+        """The session was read, to confirm a loss; whether it is the session that is gone, `Session` knows."""
+        if not isinstance(outcome, SessionRead) or outcome.session is None:
+            return
         if request.context is None:
             self.sweep()  # gone and back again: a snapshot was restored
-        else:
+        elif isinstance(request.context, tuple):
             slot, lease, reason = request.context
             if slot.lease is lease and not slot.works:
                 self.keeper.lose(slot, reason)
-        return None
 
     def swept(self, request: ReadPrefix | Transact, outcome: Outcome) -> None:
         """A request of the sweep was answered."""

@@ -36,6 +36,7 @@ class Call:
         reason: why it waits: ``held``, ``lock-delay``, ``local`` or ``failed``.
         error: what its last attempt met while it waited.
         leases: what it was answered with.
+        spared_until: until when it waits for the end of a former session of its own Locker; None while it never had to.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Call:
         "order",
         "reason",
         "settled",
+        "spared_until",
         "timeout",
         "verb",
         "wait",
@@ -77,6 +79,7 @@ class Call:
         self.reason = ""
         self.leases: tuple[BaseLease, ...] = ()
         self.error: ConsulLockerError | None = None
+        self.spared_until: float | None = None
 
     @property
     def id(self) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from ..config import LockerOptions
@@ -20,7 +21,7 @@ from .grants import Grants
 from .operations import LeaseType, Parts
 from .ledger import Ledger
 from .machine import ACQUIRING, READY, STOPPED, TABLE, Actions
-from .messages import Call, DestroySession
+from .messages import Call, DestroySession, Outcome, ReadSession, SessionRead, confirmed_destroy
 from .outbox import Outbox
 from .questions import Questions
 from .queue import Queue
@@ -31,6 +32,9 @@ __all__ = ["Lifecycle"]
 
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
+#: The pause before a stop destroys a session again that Consul said to have destroyed and still has, in seconds: a
+#: server that has just started needs some milliseconds to apply its log.
+STOP_PAUSE = 0.25
 #: The reason of losses after a step that was broken off.
 BROKEN_OFF = "broken off"
 #: What releases are answered when there is no session any more.
@@ -84,7 +88,8 @@ class Lifecycle:
         self._waiting.asker = self._grants
         self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy
-        self.stopping: DestroySession | None = None  # the destroy of a stop, while it is under way
+        # The destroy of a stop, while it is under way, and then the read that confirms it.
+        self.stopping: DestroySession | ReadSession | None = None
         self._giving_back = False  # a stop destroys once everything that is to be given back was
         self._stops: list[Call] = []
         self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
@@ -112,7 +117,9 @@ class Lifecycle:
         self._audit.begin()
 
     def enter_paused(self) -> None:
-        """On entering paused."""
+        """On entering paused: whoever waits for a session that Consul refuses for good is told so at once."""
+        if self.session.refusal is not None:
+            self._refuse_buffered()
         self.count_retry()
 
     def count_retry(self) -> None:
@@ -157,7 +164,17 @@ class Lifecycle:
         self.session.cause = None
         self._gave_up = False
 
+    def await_session(self, call: Call) -> None:
+        """A call without a session: it waits for one, unless Consul refuses one for good."""
+        if self.session.refusal is None:
+            self.fsm.defer_until_transition(READY)
+        else:
+            self._out.settle(call, error=self._refusal())
+
     def _refusal(self) -> ConsulLockerError:
+        if self.session.refusal is not None:
+            # Each has its own: an error collects the frames of every place that raises it.
+            return copy(self.session.refusal)
         if self._gave_up:
             return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
         return self._ended()
@@ -251,10 +268,33 @@ class Lifecycle:
             self._destroy_now()
 
     def _destroy_now(self) -> None:
-        life = self.session.current
         self._grants.end_leases("stopped")
+        life = self.session.current
         self.stopping = DestroySession(life.generation, life.session_id, timeout=self._timeout)
         self._out.send(self.stopping)
+
+    def _destroy_again(self) -> None:
+        """The pause after a destroy that was not confirmed is over; unless the stop is, too."""
+        if self.stopping is not None:
+            self._destroy_now()
+
+    def _stop_answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
+        """The destroy of a stop was answered, or the read that is to confirm it.
+
+        A server that has just started says yes to a destroy and does nothing (`Destroys`): only a read that does not
+        find the session confirms it. One that finds it, or fails, is followed by another destroy.
+        """
+        if isinstance(request, ReadSession):
+            if isinstance(outcome, SessionRead) and outcome.session is None:
+                self._finish_stop(confirmed=True)
+            else:
+                self._out.timer(("stop", "again"), self._out.now + STOP_PAUSE)
+            return
+        self.stopping = confirmed_destroy(request, outcome)
+        if self.stopping is None:
+            self._finish_stop(confirmed=False)
+        else:
+            self._out.send(self.stopping)
 
     def _check_stopped(self) -> None:
         """Answer the stops once the state is stopped."""
@@ -272,10 +312,11 @@ class Lifecycle:
         self._refuse_all(self._grants.end_generation("stopped", released=confirmed))
         self._end_session("stopped")
         if not confirmed:
-            self.session.destroy(life.session_id)
+            self.session.destroys.add(life.session_id)
         stops, self._stops = self._stops, []  # what was deferred until stopped must find no stop under way
-        self.fsm.handle("session_destroyed")
         self._out.cancel(("stop",))
+        self._out.cancel(("stop", "again"))
+        self.fsm.handle("session_destroyed")
         for call in stops:
             self._out.settle(call)
 
@@ -286,15 +327,14 @@ class Lifecycle:
         self._out.emit("session_ended", session_id=life.session_id, reason=reason)
 
     def _give_up_session(self, reason: str) -> None:
-        """The session in use is over: its locks are lost, and it is destroyed in the background.
+        """The session in use is over: its locks are lost, and it is destroyed in the background, whatever the reason.
 
         A session given up as lost may live on in Consul; undestroyed, it would refuse its successor.
         """
         life = self.session.current
         self._orphans = self._grants.end_generation(reason)
         self._end_session(reason)
-        if reason != "session destroyed":
-            self.session.destroy(life.session_id)
+        self.session.destroys.add(life.session_id)
 
     def _lose(self, reason: str) -> None:
         """The session is lost: a new one is acquired, and whoever still wants a lock is served by it."""
@@ -357,6 +397,7 @@ class Lifecycle:
         self._giving_back = False
         self.stopping = None
         self._out.cancel(("stop",))
+        self._out.cancel(("stop", "again"))
         if self.state == READY:
             self.fsm.handle("session_destroyed" if stops else "session_lost")
         elif stops:

@@ -20,7 +20,7 @@ from .messages import (
     CreateSession,
     DestroySession,
     Event,
-    Failed,
+    FindNode,
     Outcome,
     RawTransact,
     ReadKey,
@@ -128,6 +128,7 @@ class LockerCore(Lifecycle):
             self.fsm.handle("stop")
             self._check_stopped()
         elif call.verb == "start":
+            self.session.refusal = None  # whoever begins it has mended something: the next attempt will tell
             self.fsm.handle("start")
             self._out.settle(call)
         elif call.verb == "reboot":
@@ -174,20 +175,18 @@ class LockerCore(Lifecycle):
     def _answered(self, request: Request, outcome: Outcome) -> None:
         if isinstance(request, CreateSession):
             self._session_answered(request, outcome)
-        elif isinstance(request, DestroySession):
+        elif isinstance(request, DestroySession) or (isinstance(request, ReadSession) and request.confirms):
             if request is self.stopping:
-                self._finish_stop(confirmed=not isinstance(outcome, Failed))
+                self._stop_answered(request, outcome)
             else:
-                self.session.destroyed(request, outcome)
+                self.session.destroys.answered(request, outcome)
         elif isinstance(request, (ReadKey, ReadSession, RawTransact)) and request.call is not None:
             self._questions.answered(request, outcome)
+        elif isinstance(request, FindNode):
+            self._attempted(self.session.nodes_found(request, outcome))
         elif request.generation == self.session.generation and self.session.life is not None:
             reason = self._of_this_generation(request, outcome)
-            if reason == "confirm":
-                # A server that has not applied its log yet shows no session either: ask the leader.
-                life = self.session.life
-                self._out.send(ReadSession(life.generation, life.session_id, timeout=self._timeout))
-            elif reason == "sweep":
+            if reason == "sweep":
                 self._audit.sweep()
             elif reason is not None:
                 self._lose(reason)
@@ -214,7 +213,10 @@ class LockerCore(Lifecycle):
         elif isinstance(request, ReadSession):
             if self.session.is_renewal(request):
                 return self.session.renewed(request, outcome)
-            return self._confirmed(request, outcome)
+            reason = self.session.read(request, outcome)
+            if reason is None:
+                self._audit.session_read(request, outcome)
+            return reason
         elif isinstance(request, Watch):
             if request.target == "session":
                 return self.session.watched(request, outcome)
@@ -229,22 +231,19 @@ class LockerCore(Lifecycle):
             self._audit.swept(request, outcome)
         return None
 
-    def _confirmed(self, request: ReadSession, outcome: Outcome) -> str | None:
-        reason = self._audit.session_read(request, outcome)
-        if reason is None:
-            self.session.rewatch()
-        return reason
-
     def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
-        verdict = self.session.created(request, outcome)
+        self._attempted(self.session.created(request, outcome))
+
+    def _attempted(self, verdict: str) -> None:
+        """What became of the attempt under way, as `Session.created` says it."""
         if verdict == "created":
             self._out.emit("session_created", session_id=self.session.current.session_id)
             self.fsm.handle("session_created")
-        elif verdict == "failed":
+        elif verdict in ("failed", "refused"):
             limit = self.options.max_retries
             count = f"{self.session.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
             self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
-            self.fsm.handle("session_failed")
+            self.fsm.handle("session_failed" if verdict == "failed" else "session_refused")
 
     # ----------------------------------------------------------------------------------------- timers
 
@@ -266,7 +265,9 @@ class LockerCore(Lifecycle):
         elif kind == "wait":
             self._waiting.over(name[1])
         elif kind == "destroy":
-            self.session.destroy_again(name[1])
+            self.session.destroys.again(name[1])
+        elif name == ("stop", "again"):
+            self._destroy_again()
         elif kind == "stop" and self.state == READY and self._stops:
             self._finish_stop(confirmed=False)
         elif kind == "call":
@@ -286,9 +287,8 @@ class LockerCore(Lifecycle):
         """What a call that is out of time is told: what it waits for, what failed last, or that it has no answer."""
         slot = self._waiting.obstacle(call) if call.reason and call.error is None else None
         if slot is None:
-            return LockTimeout(
-                call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=call.error
-            )
+            cause = call.error if self.session.life is not None else call.error or self.session.cause
+            return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=cause)
         entry = slot.entry if call.reason == "held" and self.options.identify_holder else None
         holder = lock_info(slot.id, entry) if entry is not None else None
         return LockTimeout(slot.id, call.timeout, self.state, call.verb, call.reason, holder, self.options.fair)

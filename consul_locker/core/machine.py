@@ -14,6 +14,8 @@ stop               the user's; final until start, or reboot
 reboot             the user's: give the session up, pause, try again; out of stopped, too, as in the original
 session_created    Consul answered the attempt that is under way
 session_failed     it failed, or its answer made no sense
+session_refused    Consul refused it for what time alone does not mend: a right that the token lacks, or a node, a
+                   check or a datacenter that Consul does not know
 session_lost       the session in use is gone, or its deadline passed
 session_destroyed  the destroy of a stop was answered, or failed, or took too long
 retry              the timer of paused is due
@@ -26,7 +28,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .messages import Call
-from ..fsm import Action, Defer, State, Table
+from ..fsm import Action, State, Table
 
 __all__ = ["ACQUIRING", "PAUSED", "READY", "STATES", "STOPPED", "TABLE", "Actions"]
 
@@ -59,6 +61,9 @@ class Actions(Protocol):
     def leave_stopped(self) -> None:
         """Begin anew, with all retries."""
 
+    def await_session(self, call: Call) -> None:
+        """Defer a call until ready, or tell it why Consul refuses a session."""
+
     def release_early(self, call: Call) -> None:
         """Answer a release without a session, or defer it behind a lock."""
 
@@ -82,7 +87,7 @@ class Actions(Protocol):
 
 
 def _build() -> Table:
-    until_ready = Defer(READY)
+    until_ready = Action(lambda client, call: client.await_session(call), "defer until ready; session refused: refuse")
     nothing = Action(lambda client: None, "nothing")
     refuse = Action(lambda client, call: client.refuse(call), "refuse")
     return Table(
@@ -96,6 +101,7 @@ def _build() -> Table:
                     ),
                     "session_created": READY,
                     "session_failed": PAUSED,
+                    "session_refused": PAUSED,
                     "session_lost": nothing,
                     "session_destroyed": nothing,
                     "retry": nothing,
@@ -112,6 +118,7 @@ def _build() -> Table:
                     "release": Action(lambda client, call: client.ask_release(call), "uncache, ask Consul"),
                     "session_created": nothing,
                     "session_failed": nothing,
+                    "session_refused": nothing,
                     "session_lost": ACQUIRING,
                     "session_destroyed": STOPPED,
                     "retry": nothing,
@@ -131,6 +138,7 @@ def _build() -> Table:
                     "release": until_ready,
                     "session_created": nothing,
                     "session_failed": nothing,
+                    "session_refused": nothing,
                     "session_lost": nothing,
                     "session_destroyed": nothing,
                     "retry": ACQUIRING,
@@ -148,6 +156,7 @@ def _build() -> Table:
                     "release": refuse,
                     "session_created": nothing,
                     "session_failed": nothing,
+                    "session_refused": nothing,
                     "session_lost": nothing,
                     "session_destroyed": nothing,
                     "retry": nothing,

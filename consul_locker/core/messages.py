@@ -89,6 +89,14 @@ class CreateSession(Request):
     lock_delay: float
     behavior: str
     checks: tuple[str, ...] | None
+    node: str | None = None  #: that it belongs to; None: the agent's own
+
+
+@dataclass(frozen=True, eq=False)
+class FindNode(Request):
+    """The servers of a datacenter, whose nodes sessions can belong to. Answered by `NodesFound`."""
+
+    dc: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +116,15 @@ class RenewSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadSession(Request):
-    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question."""
+    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question.
+
+    ``confirms``: whether it is to confirm a destroy, of which it is a part: it goes on where that does.
+    """
 
     session_id: str
     context: Any = None
     call: Call | None = None
+    confirms: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +243,13 @@ class SessionCreated:
 
 
 @dataclass(frozen=True)
+class NodesFound:
+    """The answer to a `FindNode`: the names of the servers' nodes; none where the token may not read them."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Done:
     """Consul said yes, and there is nothing more to tell."""
 
@@ -310,6 +329,7 @@ class Failed:
 
 Outcome = Union[
     SessionCreated,
+    NodesFound,
     Done,
     Renewed,
     Gone,
@@ -322,6 +342,14 @@ Outcome = Union[
     TooLarge,
     Failed,
 ]
+
+
+def confirmed_destroy(request: DestroySession, outcome: Outcome) -> ReadSession | None:
+    """The read that is to confirm a destroy; None for one that was not answered by true."""
+    if isinstance(outcome, Failed):
+        return None
+    return ReadSession(request.generation, request.session_id, confirms=True, timeout=request.timeout)
+
 
 # --------------------------------------------------------------------------------------------- events
 

@@ -1,20 +1,28 @@
 """The life of a Locker's session: generations, renewal, the deadline, retries, and the end.
 
 The rules (docs/safety.rst, rules 1 to 3): a session has a TTL and is renewed long before it is
-over; failing to renew is "unknown", not "lost", until the deadline passes or Consul says 404; the
+over; failing to renew is "unknown", not "lost", until the deadline passes; a session is gone when a
+renewal is answered 404 and a consistent read does not find it (gone.py), either alone says nothing; the
 deadline counts from the *start* of the last successful renewal, since the answer may have taken long.
 Consul itself ends a session only after twice its TTL (measured), so the client's deadline is the
 earlier one but for the faults that docs/safety.rst names.
+
+A session of another datacenter needs a node of that datacenter, and Consul puts the agent's own where none is named. It
+is asked for without one first, since the agent's own datacenter may be meant; refused for its node, one of the servers
+there is looked up and named.
 """
 
 from __future__ import annotations
 
+from .destroys import Destroys
+from .gone import Doubt, Inquiry, Sign
 from .messages import (
     CancelRequest,
     CreateSession,
-    DestroySession,
     Failed,
+    FindNode,
     Gone,
+    NodesFound,
     Outcome,
     ReadSession,
     Renewed,
@@ -24,8 +32,9 @@ from .messages import (
     Watch,
 )
 from .outbox import Outbox
+from .refusals import lasting, needs_node, no_server
 from ..config import LockerOptions
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
 from ..types import SessionLife, seconds
 
 __all__ = ["FIRST_PAUSE", "Session"]
@@ -50,9 +59,14 @@ WATCH_WAIT = 300.0
 #: A watch that took this part of its wait was idle; Consul never answers one before its wait is over unless something
 #: happened, so the rest is for clocks that differ.
 IDLE = 0.99
-#: The first and the longest pause before a failed destroy is tried again, in seconds.
-DESTROY_PAUSE = 1.0
-DESTROY_PAUSE_MAX = 60.0
+#: A watch that is answered sooner than this, in seconds, is a quick one. Some are in order (the first look, a change
+#: right after it, a restored snapshot); an intermediary that ignores the index answers all of them so.
+QUICK_WATCH = 1.0
+#: So many quick answers in a row are followed by the next watch at once, more of them by growing pauses.
+QUICK_WATCHES = 2
+#: The first and the longest pause before the next watch after a failure, or a quick answer, in seconds.
+WATCH_PAUSE = 0.5
+WATCH_PAUSE_MAX = 5.0
 
 
 class Session:
@@ -62,7 +76,9 @@ class Session:
         generation: the number of the attempt under way or in use; answers of older ones change nothing.
         life: the session in use, or None.
         retries: failed attempts since the Locker was last ready; what `Locker.reboot_count` shows.
-        cause: the error of the last failed attempt.
+        cause: the error of the last failed attempt since there was a session.
+        refusal: why there will be no session until somebody mends something; None when time may do it.
+        destroys: the sessions that were given up.
     """
 
     def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float) -> None:
@@ -73,17 +89,23 @@ class Session:
         self.life: SessionLife | None = None
         self.retries = 0
         self.cause: BaseException | None = None
+        self.refusal: ConsulLockerError | None = None
         self._ttl = options.ttl
         self._asked = 0.0  # when the attempt under way began
         self._renewing: RenewSession | ReadSession | None = None
         self._renewing_since = 0.0
+        self._inquiry = Inquiry()
+        self._reading: ReadSession | None = None  # what the inquiry asked for, after a 404
         self._watch: Watch | None = None
         self._watch_since = 0.0  # when it was sent
-        self._watch_failures = 0
+        self._watch_failures = 0  # in a row: answers that failed, or did not show the session
+        self._watches_quick = 0  # in a row
         self._looked = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
-        self._destroying: dict[str, int] = {}  # session id -> attempts so far
-        self._latest: str | None = None  # the session that was created last, in use or not
+        self.destroys = Destroys(outbox, timeout)
+        self._latest: str | None = None  # the session that was created last and was to be used
+        self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
+        self._looked_up = False  # whether the attempt under way looked for a node
 
     @property
     def current(self) -> SessionLife:
@@ -95,8 +117,12 @@ class Session:
 
     def create(self) -> None:
         """Begin a new generation: ask Consul for a session."""
-        options = self._options
         self.generation += 1
+        self._looked_up = False
+        self._ask(self._options.node or self._found_node)
+
+    def _ask(self, node: str | None) -> None:
+        options = self._options
         self._asked = self._out.now
         self._out.send(
             CreateSession(
@@ -106,6 +132,7 @@ class Session:
                 options.lock_delay,
                 options.behavior,
                 options.session_checks,
+                node,
                 timeout=self._timeout,
             )
         )
@@ -118,23 +145,60 @@ class Session:
         """An attempt was answered.
 
         Returns:
-            ``"created"``, ``"failed"``, or ``"late"`` for an attempt that is not wanted any more.
+            ``"created"``, ``"failed"``, ``"refused"`` when time alone does not mend it, ``"looking"`` when it goes on
+            with a look-up, or ``"late"`` for an attempt that is not wanted any more.
         """
         late = request.generation != self.generation or self.life is not None
         if isinstance(outcome, SessionCreated):
-            self._latest = outcome.session_id
             if late:
                 if self.life is None or self.life.session_id != outcome.session_id:  # not the same answer again
-                    self.destroy(outcome.session_id)
+                    self.destroys.add(outcome.session_id)
                 return "late"
-            trust = self._ttl if self._ttl is not None else TRUST_AFTER_READ
-            self.life = SessionLife(self.generation, outcome.session_id, self._asked + trust)
+            self._latest = outcome.session_id
+            deadline = self._asked + self._trust
+            if deadline <= self._out.now:  # its life would be over before it began, again and again
+                self.destroys.add(outcome.session_id)
+                self.cause = ConsulUnavailable(
+                    f"Consul created a session, but took longer than the {self._trust:g} s for which it can be trusted",
+                    operation="session create",
+                    sent=True,
+                )
+                return "failed"
+            self.life = SessionLife(self.generation, outcome.session_id, deadline)
+            self.destroys.hurry(self._asked)
+            self.refusal = self.cause = None
             return "created"
         if late:
             return "late"
         assert isinstance(outcome, Failed)  # requests.py answers a CreateSession with nothing else
-        self.cause = outcome.error
-        return "failed"
+        self._found_node = None  # it may be gone, or ill: another one is looked for
+        dc = needs_node(self._options, outcome.error)
+        if dc is not None and not self._looked_up:
+            self._looked_up = True
+            self._out.send(FindNode(self.generation, dc, timeout=self._timeout))
+            return "looking"
+        return self._failed(outcome.error)
+
+    def nodes_found(self, request: FindNode, outcome: Outcome) -> str:
+        """The servers of the datacenter were looked up, for the attempt under way. Returns as `created` does."""
+        if request.generation != self.generation:
+            return "late"
+        if isinstance(outcome, Failed):
+            return self._failed(outcome.error)
+        assert isinstance(outcome, NodesFound)  # nothing else answers a FindNode
+        if not outcome.names:
+            return self._failed(no_server(request.dc))
+        # Any of them, so that the sessions of many Lockers do not all go with one node.
+        self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
+        self._ask(self._found_node)
+        return "looking"
+
+    def _failed(self, error: ConsulLockerError) -> str:
+        self.cause = error
+        if not lasting(self._options, error):
+            return "failed"
+        self.refusal = error
+        return "refused"
 
     def pause(self) -> float | None:
         """Count a failed attempt.
@@ -160,8 +224,9 @@ class Session:
 
     def begin(self) -> None:
         """The session is in use: keep it alive, and notice its end."""
-        self._renewing = None
-        self._watch_failures = 0
+        self._renewing = self._reading = None
+        self._inquiry = Inquiry()
+        self._watch_failures = self._watches_quick = 0
         self._looked = False
         self._node = ""
         self._schedule(self._asked)
@@ -172,17 +237,22 @@ class Session:
         every = READ_EVERY if self._ttl is None else self._ttl * RENEW_AFTER
         self._out.timer(("renew",), since + every)
 
+    @property
+    def _trust(self) -> float:
+        """How long the session can be relied on after a good answer, in seconds."""
+        return self._ttl if self._ttl is not None else TRUST_AFTER_READ
+
     def renew(self, fresh: bool = False) -> None:
-        """The renewal is due."""
+        """The renewal is due. A session without a TTL is read instead, unless a read did not find it."""
         if self.life is None or self._renewing is not None:
             return
         self._renewing_since = self._out.now
-        if self._ttl is None:
+        if self._ttl is None and self._inquiry.doubt is Doubt.NONE:
             self._renewing = ReadSession(
                 self.generation, self.life.session_id, timeout=min(self._timeout, READ_EVERY / 2)
             )
         else:
-            attempt = min(self._timeout, self._ttl * RENEW_ATTEMPT)
+            attempt = min(self._timeout, self._trust * RENEW_ATTEMPT)
             self._renewing = RenewSession(self.generation, self.life.session_id, fresh, timeout=attempt)
         self._out.send(self._renewing)
 
@@ -191,24 +261,23 @@ class Session:
         if request is not self._renewing or self.life is None:
             return None  # of an older generation
         self._renewing = None
-        if isinstance(outcome, Gone) or (isinstance(outcome, SessionRead) and outcome.session is None):
-            return "session destroyed"
-        if isinstance(outcome, Failed):
-            self._out.count("renewals_failed")
-            pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
-            self._out.timer(("renew", "again"), self._out.now + pause)
-            return None
-        if isinstance(outcome, Renewed):
-            if outcome.ttl is not None and self._ttl is not None:
+        if isinstance(outcome, Renewed) or (isinstance(outcome, SessionRead) and outcome.session is not None):
+            if isinstance(outcome, Renewed) and outcome.ttl is not None and self._ttl is not None:
                 self._ttl = outcome.ttl  # what Consul will hold us to
-            trust = self._ttl if self._ttl is not None else TRUST_AFTER_READ
-        else:
-            trust = TRUST_AFTER_READ
-        self._out.count("renewals")
-        self.life.deadline = self._renewing_since + trust
-        self._schedule(self._renewing_since)
-        self._out.timer(("deadline",), self.life.deadline)
-        return None
+            self._out.count("renewals")
+            self.life.deadline = self._renewing_since + self._trust
+            self._schedule(self._renewing_since)
+            self._out.timer(("deadline",), self.life.deadline)
+            return self._hear(Sign.LIVES)
+        # It goes on, whatever that means: the inquiry takes time, and the deadline does not wait for it.
+        self._out.count("renewals_failed")
+        pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
+        self._out.timer(("renew", "again"), self._out.now + pause)
+        if isinstance(outcome, Gone):
+            return self._hear(Sign.RENEWAL_404)
+        if isinstance(outcome, SessionRead):
+            return self._hear(Sign.UNSEEN)
+        return self._hear(Sign.RENEWAL_SILENT if isinstance(request, RenewSession) else Sign.READ_SILENT)
 
     def is_renewal(self, request: ReadSession) -> bool:
         """Whether a read of the session is the renewal under way (of a session without a TTL)."""
@@ -218,41 +287,83 @@ class Session:
         """Whether the deadline is really over (a renewal may have moved it while its timer was due)."""
         return self.life is not None and self._out.now >= self.life.deadline
 
+    # -------------------------------------------------------------------------------------- is it gone?
+
+    def _hear(self, sign: Sign) -> str | None:
+        """One of the two witnesses said something: ask for what is missing. Returns as `renewed`."""
+        doubt = self._inquiry.hear(sign)
+        if doubt is Doubt.PROVEN:
+            return "session destroyed"
+        if doubt is not Doubt.REFUSED:
+            self._reading = None  # it was asked for because of a 404 that counts no more
+        elif self._reading is None and sign is Sign.RENEWAL_404:
+            self._reading = self._ask_whether_it_lives(self._inquiry)
+        if sign is Sign.UNSEEN:
+            self.renew()
+        return None
+
+    def _ask_whether_it_lives(self, context: Inquiry | None) -> ReadSession:
+        life = self.current
+        request = ReadSession(life.generation, life.session_id, context, timeout=self._timeout)
+        self._out.send(request)
+        return request
+
+    def read(self, request: ReadSession, outcome: Outcome) -> str | None:
+        """The session was read by the leader, for whatever reason. Returns the reason when it is lost, else None."""
+        after_404 = request is self._reading
+        if after_404:
+            self._reading = None
+        if not isinstance(outcome, SessionRead):
+            return self._hear(Sign.READ_SILENT)
+        if outcome.session is not None:
+            return self._hear(Sign.LIVES)
+        return self._hear(Sign.READ_EMPTY if after_404 else Sign.UNSEEN)
+
     # ---------------------------------------------------------------------------------------- watch
 
     def _watch_again(self, index: int) -> None:
-        self._watch_since = self._out.now
         self._watch = Watch(self.generation, "session", self.current.session_id, index, WATCH_WAIT, self._node)
+        self._watch_since = self._out.now
         self._out.send(self._watch)
 
     def watched(self, request: Watch, outcome: Outcome) -> str | None:
         """The watch on the session was answered.
 
         Returns:
-            ``"confirm"`` when the session seems gone; ``"sweep"`` when the query came back with nothing
-            new before its wait was over: that is what a restored snapshot does to it.
+            ``"sweep"`` when the query came back with nothing new before its wait was over: that is what a restored
+            snapshot does to it.
         """
         if request is not self._watch or self.life is None:
             return None
         self._watch = None
-        if isinstance(outcome, SessionRead):
-            self._watch_failures = 0
-            if outcome.session is None:
-                return "confirm"
-            self._node = outcome.session.node
-            if outcome.index == request.index and self._out.now - self._watch_since >= request.wait * IDLE:
-                self._watch_again(outcome.index)  # its wait was over, and nothing had happened
-                return None
-            # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
-            # measured): begin at nought again.
+        # A look at the present state that is not the first may stand for a query that was broken off, or for one that
+        # did not find a session which a snapshot has brought back since.
+        looked_again, self._looked = self._looked and request.index == 0, True
+        if not isinstance(outcome, SessionRead) or outcome.session is None:
+            self._watch_failures += 1
+            self._watch_later(self._watch_failures)
+            if isinstance(outcome, SessionRead):
+                # A server that has not applied its log yet shows no session either: ask the leader.
+                self._ask_whether_it_lives(None)
+            return None
+        self._watch_failures = 0
+        lasted = self._out.now - self._watch_since
+        self._watches_quick = self._watches_quick + 1 if lasted < QUICK_WATCH else 0
+        self._node = outcome.session.node
+        if outcome.index == request.index and lasted >= request.wait * IDLE:
+            self._watch_again(outcome.index)  # its wait was over, and nothing had happened
+            return None
+        # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
+        # measured): begin at nought again.
+        if self._watches_quick > QUICK_WATCHES:
+            self._watch_later(self._watches_quick - QUICK_WATCHES)
+        else:
             self._watch_again(outcome.index if outcome.index > request.index else 0)
-            # A look at the present state that is not the first may stand for a query that was broken off.
-            looked_again, self._looked = self._looked and request.index == 0, True
-            return "sweep" if looked_again or 0 < outcome.index <= request.index else None
-        self._watch_failures += 1
-        pause = min(2.0 ** min(self._watch_failures, 10) / 4, READ_EVERY)
+        return "sweep" if looked_again or 0 < outcome.index <= request.index else None
+
+    def _watch_later(self, times: int) -> None:
+        pause = min(WATCH_PAUSE * 2.0 ** min(times - 1, 10), WATCH_PAUSE_MAX)
         self._out.timer(("watch", "session"), self._out.now + pause * (0.5 + self._out.random() / 2))
-        return None
 
     def rewatch(self) -> None:
         """Watch again, after a pause."""
@@ -273,7 +384,7 @@ class Session:
             self.life = None
         self.generation += 1
         self._ttl = self._options.ttl
-        self._renewing = None
+        self._renewing = self._reading = None
         for name in (("renew",), ("renew", "again"), ("deadline",), ("watch", "session")):
             self._out.cancel(name)
         if self._watch is not None:
@@ -283,29 +394,4 @@ class Session:
     def mend(self) -> None:
         """After a step that was broken off: there is no session, and none that was may live on in Consul."""
         self._forget()
-        if self._latest is not None:
-            self._destroying.setdefault(self._latest, 0)
-        for session_id in self._destroying:
-            self.destroy_again(session_id)
-
-    def destroy(self, session_id: str) -> None:
-        """Destroy a session in the background, again and again until Consul has answered."""
-        if session_id not in self._destroying:
-            self._destroying[session_id] = 0
-            self.destroy_again(session_id)
-
-    def destroy_again(self, session_id: str) -> None:
-        """One attempt to destroy a session in the background."""
-        self._out.send(DestroySession(self.generation, session_id, timeout=self._timeout))
-
-    def destroyed(self, request: DestroySession, outcome: Outcome) -> None:
-        """A destroy in the background was answered; a failed one is tried again after a pause."""
-        attempts = self._destroying.get(request.session_id)
-        if attempts is None:
-            return
-        if not isinstance(outcome, Failed):
-            del self._destroying[request.session_id]
-            return
-        self._destroying[request.session_id] = attempts + 1
-        pause = min(DESTROY_PAUSE_MAX, DESTROY_PAUSE * 2.0 ** min(attempts, 10))
-        self._out.timer(("destroy", request.session_id), self._out.now + pause)
+        self.destroys.mend(self._latest)

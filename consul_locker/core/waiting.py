@@ -108,8 +108,8 @@ class Waiting:
     # --------------------------------------------------------------------------------------- the line
 
     def may_wait(self, call: Call) -> bool:
-        """Whether a refused call has time left to wait."""
-        if call.wait_until is None:
+        """Whether a refused call has time left to wait for another holder; one that is only spared has not."""
+        if call.wait == 0.0 or call.wait_until is None:
             return call.wait != 0.0
         return self._out.now < call.wait_until
 

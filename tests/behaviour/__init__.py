@@ -1,1 +1,1 @@
-"""One suite for both faces and both agents: what a Locker does, seen from outside."""
+"""One suite for both faces and all agents: what a Locker does, seen from outside."""

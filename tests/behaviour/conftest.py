@@ -1,4 +1,8 @@
-"""Fixtures of the behaviour suite: each test runs with both faces, against both agents."""
+"""Fixtures of the behaviour suite: each test runs with both faces, in three places.
+
+The places are the embedded agent, a real one, and a real one with ACLs on, where the Lockers have no right but those
+that docs/operations.rst tells.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,14 @@ from typing import Any
 
 import pytest
 
+from consul_locker.embedded import Agent
+
+from ..acl_agent import AclConsul
 from .faces import FACES
 from .tools import Consul, Ear, Gate
+
+#: For places that need a real Consul's binary.
+REAL = pytest.mark.real
 
 
 @pytest.fixture(params=list(FACES))
@@ -26,10 +36,34 @@ def name() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.fixture(scope="session")
+def acl_agent(consul_binary: str) -> Iterator[AclConsul]:
+    """A real agent with ACLs on, shared by all tests: each has a token of its own."""
+    with AclConsul(consul_binary) as agent:
+        yield agent
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=REAL), pytest.param("acl", marks=REAL)])
+def agent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[Any]:
+    """An agent with an `address`: the embedded one, made for this test, then the real ones of the run.
+
+    The token for the one with ACLs on comes by the environment, to other processes, too.
+    """
+    if request.param == "acl":
+        agent: AclConsul = request.getfixturevalue("acl_agent")
+        monkeypatch.setenv("CONSUL_HTTP_TOKEN", agent.token(name).secret)
+        yield agent
+    elif request.param == "real":
+        yield request.getfixturevalue("real_agent")
+    else:
+        with Agent() as embedded:
+            yield embedded
+
+
 @pytest.fixture
 def consul(agent: Any) -> Consul:
-    """The independent reader."""
-    return Consul(agent.address)
+    """The independent reader; it may read everything."""
+    return Consul(agent.address, getattr(agent, "management", None))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def slow_observer(face: Any, go: threading.Event, busy: threading.Event) -> Call
 
 def test_a_slow_observer_of_another_locker_delays_no_call(face: Any, factory: Any, name: str) -> None:
     """A call waits for its own signals, up to 1 s; nobody hears those of this one."""
-    other, locker = factory.create(f"{name}-other"), factory.create(name)
+    other, locker = factory.create(f"{name}/other"), factory.create(name)
     go, busy = threading.Event(), threading.Event()
     slow = slow_observer(face, go, busy)
     with signals.lock_acquired.connected_to(slow, sender=bare(other)):

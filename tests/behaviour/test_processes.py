@@ -137,7 +137,7 @@ def test_a_fork_poisons(agent: Any, consul: Consul, name: str) -> None:
 
         def anew() -> str:
             with LockerFactory(agent.address) as another:
-                return str(another.create(name + "-child").lock("a").valid)
+                return str(another.create(name).lock("c").valid)
 
         assert in_child(anew) == "True"
 

@@ -62,15 +62,16 @@ class Key:
 class Consul:
     """Asks an agent over plain HTTP, with nothing of the library under test."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, token: str | None = None) -> None:
         host, _, port = address.rpartition(":")
         self._place = host.strip("[]"), int(port)
+        self._headers = {} if token is None else {"X-Consul-Token": token}
 
     def call(self, method: str, path: str, body: bytes | str | None = None) -> tuple[int, Any]:
         """Send one request; returns the status, and the body as JSON where it is that, else as text."""
         connection = http.client.HTTPConnection(*self._place, timeout=WAIT)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, self._headers)
             answer = connection.getresponse()
             text = answer.read()
         finally:

@@ -337,6 +337,8 @@ class Replayer:
             self._asks("session.create", request, args)
         elif isinstance(request, DestroySession):
             self._asks("session.destroy", request, request.session_id)
+        elif isinstance(request, ReadSession) and request.confirms:
+            self._give(Answered(request, SessionRead(None, self._index)))  # the script said that it was destroyed
         elif isinstance(request, ReadSession) and request.call is not None:
             self._asks("session.info", request, request.session_id or None)
         elif isinstance(request, ReadKey) and request.call is not None:

@@ -21,16 +21,20 @@ from consul_locker.core.messages import (
     Entry,
     Event,
     Failed,
+    Gone,
     KeysRead,
     LeaseEnded,
     Log,
     Outcome,
     ReadKey,
+    ReadSession,
     Refusal,
     Refused,
+    RenewSession,
     Request,
     RolledBack,
     SessionCreated,
+    SessionRead,
     Settle,
     SetTimer,
     TimerFired,
@@ -217,7 +221,16 @@ class Driver:
         self.answer(request, KeysRead(entries, index))
 
     def destroyed(self) -> None:
+        """Consul destroys the session, and no longer finds it."""
         self.answer(self.one(DestroySession), Done())
+        (confirming,) = (read for read in self.all(ReadSession) if read.confirms)
+        self.answer(confirming, SessionRead(None, 1))
+
+    def gone(self) -> None:
+        """A renewal was answered 404, and a read does not find the session either."""
+        self.answer(self.one(RenewSession), Gone())
+        (read,) = (read for read in self.all(ReadSession) if not read.confirms and read.call is None)
+        self.answer(read, SessionRead(None, 1))
 
     def result(self, call: Call) -> Any:
         """What a call was answered with (a value, or an error), or `PENDING`."""

@@ -135,6 +135,8 @@ def test_a_key_that_is_not_ours_since_the_session_is_gone() -> None:
     driver = suspected()
     driver.found(driver.one(ReadKey), STRANGER)
     driver.answer(driver.one(ReadSession), SessionRead(None, 1))
+    assert lost(driver) == []
+    driver.gone()
     assert lost(driver) == ["session destroyed"]
     assert driver.core.state == "acquiring"
 

@@ -68,6 +68,19 @@ def test_gave_up_with_buffer() -> None:
     assert driver.all(Transact) == []  # nothing of the old buffer is taken up
 
 
+def test_session_refused() -> None:
+    """No corner of the traces: the original treats it as any failure. tests/core/test_refusals.py has the rest."""
+    driver = Driver(checks=["nothing"])
+    buffered = driver.call("lock", "a")
+    unknown = ConsulUnavailable("Missing check 'nothing' registration", option="checks")
+    driver.answer(driver.one(CreateSession), Failed(unknown, sent=True))
+    for call in (buffered, driver.call("lock", "a")):
+        assert str(driver.result(call)) == str(unknown)
+    driver.fire("retry")
+    driver.ready()
+    assert driver.locked("a").valid
+
+
 @pytest.mark.parametrize("state", ["acquiring", "paused"])
 def test_stop_midway(state: str) -> None:
     driver = Driver()

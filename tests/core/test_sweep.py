@@ -275,6 +275,7 @@ def test_a_new_session_has_nothing_to_sweep() -> None:
     listed(driver, "b")
     driver.answer(driver.one(Watch), SessionRead(None, 51))
     driver.answer(driver.one(ReadSession), SessionRead(None, 51))
+    driver.gone()
     late = checks(driver)
     driver.ready("S2")
     for request in late:

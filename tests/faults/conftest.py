@@ -25,7 +25,7 @@ SOON = 0.25
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A doubt is looked into, and a failed destroy tried again, before a second is over: many tests wait for that."""
     monkeypatch.setattr("consul_locker.core.doubts.FIRST_PAUSE", SOON)
-    monkeypatch.setattr("consul_locker.core.session.DESTROY_PAUSE", SOON)
+    monkeypatch.setattr("consul_locker.core.destroys.DESTROY_PAUSE", SOON)
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 It follows what was measured of a real one: a session ends 2 x TTL after its last renewal; a lock by the session
 that has it changes nothing unless the value changes; the indexes of keys go on rising when a snapshot is restored.
+It lies as a real one does (measured): a server that has just started lacks sessions that live, and answers renewals
+of them 404 and their destroys with true, without doing it; a token without session:read is shown no session at all.
+
 Beside the state it keeps books for the invariants: which tenures were broken by somebody else, and when a key was last
 touched from outside, by a stranger, an operator or a snapshot.
 """
@@ -18,6 +21,7 @@ from consul_locker.core.messages import (
     DestroySession,
     Done,
     Entry,
+    Failed,
     Gone,
     KeysRead,
     NamesRead,
@@ -39,6 +43,7 @@ from consul_locker.core.messages import (
     Verb,
     Watch,
 )
+from consul_locker.errors import AccessDenied
 from consul_locker.keys import is_place, lock_key_of, place_number
 from consul_locker.types import SessionInfo
 
@@ -70,6 +75,8 @@ class SimConsul:
         grants: (key, index) of a lock that was free -> the places in its queue before, and those given back with it.
         created: the order of places, also of those that are gone.
         restored: whether a snapshot ever was: then the order of places may be another one than before.
+        lacked: sessions that the server which has just started does not know of yet.
+        filtered: whether the token may not see, renew, make or destroy sessions now.
     """
 
     def __init__(self) -> None:
@@ -82,6 +89,8 @@ class SimConsul:
         self.grants: dict[tuple[str, int], tuple[list[Entry], set[str]]] = {}
         self.created: dict[str, tuple[int, int]] = {}
         self.restored = False
+        self.lacked: frozenset[str] = frozenset()
+        self.filtered = False
         self.history: deque[dict[str, Entry]] = deque(maxlen=HISTORY)
         self.expiry: dict[str, float] = {}
         self._kv_index = 0
@@ -93,6 +102,8 @@ class SimConsul:
     def apply(self, request: Request, now: float, stale: bool = False) -> Outcome:
         """Carry out a request; ``stale``: a read is answered by a server that is a few writes behind."""
         self.expire(now)
+        if self.filtered and isinstance(request, (CreateSession, DestroySession, RenewSession)):
+            return Failed(AccessDenied("session", 403, "Permission denied"), False)
         if isinstance(request, Transact):
             if request.purpose == "commit":
                 return self._transact(request.operations, now, self.keys)
@@ -104,11 +115,12 @@ class SimConsul:
         if isinstance(request, RenewSession):
             return self._renew(request.session_id, now)
         if isinstance(request, ReadSession):
-            return SessionRead(self.sessions.get(request.session_id), self.index)
+            return SessionRead(self._seen(request.session_id), self.index)
         if isinstance(request, CreateSession):
             return self._create(request, now)
         if isinstance(request, DestroySession):
-            self.end_session(request.session_id, now)
+            if request.session_id not in self.lacked:
+                self.end_session(request.session_id, now)
             return Done()
         if isinstance(request, ReadPrefix):
             return NamesRead(tuple(key for key in self.keys if key.startswith(request.prefix)))
@@ -120,7 +132,7 @@ class SimConsul:
     def look(self, watch: Watch) -> Outcome:
         """What a watch would show now."""
         if watch.target == "session":
-            session = self.sessions.get(watch.name)
+            session = self._seen(watch.name) if watch.name not in self.lacked else None
             return SessionRead(session, session.create_index if session else self.index)
         entry = self.keys.get(watch.name)
         return KeysRead((entry,) if entry else (), self.key_index(watch.name))
@@ -139,6 +151,10 @@ class SimConsul:
         entry = self.keys.get(key)
         return entry.modify_index if entry else self._kv_index
 
+    def _seen(self, id: str) -> SessionInfo | None:
+        """A session, as far as the token may see it."""
+        return None if self.filtered else self.sessions.get(id)
+
     def _create(self, request: CreateSession, now: float) -> SessionCreated:
         self._count += 1
         self.index += 1
@@ -152,7 +168,7 @@ class SimConsul:
 
     def _renew(self, id: str, now: float) -> Outcome:
         session = self.sessions.get(id)
-        if session is None:
+        if session is None or id in self.lacked:
             return Gone()
         if session.ttl is not None:
             self.expiry[id] = now + TTL_MULTIPLIER * session.ttl

@@ -193,7 +193,8 @@ class Player:
         if isinstance(request, CreateSession) and isinstance(outcome, SessionCreated):
             self.trust.setdefault(outcome.session_id, since + (request.ttl or TRUST_AFTER_READ))
         elif isinstance(request, RenewSession) and isinstance(outcome, Renewed):
-            self.trust[request.session_id] = max(self.trust[request.session_id], since + (outcome.ttl or 0.0))
+            lasts = outcome.ttl or TRUST_AFTER_READ
+            self.trust[request.session_id] = max(self.trust[request.session_id], since + lasts)
         elif isinstance(request, ReadSession) and self.core.session.is_renewal(request) and _exists(outcome):
             self.trust[request.session_id] = max(self.trust.get(request.session_id, 0.0), since + TRUST_AFTER_READ)
         self.take(Answered(request, outcome))
@@ -208,6 +209,7 @@ class Player:
             and event.request.generation != session.generation
             and not isinstance(event.request, (CreateSession, DestroySession))
             and getattr(event.request, "call", None) is None
+            and not getattr(event.request, "confirms", False)
             and not session.deadline_passed()
             and not (session.life is not None and self.around.now >= session.life.deadline)
         )
@@ -275,7 +277,18 @@ class Player:
                 if call.verb in LOCKS and not call.settled and call not in queue:
                     raise Violation("no deferred input is lost", f"{call} is not in the buffer of {self.core.state}")
 
+    def _check_sessions(self) -> None:
+        """Whatever was created is in use, or ended, or on the list of what is to be destroyed."""
+        sim, session = self.around.sim, self.core.session
+        if sim.restored:
+            return  # which brings back what ended long ago
+        known = {session.life.session_id} if session.life is not None else set()
+        left = (self.trust.keys() & sim.sessions.keys()) - known - session.destroys.pending
+        if left:
+            raise Violation("a session given up is destroyed", f"{left} of {self.number} in {self.core.state}")
+
     def _check_leases(self) -> None:
+        self._check_sessions()
         life = self.core.session.life
         if life is not None and life.deadline > self.trust[life.session_id]:
             raise Violation("a lease ends with its deadline", f"{life.deadline} {self.trust[life.session_id]}")
@@ -367,6 +380,10 @@ class Player:
                 raise Violation("a lease is over when its end is told", f"{lease}")
             del self.live[lease]
             self.old.append(lease)
+            if signal == "released" and lease.reason == "stopped":
+                entry = self.around.sim.keys.get(lease.key)  # free by the session's end, or by a release of its own
+                if entry is not None and (entry.session, entry.modify_index) == (lease.session_id, lease.fence):
+                    raise Violation("a stop says released only of what is free", f"{lease}")
             if signal == "lock_lost":
                 self._check_loss(lease, facts["reason"])
         elif signal == "session_created":

@@ -60,6 +60,10 @@ ROUND = 3.0
 BREAKS = 0.1
 #: A line of the longest steps, near their ends.
 LONGEST_STEP = 1000
+#: What may go wrong beside single requests.
+MISHAPS = (
+    "destroy", "delete", "overwrite", "take", "give", "snapshot", "restore", "pause", "jump", "start", "narrow"
+)  # fmt: skip
 #: After so long all orphaned sessions have expired: 2 x TTL.
 EXPIRED = 31.0
 
@@ -123,6 +127,7 @@ class World:
         self._paused: dict[Player, float] = {}
         self._seen = -1  # the index of Consul at which watches were looked at last
         self._snapshot: Snapshot | None = None
+        self._lie_again = 0.0
         self.log: list[str] = []
 
     def random(self) -> float:
@@ -378,7 +383,7 @@ class World:
         rng, sim = self.rng, self.sim
         key = f"n/{rng.choice(self.ids)}/lock"
         place = next((entry.key for entry in sim.queue(key)), None)
-        what = rng.choice(["destroy", "delete", "overwrite", "take", "give", "snapshot", "restore", "pause", "jump"])
+        what = rng.choice(MISHAPS)
         self.log.append(f"{self.now:.3f} {what} {key}")
         if what == "destroy" and sim.sessions:
             sim.end_session(rng.choice(sorted(sim.sessions)), self.now, outside=True)
@@ -399,6 +404,26 @@ class World:
         elif what == "jump":
             for player in self.players:
                 self.pause(player, rng.choice([0.5, 20.0]))
+        elif what == "start":
+            lacked = frozenset(id for id in sorted(sim.sessions) if self.chance(0.7))
+            self.lie(rng.choice([0.1, 1.0, 3.0]), lacked=lacked)
+        elif what == "narrow":
+            self.lie(rng.choice([0.5, 3.0, 7.0]), filtered=True)
+
+    def lie(self, seconds: float, lacked: frozenset[str] = frozenset(), filtered: bool = False) -> None:
+        """A server has just started and lacks some sessions, or the token's policy is narrowed.
+
+        Never both within the time of one request: what a session that lives looks like then no client can know.
+        """
+        if self.now < self._lie_again:
+            return
+        self._lie_again = self.now + seconds + TIMEOUT
+        self.sim.lacked, self.sim.filtered = lacked, filtered
+        self.at(self.now + seconds, self.tell_the_truth)
+
+    def tell_the_truth(self) -> None:
+        """Consul does not lie any more."""
+        self.sim.lacked, self.sim.filtered = frozenset(), False
 
     def pause(self, player: Player, seconds: float) -> None:
         """A process stands still."""
@@ -432,6 +457,7 @@ class World:
                 self.user(player)
             self._wake_watches()
         self.faults = False
+        self.tell_the_truth()
         if self._snapshot is not None and self.chance(0.3):
             # What comes back then is so old that only a sweep finds it.
             self.run(max([self.now, *self._paused.values()]) + OLD)

@@ -6,7 +6,7 @@ import pytest
 
 from consul_locker.core.locker import LockerCore
 
-from . import faults, walk
+from . import faults, session_faults, walk
 from .simulation import Violation, play
 
 #: Schedules in which a planted bug must show. Most show in the first dozen, a few need a rare order of events.
@@ -40,6 +40,10 @@ def test_a_planted_bug_is_found(name: str) -> None:
         for number in range(BUDGET):
             play(f"1/{number}")
     assert "seed 1/" in str(caught.value.args[0]) and caught.value.invariant in str(caught.value.args[0])
+
+
+def test_those_of_the_end_of_sessions_are_among_them() -> None:
+    assert set(session_faults.NAMES) < set(faults.PLANTED)
 
 
 def test_there_are_enough_planted_bugs() -> None:

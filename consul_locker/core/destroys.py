@@ -1,0 +1,120 @@
+"""Sessions that are given up: each is destroyed in the background, until Consul no longer has it.
+
+A session that is given up as lost may live on in Consul, with its locks and its places in queues; undestroyed, it
+would refuse its successor. A server that has just started may answer a destroy with true and not do it, since its
+state lacks the session yet (source); so a destroy counts only when a consistent read does not find the session any
+more. A read that an ACL has emptied would count too: after a destroy that was answered true that is good enough, since
+a token that may destroy sessions may mostly read them, and what is left then ends by its TTL.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from .messages import DestroySession, Outcome, ReadSession, Request, SessionRead, confirmed_destroy
+from .outbox import Outbox
+
+__all__ = ["PREDECESSOR_WAIT", "Destroys"]
+
+#: The first and the longest pause before a failed destroy is tried again, in seconds.
+DESTROY_PAUSE = 1.0
+DESTROY_PAUSE_MAX = 60.0
+#: A call that a former session of its own Locker is in the way of waits for the end of that, so long at most, in
+#: seconds: a destroy takes some milliseconds, and where Consul cannot do it in a second it may take any time.
+PREDECESSOR_WAIT = 1.0
+
+
+class _Given:
+    """One session that was given up: how often its destroy failed, and what is under way for it."""
+
+    __slots__ = ("attempts", "request", "since")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.request: Request | None = None  # None: a timer is set
+        self.since = -inf
+
+
+class Destroys:
+    """The sessions that one Locker has given up.
+
+    Args:
+        outbox: of the Locker.
+        timeout: the limit on one request, in seconds.
+    """
+
+    def __init__(self, outbox: Outbox, timeout: float) -> None:
+        self._out = outbox
+        self._timeout = timeout
+        self._given: dict[str, _Given] = {}
+        self._former: dict[str, float] = {}  # id -> until when it may be in the way, on the clock of the steps
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """The sessions that Consul may still have."""
+        return frozenset(self._given)
+
+    def former(self) -> frozenset[str]:
+        """The sessions whose locks may be in the way of the one in use, or were a moment ago."""
+        for session_id in [one for one, until in self._former.items() if until < self._out.now]:
+            del self._former[session_id]
+        return frozenset(self._former)
+
+    def add(self, session_id: str) -> None:
+        """Destroy a session, again and again until Consul does not have it any more."""
+        if session_id not in self._given:
+            self._former[session_id] = inf
+            self._given[session_id] = _Given()
+            self.again(session_id)
+
+    def again(self, session_id: str) -> None:
+        """One attempt."""
+        given = self._given.get(session_id)
+        if given is not None:
+            given.since = self._out.now
+            given.request = request = DestroySession(0, session_id, timeout=self._timeout)
+            self._out.send(request)
+
+    def hurry(self, began: float) -> None:
+        """Consul has created a session: it works, so whatever waits for a pause, or hangs, is tried at once.
+
+        Args:
+            began: when the creation was asked for; destroys asked for after that are answered by the same Consul soon.
+        """
+        for session_id, given in self._given.items():
+            if given.request is None or given.since < began:
+                self._out.cancel(("destroy", session_id))
+                self.again(session_id)
+
+    def mend(self, latest: str | None) -> None:
+        """After a step that was broken off, perhaps in the middle of any of this: all are tried again.
+
+        Args:
+            latest: the session that was created last; nobody knows whether it was given up.
+        """
+        if latest is not None:
+            self._given.setdefault(latest, _Given())
+        for session_id in self._given:
+            self._former[session_id] = inf
+            self.again(session_id)
+
+    def answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
+        """A destroy, or the read that confirms one, was answered; what failed is tried again after a pause."""
+        session_id = request.session_id
+        given = self._given.get(session_id)
+        if given is None or given.request is not request:
+            return
+        if isinstance(request, DestroySession):
+            confirming = confirmed_destroy(request, outcome)
+            if confirming is not None:
+                given.request = confirming
+                self._out.send(confirming)
+                return
+        elif isinstance(outcome, SessionRead) and outcome.session is None:
+            self._former[session_id] = self._out.now + PREDECESSOR_WAIT  # a refusal of before may be on its way
+            del self._given[session_id]
+            return
+        given.request = None
+        pause = min(DESTROY_PAUSE_MAX, DESTROY_PAUSE * 2.0 ** min(given.attempts, 10))
+        given.attempts += 1
+        self._out.timer(("destroy", session_id), self._out.now + pause)
