@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import gc
 import threading
@@ -238,3 +239,5 @@ def test_what_it_can_handle_are_a_user_s_inputs(agent: Agent) -> None:
         for refused in (view.snapshot, view.dispose, view.reset):
             with pytest.raises(RuntimeError):
                 refused()
+        with pytest.raises(TypeError, match="neither pickled nor copied"):
+            copy.copy(view)

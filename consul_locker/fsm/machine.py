@@ -242,7 +242,7 @@ class Fsm(Emitter, Generic[Client]):
         if owner != get_ident() and owner is not None:
             return guard.call(self.handle, input, *args)
         depth = guard.depth
-        if depth >= MAX_DEPTH:
+        if depth >= MAX_DEPTH and self.table.strict:
             guard.too_deep(f"{input!r} in {self.state!r} of {self.namespace!r}")
         guard.depth = depth + 1
         try:
@@ -334,7 +334,7 @@ class Fsm(Emitter, Generic[Client]):
                 self._tell("invalidstate", {"state": self.fsm_state, "attempted_state": state})
             return
         depth = guard.depth
-        if depth >= MAX_DEPTH:
+        if depth >= MAX_DEPTH and self.table.strict:
             guard.too_deep(f"the transition from {self.state!r} to {state!r} of {self.namespace!r}")
         guard.depth = depth + 1
         try:
