@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger("consul_locker.fsm")
 MAX_DEPTH = 64
 """How many inputs and transitions of a strict table may be one inside the other. Each takes at most 6 frames of
 Python's 1,000 (measured by benchmarks/bench_fsm.py), so this is reached before they are used up, and two machines that
-send each other to and fro come to it, too. Without strict Python's own limit is left, as machina leaves JavaScript's."""
+send each other to and fro come to it, too. Without strict Python's own limit is left, as with machina JavaScript's."""
 
 _Posted = tuple[Callable[..., Any], Any, tuple[Any, ...]]
 
