@@ -200,7 +200,7 @@ def test_wait_for_state(locker: Locker) -> None:
 
 
 def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> None:
-    held = gate.hold("GET /v1/kv/")
+    held = gate.hold("PUT /v1/txn")
     asking = in_thread(lambda: locker.info("a"))
     held.wait()
     locker._factory.close()
