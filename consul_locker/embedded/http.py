@@ -47,7 +47,7 @@ class Requests:
         self.expects = False
         self._parser = httptools.HttpRequestParser(self)
         self._over = False
-        self.on_message_begin()
+        self._begin()
 
     def feed(self, data: bytes) -> None:
         """Take some bytes; what comes after a request that ends the connection is dropped."""
@@ -73,6 +73,10 @@ class Requests:
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._over:
+            raise ValueError("after the last request")
+
+    def _begin(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
@@ -110,7 +114,7 @@ class Requests:
         stays = stays and not self._parser.should_upgrade()
         self.whole.append(Asked(Request(method, target, b"".join(self._body), self._size), stays))
         self._over = not stays
-        self.on_message_begin()
+        self._begin()
 
 
 def written(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
