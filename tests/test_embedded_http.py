@@ -75,6 +75,15 @@ def test_a_body_that_is_too_large_is_counted_and_not_kept() -> None:
     assert (len(asked.request.body), asked.request.size) == (MAX_BODY, MAX_BODY + 10)
 
 
+def test_a_large_body_and_many_requests_are_no_large_head() -> None:
+    requests = Requests()
+    large = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (3 * MAX_HEAD) + b"x" * (3 * MAX_HEAD)
+    for data in (large, large[:100], large[100:], GET * (2 * MAX_HEAD // len(GET)), GET):
+        requests.feed(data)
+    assert None not in requests.whole
+    assert len(requests.whole) == 2 * MAX_HEAD // len(GET) + 3
+
+
 def test_a_client_that_waits_before_it_sends_the_body() -> None:
     requests = Requests()
     waiting = PUT.replace(b"Host: x", b"Host: x\r\nExpect: 100-Continue")

@@ -13,7 +13,7 @@ from .forms import MAX_BODY, Request
 
 __all__ = ["BAD", "CONTINUE", "Asked", "Requests", "written"]
 
-#: The most that may come besides bodies while one request comes, in bytes: its line and its headers.
+#: The most that a request may have before its body, in bytes, if it comes in pieces: its line and its headers.
 MAX_HEAD = 64 * 1024
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -47,17 +47,17 @@ class Requests:
         self.expects = False
         self._parser = httptools.HttpRequestParser(self)
         self._over = False
+        self._head = 0  # how many bytes of a head there are, roughly
         self._begin()
 
     def feed(self, data: bytes) -> None:
         """Take some bytes; what comes after a request that ends the connection is dropped."""
         if self._over:
             return
-        before = self._size
         try:
             self._parser.feed_data(data)
-            self._beside += max(0, len(data) - (self._size - before))
-            if self._beside > MAX_HEAD and not self._in_body:
+            self._head = 0 if self._in_body or self.whole else self._head + len(data)
+            if self._head > MAX_HEAD:
                 raise httptools.HttpParserError("too large a head")
         except httptools.HttpParserUpgrade:  # not done, and what follows is in another protocol
             self._over = True
@@ -80,7 +80,7 @@ class Requests:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
-        self._size = self._beside = 0
+        self._size = 0
         self._in_body = False
 
     def on_url(self, piece: bytes) -> None:
