@@ -264,6 +264,8 @@ class LockerFactory(BaseFactory[Locker]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
 
+    _awaits_observers = True
+
     def _make(self, options: LockerOptions) -> Locker:
         self._check(open=True)
         if self._exchange is None:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -258,6 +258,8 @@ class LockerOptions:
     identify_holder: bool
     fair: bool
     default_timeout: float | None
+    #: By signal; checked by `observing.observers_of`.
+    observers: Mapping[str, tuple[Callable[..., Any], ...]] = field(default_factory=dict)
 
     @classmethod
     def build(

@@ -21,9 +21,10 @@ import logging
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from .inside import INSIDE
@@ -38,14 +39,22 @@ _LOGGER = logging.getLogger("consul_locker")
 PATIENCE = 1.0
 
 
+def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
+    """The observers that a Locker holds itself."""
+    own: Mapping[str, tuple[Callable[..., Any], ...]] = getattr(sender, "_observers", {})
+    return own.get(signal, ())
+
+
 def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
-    """The observers of a signal of one sender, each to be called on its own."""
-    return ALL[signal].receivers_for(sender)
+    """The observers of a signal of one sender, each to be called on its own: first those that it holds itself."""
+    return chain(_own(signal, sender), ALL[signal].receivers_for(sender))
 
 
 def heard(signal: str, sender: Any) -> bool:
     """Whether anybody is to hear a signal of this sender that is sent now: asked when it is sent, as blinker does."""
     sent = ALL[signal]
+    if _own(signal, sender):
+        return True
     return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))
 
 

@@ -104,7 +104,7 @@ def _picture(drawn: Table | Fsm) -> _Picture:
         stays = row.kind == "goto" and row.target == state  # machina's rule: going to where one is does nothing
         if row.kind == "nothing" or label == NOTHING or stays:
             continue
-        if row.kind == "goto" and row.target in table.states:
+        if row.kind == "goto" and row.target is not None and row.target in table.states:
             gone.setdefault((state, row.target), []).append(name)
             done.setdefault(state, {})
             continue

@@ -114,6 +114,8 @@ class BaseLocker(Generic[LeaseT]):
         self._strategy = self._core.strategy
         self._served = 0
         self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the hold under way
+        #: The observers that it holds itself, by signal; written anew at each change, since other threads look at it.
+        self._observers = options.observers
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -195,7 +197,11 @@ class BaseLocker(Generic[LeaseT]):
     def _view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
         """The Locker as an `Fsm`, with what the face does at the inputs that have an answer, without waiting."""
         inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        return FsmView(self._core.fsm, inputs, self._runtime.have_heard)
+        return FsmView(self._core.fsm, inputs, self._runtime.have_heard, self._observe)
+
+    def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
+        """Have a signal observed as long as the Locker lives."""
+        self._observers = {**self._observers, signal: (*self._observers.get(signal, ()), observer)}
 
     def _submit(self, call: Call) -> Any:
         self._factory._check(open=call.verb in NEED_OPEN)

@@ -6,12 +6,14 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from .client.requests import Encoder
 from .config import ClientOptions, LockerOptions, RetryInterval
 from .errors import ConfigurationError
 from .exchange import Clock, SystemClock
+from .observing import observers_of
 from .strategies import PermanentStrategy
 from .types import Behavior, Strategy, seconds
 
@@ -40,6 +42,8 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     #: How it is called in a repr.
     _full_name: str
+    #: Whether observers may be coroutine functions.
+    _awaits_observers = False
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         identify_holder: bool = True,
         fair: bool = False,
         default_timeout: float | None = None,
+        observers: Any = None,
     ) -> LockerT:
         """Make a Locker. It begins its session at once; this returns at once. On asyncio for use on a running loop.
 
@@ -132,6 +137,9 @@ class BaseFactory(ABC, Generic[LockerT]):
             fair: whether waiters of different processes are served in the order in which they came; a lock that is not
                 cached costs a read more (docs/fairness.rst).
             default_timeout: the limit of calls that name none, in seconds; None for no limit.
+            observers: called at signals from the very first on: an object with methods named after signals
+                (``session_created``, ...), a mapping of signals to callables, or several of these. Each is called as
+                ``observer(locker, **facts)``; on asyncio it may be a coroutine function. The Locker holds them.
 
         Returns:
             The Locker, of this factory's face.
@@ -140,12 +148,13 @@ class BaseFactory(ABC, Generic[LockerT]):
             ConfigurationError: an option cannot be meant.
             RuntimeError: the factory is closed; on asyncio also: no event loop runs, or another one than before.
         """
-        return self._make(LockerOptions.build(
+        checked = observers_of(observers, self._awaits_observers)
+        return self._make(replace(LockerOptions.build(
             name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
             behavior=behavior, node=node, dc=self._client.dc, strategy=strategy, value=value, flags=flags,
             delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
             default_timeout=default_timeout,
-        ))  # fmt: skip
+        ), observers=checked))  # fmt: skip
 
     @abstractmethod
     def _make(self, options: LockerOptions) -> LockerT:

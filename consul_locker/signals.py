@@ -13,7 +13,7 @@ lock_acquired       ``id``, ``key``, ``lease``
 lock_denied         ``id``, ``key``, ``error``; any refusal or failure of a request
 lock_lost           ``id``, ``key``, ``lease``, ``reason``
 released            ``id``, ``key``, ``lease``
-state_changed       ``from_state``, ``to_state``, ``input``
+state_changed       ``from_state`` (None at the beginning), ``to_state``, ``input``
 input_deferred      ``input``, ``id``, ``until``
 ==================  =================================================================================
 

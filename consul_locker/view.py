@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from .core.messages import Call
-from .fsm import Fsm, Listener, Queued, Subscription
+from .fsm import CATCH_ALL, Fsm, Listener, Queued, Subscription, TableError
+from .fsm.errors import nearest
 
-__all__ = ["FsmView"]
+__all__ = ["SIGNALS", "FsmView"]
+
+#: The signals of a Locker that are events of its machine as well, each with the signal's facts as its data.
+SIGNALS = ("lock_acquired", "lock_denied", "lock_lost", "released", "session_created", "session_ended")
+#: How like a name of these an event of the user's own may not be.
+NEAR = 0.85
 
 
 def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -29,18 +36,27 @@ class FsmView(Fsm):
     the Locker's methods), ``start``, ``stop``, ``reboot``. It returns what the Locker's own method for it does
     without waiting: a future on threads, a task on asyncio, None for ``start`` and ``reboot``. All
     else that a machine does happens by itself.
+
+    Its events are those of any machine, and ``lock_acquired``, ``lock_denied``, ``lock_lost``, ``released``,
+    ``session_created`` and ``session_ended``, each with what the signal of that name tells.
     """
 
-    __slots__ = ("_core_fsm", "_hear", "_inputs_of_user", "_relay")
+    __slots__ = ("_core_fsm", "_hear", "_inputs_of_user", "_observe", "_relay", "_signals")
 
     def __init__(
-        self, core_fsm: Fsm, inputs: Mapping[str, Callable[..., Any]], hear: Callable[[Callable[[], None]], None]
+        self,
+        core_fsm: Fsm,
+        inputs: Mapping[str, Callable[..., Any]],
+        hear: Callable[[Callable[[], None]], None],
+        observe: Callable[[str, Callable[..., None]], None],
     ) -> None:
         self._core_fsm = core_fsm
         self._inputs_of_user = inputs
         self._hear = hear
+        self._observe = observe
         self._relay: Subscription | None = None
-        super().__init__(core_fsm.table, begin=False)
+        self._signals: set[str] = set()  # those that it observes by now
+        super().__init__(core_fsm.table, begin=False, mutex=None)
 
     @property
     def state(self) -> str:
@@ -53,9 +69,32 @@ class FsmView(Fsm):
         return self._core_fsm.prior_state
 
     @property
+    def current_action(self) -> str:
+        """What the Locker's machine is doing, as ``"ready.lock"``; "" most of the time."""
+        return self._core_fsm.current_action
+
+    @property
+    def prior_action(self) -> str:
+        """What it did last."""
+        return self._core_fsm.prior_action
+
+    @property
+    def in_exit_handler(self) -> bool:
+        """Whether it is leaving a state."""
+        return self._core_fsm.in_exit_handler
+
+    @property
     def input_queue(self) -> tuple[Queued, ...]:
         """The deferred calls, oldest first, with their ids as arguments."""
         return tuple(Queued(until, input, _plain(args)) for until, input, args in self._core_fsm.input_queue)
+
+    def knows(self, input: Any) -> bool:
+        """Whether `handle` takes an input of that name."""
+        return input in self._inputs_of_user
+
+    def can_handle(self, input: Any) -> bool:
+        """Whether `handle` would do something with an input now."""
+        return self.knows(input) and super().can_handle(input)
 
     def handle(self, input: Any, *args: Any, **options: Any) -> Any:
         """Give the Locker an input, as its methods do.
@@ -76,9 +115,20 @@ class FsmView(Fsm):
         """
         if inspect.iscoroutinefunction(listener):
             raise TypeError("a listener of a machine's events is a plain function; a coroutine can observe signals")
+        near = None if event in SIGNALS else nearest(event, SIGNALS, NEAR)
+        if near is not None:
+            raise TableError("on()", event, "is no event of a Locker's machine", (near,))
         if self._relay is None:
             self._relay = self._core_fsm.on("*", self._pass_on)
+        for signal in SIGNALS if event == CATCH_ALL else (event,):
+            if signal in SIGNALS and signal not in self._signals:
+                self._signals.add(signal)
+                self._observe(signal, partial(self._pass_on_signal, signal))
         return super().on(event, listener)
+
+    def _pass_on_signal(self, signal: str, locker: object, **facts: Any) -> None:
+        """In the thread of the observers, or their task: where listeners are called."""
+        self._tell(signal, facts)
 
     def _pass_on(self, event: str, data: Mapping[str, Any]) -> None:
         if self._listeners:
@@ -87,11 +137,19 @@ class FsmView(Fsm):
                 payload["args"] = _plain(payload["args"])
             self._hear(lambda: self.emit(event, payload))
 
+    def snapshot(self) -> dict[str, Any]:
+        """Refused: a Locker's session and its locks are in Consul."""
+        raise RuntimeError("a Locker cannot be kept: its session ends without it; make a new one")
+
+    def dispose(self) -> None:
+        """Refused."""
+        raise RuntimeError("a Locker's machine ends with the Locker; stop() it")
+
     def transition(self, state: str) -> None:
         """Refused, as all that would move the machine past its inputs."""
         raise RuntimeError(f"a Locker cannot be sent to {state!r}: its machine moves by its inputs; use handle()")
 
-    def defer_until_transition(self, state: str | None = None) -> None:
+    def defer_until_transition(self, state: str | tuple[str, ...] | None = None) -> None:
         """Refused: only the machine's own actions can defer."""
         raise RuntimeError("only the actions of a Locker's machine can defer an input")
 

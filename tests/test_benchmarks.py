@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from consul_locker.fsm import MAX_DEPTH
+
 ROOT = Path(__file__).parents[1]
 #: A limit for hangs, in seconds; each takes a few.
 LIMIT = 120
@@ -56,6 +58,15 @@ def test_handovers_on_an_agent_that_does_not_count(real_agent: Any) -> None:
     few = ("--lockers", "2", "--processes", "1", "--turns", "2", "--rounds", "1")
     ours = run("bench_handover.py", "--url", f"http://{real_agent.address}", *few)[2]
     assert re.fullmatch(r" *consul_locker +[\d,]+/s +- +\d+% +\d+\.\d\d", ours)
+
+
+def test_machines() -> None:
+    lines = run("bench_fsm.py", "--times", "50", "--rounds", "1")
+    table = [line for line in lines if not line.startswith("missing")]
+    assert table[0].split() == ["an", "input", "with", "transition", "a", "machine"]
+    assert re.fullmatch(r"consul_locker +\d+\.\d\d µs +\d+\.\d\d µs +[\d,]+ bytes", table[1])
+    assert re.fullmatch(r"transitions +\d+\.\d\d µs +\d+\.\d\d µs +[\d,]+ bytes", table[4])
+    assert int(table[-1].rpartition(" ")[2]) > MAX_DEPTH
 
 
 def test_renewals(consul_binary: str) -> None:

@@ -290,6 +290,7 @@ def test_the_defaults_of_a_locker() -> None:
         "identify_holder": True,
         "fair": False,
         "default_timeout": None,
+        "observers": {},
     }
 
 

@@ -53,6 +53,7 @@ ODD = Table(
     initial_state="one",
     inputs={"*": "one"},
     namespace="an \"odd\" <machine>",
+    strict=False,
 )
 
 

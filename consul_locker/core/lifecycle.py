@@ -95,7 +95,7 @@ class Lifecycle:
         self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
         self._gave_up = False
         actions: Actions = self
-        self.fsm = Fsm(TABLE, actions, begin=False)
+        self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
         self.fsm.on("transition", self._tell_transition)
         self.fsm.on("deferred", self._tell_deferred)
 
@@ -411,8 +411,6 @@ class Lifecycle:
 
     def _tell_transition(self, data: dict[str, Any]) -> None:
         action: str = data["action"]
-        if data["from_state"] is None:
-            return  # its beginning is no change that anybody could have subscribed for
         self._out.emit(
             "state_changed",
             from_state=data["from_state"],

@@ -32,7 +32,8 @@ def test_a_life_in_signals(face: Any, gate: Gate, name: str, ear: Ear, rival: An
     held = gate.hold("PUT /v1/session/create")
     with face.factory(gate.address) as factory:
         locker = factory.create(name)
-        ear.wait("state_changed")  # the rival's
+        ear.wait("state_changed", 3)  # the two of the rival's, and this one's beginning
+        assert ear.heard[-1][1] == {"from_state": None, "to_state": "acquiring", "input": None}
         ear.heard.clear()
         early = locker.submit_lock("early")
         ear.wait("input_deferred")

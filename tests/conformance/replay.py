@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = ("machina", "locker", "hierarchical")
+FAMILIES = ("machina", "locker", "hierarchical", "behavioral")
 
 Replay = Callable[[dict[str, Any]], "str | None"]
 

@@ -173,7 +173,6 @@ class Replayer:
 
     def run(self, steps: int | None = None) -> None:
         """Construct, and play so many steps of the script (None: all)."""
-        self.core.fsm.on("transition", self._first_transition)
         self.core.begin(self._now)
         self._carry_out()
         self._end_step()
@@ -181,12 +180,6 @@ class Replayer:
             self.steps.append(_Step(number))
             self._play(step)
             self._end_step()
-
-    def _first_transition(self, data: dict[str, Any]) -> None:
-        """No signal tells of the first transition, which nobody could have subscribed for."""
-        if data["from_state"] is None:
-            self._note({"event": "transition", "from": None, "to": data["to_state"]})
-            self._state = data["to_state"]
 
     def _end_step(self) -> None:
         core = self.core

@@ -1,4 +1,4 @@
-"""Replay a trace of machina through `consul_locker.fsm.Fsm` (the format: README.md)."""
+"""Replay a trace of machina, with or without children, through `consul_locker.fsm.Fsm` (the format: README.md)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ _INPUT_MISSING = (
     "The input argument passed to the FSM's handle method is undefined. Did you forget to pass the input name?"
 )
 _ORIGINAL_WORDS = {
-    "an initial state is needed": "You must specify an initial state for this FSM",
+    "initial_state: None cannot be: an initial state is needed": "You must specify an initial state for this FSM",
     "handle() needs the name of an input, not None": _INPUT_MISSING,
 }
 """The library's own messages are not machina's; their meanings are."""
 
 _CONSTRUCTION = "The initial state specified does not exist in the states object."
 _FLAGS = ("delegated", "ticket", "bubbling")
+_FLAGS_OF_PAYLOADS = ("delegated", "ticket")
+"""What machina says of an input in most events; only ``deferred`` has the input itself."""
 
 
 class _Raised(Exception):
@@ -38,7 +40,7 @@ class _Watched(Fsm):
     parted: Callable[[], None]
 
     def process_queue(self) -> None:
-        due = [queued for queued in self.input_queue if queued.until in (None, self.state)]
+        due = [queued for queued in self.input_queue if queued.due(self.state)]
         try:
             super().process_queue()
         except Exception:
@@ -58,22 +60,51 @@ class Replayer:
         self._left: dict[int, int] = {}  # by the id of an action with `times`: how often it is still done
         self._listeners: dict[str, Callable[..., None]] = {}
         self.fsm: Fsm | None = None
+        self.machines: dict[str, _Watched] = {}  # by namespace; of those that a factory makes, the last
+        self._tickets: dict[str, str] = {}  # as the trace calls them, by what the port calls them
+        for step in trace["script"]:
+            given = step.get("handle")
+            if isinstance(given, dict) and given.get("ticket"):
+                self._tickets[given["ticket"]] = given["ticket"]
+        self._given_tickets = len(self._tickets)
+        self._has_children = any("child" in state for state in trace["fsm"]["states"].values())
 
     # ------------------------------------------------------------------------------------ definition
 
-    def _table(self) -> Table:
-        definition = self.trace["fsm"]
+    def _made(self, definition: dict[str, Json], heard: Callable[..., None] | None = None) -> _Watched:
+        """Make the machine of a definition; those of its children that are given as machines come before it."""
         options: dict[str, Any] = {"namespace": definition["namespace"]}
         if "initial_state" in definition:
             options["initial_state"] = definition["initial_state"]
-        return Table(
-            {name: self._state(state) for name, state in definition["states"].items()},
+        children: dict[str, Callable[..., _Watched]] = {}
+        for name, state in definition["states"].items():
+            if "child" in state:
+                children[name] = self._child(state)
+        for name, state in definition["states"].items():
+            if "child_of" in state:
+                children[name] = children[state["child_of"]]
+        table = Table(
+            {name: self._state(state, children.get(name)) for name, state in definition["states"].items()},
             inputs=self._inputs(definition.get("global_inputs", {})),
             safe_emit=definition.get("safe_emit", False),
+            strict=False,
             **options,
         )
+        fsm = _Watched(table, begin=False)
+        fsm.parted = self._part
+        if heard is not None:
+            fsm.on("*", heard)
+        self.machines[definition["namespace"]] = fsm
+        fsm.begin()
+        return fsm
 
-    def _state(self, state: dict[str, Json]) -> State:
+    def _child(self, state: dict[str, Json]) -> Callable[..., _Watched]:
+        if state.get("child_mode") == "factory":
+            return lambda client: self._made(state["child"])
+        child = self._made(state["child"])
+        return lambda client: child
+
+    def _state(self, state: dict[str, Json], child: Callable[..., _Watched] | None) -> State:
         inputs = self._inputs(state.get("inputs", {}))
         entry, leave = state.get("on_enter"), state.get("on_exit")
         # machina keeps entry and exit actions in one object with the handlers, so they are handlers of inputs too
@@ -85,6 +116,7 @@ class Replayer:
             on_enter=None if entry is None else self._handler(entry),
             on_exit=None if leave is None else self._exit_action(leave),
             inputs=inputs,
+            child=child,
         )
 
     def _inputs(self, inputs: dict[str, Json]) -> dict[str, Reaction]:
@@ -124,13 +156,14 @@ class Replayer:
                 self._left[id(action)] = left - 1
             if action["do"] == "return":
                 return action["value"]
-            self._do_one(fsm, action, args)
+            self._do_one(self.machines[action["in"]] if "in" in action else fsm, action, args)
         return None
 
     def _do_one(self, fsm: Fsm, action: dict[str, Json], args: tuple[Json, ...]) -> None:
         kind = action["do"]
         if kind == "note":
-            self.log.append({"note": action["text"], "state": fsm.state, "args": list(args)})
+            note = {"note": action["text"], "state": fsm.state, "args": list(args)}
+            self.log.append({**note, **self._in(fsm.namespace)})
         elif kind == "transition":
             fsm.transition(action["to"])
         elif kind == "handle":
@@ -172,23 +205,20 @@ class Replayer:
     def run(self) -> None:
         """Make the machine and play the script."""
         try:
-            table = self._table()
-            self.fsm = _Watched(table, begin=False)
-            self.fsm.parted = self._part
-            self.fsm.on("*", self._heard)
-            self.fsm.begin()
+            self.fsm = self._made(self.trace["fsm"], self._heard)
         except (_Raised, ValueError) as error:
             self._raise(error)
-            self.fsm = None
             return
         for number, step in enumerate(self.trace["script"]):
             self.log.append({"step": number})
             try:
-                returned = self._step(self.fsm, step)
+                returned = self._step(self.machines[step["in"]] if "in" in step else self.fsm, step)
             except (_Raised, TypeError) as error:
                 self._raise(error)
             else:
-                if returned is not None:
+                if "composite_state" in step:
+                    self.log.append({"composite_state": returned})
+                elif returned is not None:
                     self.log.append({"returned": returned})
             if self.parted_at is not None:
                 return
@@ -220,6 +250,8 @@ class Replayer:
             self._subscribe(fsm, step["on"], step["as"], step["do"])
         elif "off" in step:
             self._unsubscribe(fsm, step, "off")
+        elif "composite_state" in step:
+            return fsm.composite_state
         else:
             raise ValueError(f"an unknown step: {step!r}")
         return None
@@ -227,25 +259,54 @@ class Replayer:
     # ------------------------------------------------------------------------------------------ what is seen
 
     def _heard(self, event: str, data: Json) -> None:
+        if isinstance(data, dict) and data.get("ticket"):
+            data = {**data, "ticket": self._ticket(data["ticket"])}
         record = _record(event, data)
+        if record["event"] != "custom":
+            record.update(self._in(data["namespace"]))
         if self.trace.get("raw_payloads"):
             record["payload"] = _raw_payload(event, data)
         self.log.append(record)
 
+    def _in(self, namespace: str) -> dict[str, str]:
+        """The field that names a machine, unless it is the outermost one."""
+        return {} if namespace == self.trace["fsm"]["namespace"] else {"in": namespace}
+
+    def _ticket(self, ticket: str) -> str:
+        """What the trace calls a ticket: t1, t2 … in the order in which they appear."""
+        return self._tickets.setdefault(ticket, f"t{len(self._tickets) - self._given_tickets + 1}")
+
     def final(self) -> dict[str, Json] | None:
         """The machine's fields at the end, as a trace has them."""
-        fsm = self.fsm
-        if fsm is None:
+        if self.fsm is None:
             return None
+        final = self._final(self.fsm)
+        if self._has_children:
+            final["composite_state"] = self.fsm.composite_state
+            others = {name: each for name, each in self.machines.items() if each is not self.fsm}
+            final["children"] = {name: self._final(each) for name, each in others.items()}
+        return final
+
+    def _final(self, fsm: Fsm) -> dict[str, Json]:
         return {
-            "state": fsm.state,
+            "state": fsm.state if fsm.begun else None,
             "prior_state": fsm.prior_state,
-            "queue": [_queued(queued) for queued in fsm.input_queue],
+            "queue": [self._queued(queued) for queued in fsm.input_queue],
             "current_action": fsm.current_action,
             "prior_action": fsm.prior_action,
             "in_exit_handler": fsm.in_exit_handler,
-            "target_replay_state": fsm.state,  # always the state itself, once there is one
+            "target_replay_state": fsm.state if fsm.begun else "",  # always the state itself, once there is one
         }
+
+    def _queued(self, queued: Queued) -> dict[str, Json]:
+        given = queued.input
+        named = {"input": given}
+        if isinstance(given, Input):
+            flags = {flag: getattr(given, flag) for flag in _FLAGS}
+            if given.ticket:
+                flags["ticket"] = self._ticket(given.ticket)
+            named = {"input": given.name, **_flags(flags)}
+        return {"until": queued.until, **named, "args": list(queued.args)}
 
 
 def _input(given: Json) -> Json:
@@ -267,14 +328,8 @@ def _wrapped(fsm: Fsm, data: Json) -> dict[str, Json]:
     return {"data": data, "namespace": fsm.namespace}
 
 
-def _flags(data: dict[str, Json]) -> dict[str, Json]:
-    return {flag: data[flag] for flag in _FLAGS if data.get(flag)}
-
-
-def _queued(queued: Queued) -> dict[str, Json]:
-    given = queued.input
-    named = {"input": given.name, **_flags(given._asdict())} if isinstance(given, Input) else {"input": given}
-    return {"until": queued.until, **named, "args": list(queued.args)}
+def _flags(data: dict[str, Json], flags: tuple[str, ...] = _FLAGS) -> dict[str, Json]:
+    return {flag: data[flag] for flag in flags if data.get(flag)}
 
 
 def _record(event: str, data: Json) -> dict[str, Json]:
@@ -282,9 +337,10 @@ def _record(event: str, data: Json) -> dict[str, Json]:
     if event == "transition":
         return {"event": event, "from": data["from_state"], "to": data["to_state"], "action": data["action"]}
     if event in ("handling", "handled"):
-        return {"event": event, "input": data["input"], **_flags(data)}
+        return {"event": event, "input": data["input"], **_flags(data, _FLAGS_OF_PAYLOADS)}
     if event == "nohandler":
-        return {"event": event, "input": data["input"], "args": list(data["args"]), **_flags(data)}
+        flags = _flags(data, _FLAGS_OF_PAYLOADS)
+        return {"event": event, "input": data["input"], "args": list(data["args"]), **flags}
     if event == "invalidstate":
         return {"event": event, "state": data["state"], "attempted": data["attempted_state"]}
     if event == "deferred":

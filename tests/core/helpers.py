@@ -239,7 +239,10 @@ class Driver:
     # -------------------------------------------------------------------------------------- signals
 
     def emitted(self, *signals: str) -> list[tuple[Any, ...]]:
-        """The signals so far, of those names if any are given: (name, what tells them apart)."""
+        """The signals so far, of those names if any are given: (name, what tells them apart).
+
+        The first of all, that the machine has begun, is left out.
+        """
         telling = {
             "state_changed": "to_state",
             "session_created": "session_id",
@@ -249,7 +252,9 @@ class Driver:
         return [
             (command.signal, command.facts[telling.get(command.signal, "id")])
             for command in self.commands
-            if isinstance(command, Emit) and (not signals or command.signal in signals)
+            if isinstance(command, Emit)
+            and (not signals or command.signal in signals)
+            and command.facts.get("from_state", "") is not None
         ]
 
     def states(self) -> list[str]:
