@@ -28,6 +28,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from common import READY, add_url, agent, plain_client, side_by_side
+
 from consul_locker import LockerFactory, aio
 
 #: What has the private agent count its requests for ever, not for the last ten seconds only.

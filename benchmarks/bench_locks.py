@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from common import READY, add_url, agent, plain_client, side_by_side
+
 from consul_locker import LockerFactory, aio
 
 #: Callers -> the ratio to aim at. A bare loop that commits in groups reaches about 2.9, 8 and 20.

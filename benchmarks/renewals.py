@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from common import add_url, agent
+
 from consul_locker import Lease, LockerFactory, signals
 
 #: How long all locks of a case may take to be granted, in seconds: a thousand sessions are made before.

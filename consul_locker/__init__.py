@@ -17,10 +17,11 @@ from .errors import (
     SessionEnded,
     SessionUnavailable,
 )
-from .lease import Lease
+from .models import LockInfo, SessionInfo
 from .strategies import PermanentStrategy
-from .threaded import Locker, LockerFactory
-from .types import LockInfo, SessionInfo
+from .threads.factory import LockerFactory
+from .threads.lease import Lease
+from .threads.locker import Locker
 
 __all__ = [
     "AccessDenied",

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import signals
 from .errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
-from .threaded import Locker, LockerFactory
+from .threads.factory import LockerFactory
+from .threads.locker import Locker
 
 if TYPE_CHECKING:
     import click

@@ -19,10 +19,9 @@ All of them can be pickled and carry what they know as attributes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # types.py raises errors itself, so the import at run time would be a circle
-    from .types import LockInfo
+from .models import LockInfo
 
 __all__ = [
     "AccessDenied",

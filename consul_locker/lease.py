@@ -1,52 +1,216 @@
-"""The lease of the threaded Locker, for whose end threads can wait; that of asyncio is in `consul_locker.aio`."""
+"""The lease, as far as both faces share it, and the life of a session that all its leases depend on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from .inside import INSIDE
-from .sleepers import Sleepers
-from .types import BaseLease, no_context_manager, seconds
+from .errors import LockLost
 
-__all__ = ["Lease"]
+__all__ = [
+    "BaseLease",
+    "SessionLife",
+    "no_context_manager",
+]
 
 
-class Lease(BaseLease):
-    """A lease of the threaded Locker. See `BaseLease`."""
+class SessionLife:
+    """How long one session can be relied on; shared by all its leases.
 
-    __slots__ = ("_sleepers",)
+    Attributes:
+        generation: the number of the session within its Locker; rises with every attempt.
+        session_id: Consul's id of it.
+        deadline: the moment, on the Locker's clock, after which nothing may rely on it (rule 3);
+            infinite for a session whose life is not watched.
+    """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._sleepers = Sleepers()
+    __slots__ = ("deadline", "generation", "session_id")
 
-    def wait_lost(self, timeout: float | None = None) -> str | None:
-        """Wait until the lease is over.
+    def __init__(self, generation: int, session_id: str, deadline: float) -> None:
+        self.generation = generation
+        self.session_id = session_id
+        self.deadline = deadline
 
-        Args:
-            timeout: how long to wait, in seconds; None waits as long as it takes.
 
-        Returns:
-            The reason it ended, or None when the time was over first.
+class BaseLease:
+    """One tenure of one lock: from a grant to its release or loss.
+
+    All who share a lock are given the same lease, so what it says cannot be written to, and a copy is the lease itself:
+    one apart from it would never hear of its end.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_acquired_at",
+        "_clock",
+        "_fence",
+        "_id",
+        "_key",
+        "_life",
+        "_reason",
+        "_session_id",
+        "_unclaimed",
+        "cached",
+        "exclusive",
+        "shared",
+        "takers",
+    )
+
+    def __init__(
+        self, id: str, key: str, life: SessionLife, fence: int, now: float, clock: Callable[[], float], exclusive: bool
+    ) -> None:
+        self._id = id
+        self._key = key
+        self._session_id = life.session_id
+        self._fence = fence
+        self._acquired_at = now
+        self.exclusive = exclusive
+        self.cached = False  # whether it may answer other calls, as the strategy said
+        self.takers = 0  # calls of the core that it answered; one whose caller is gone gives its share back (rule 7)
+        self._unclaimed = [True]  # who takes this out decides, see `claim`
+        self.shared = False  # whether a call that the core does not know of has it: then it is never given back untaken
+        self._life = life
+        self._clock = clock
+        self._reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The lock's id, as text."""
+        return self._id
+
+    @property
+    def key(self) -> str:
+        """Its key in Consul's KV store."""
+        return self._key
+
+    @property
+    def session_id(self) -> str:
+        """The session that holds it."""
+        return self._session_id
+
+    @property
+    def fence(self) -> int:
+        """The key's ModifyIndex of the transaction that took the lock.
+
+        It rises with every tenure of the key, also after the key was deleted, so whatever the lock protects can refuse
+        a holder that is late (docs/safety.rst).
+        """
+        return self._fence
+
+    @property
+    def acquired_at(self) -> float:
+        """When it was granted, in seconds on the Locker's clock."""
+        return self._acquired_at
+
+    @property
+    def valid(self) -> bool:
+        """Whether the lock may still be relied on, as far as this process can know.
+
+        False from the moment a release is submitted, a loss is noticed, or the session's deadline (start
+        of the last successful renewal + ttl) passes.
+        """
+        return self._reason is None and self._clock() < self._life.deadline
+
+    @property
+    def live(self) -> bool:
+        """For the core: not ended yet, whatever the clock says."""
+        return self._reason is None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the lease would end if the session were never renewed again; 0.0 once it is over."""
+        if self._reason is not None:
+            return 0.0
+        return max(0.0, self._life.deadline - self._clock())
+
+    @property
+    def reason(self) -> str | None:
+        """Why the lease ended ("released", "session destroyed", …); None while it goes on."""
+        if self._reason is None and self._clock() >= self._life.deadline:
+            return "deadline passed"
+        return self._reason
+
+    def check(self) -> None:
+        """Raise unless the lease is valid: for use right before each step that the lock protects.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant.
-            RuntimeError: the lease is not over yet, and this is an observer or within a step of this thread.
+            LockLost: the lease is over.
         """
-        limit = seconds("timeout", timeout)
+        reason = self.reason
+        if reason is not None:
+            raise LockLost(self._id, self._key, reason, self._fence)
+
+    def guard(self) -> list[dict[str, Any]]:
+        """The transaction operations that make a write of one's own in Consul's KV conditional on this lock.
+
+        Returns:
+            Two operations in the form that Consul's ``/v1/txn`` takes: check-session and check-index.
+        """
+        return [
+            {"KV": {"Verb": "check-session", "Key": self._key, "Session": self._session_id}},
+            {"KV": {"Verb": "check-index", "Key": self._key, "Index": self._fence}},
+        ]
+
+    def __repr__(self) -> str:
+        state = "valid" if self.valid else (self.reason or "over")
+        return f"<{type(self).__name__} {self._id!r} fence={self._fence} {state}>"
+
+    def __copy__(self) -> BaseLease:
+        return self
+
+    def __deepcopy__(self, memo: object) -> BaseLease:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a lease cannot be pickled: it is valid only beside the Locker that renews its session; send lease.fence, "
+            "lease.guard() or the lock's id instead"
+        )
+
+    def end(self, reason: str) -> bool:
+        """For the core: the lease is over from now on. Wakes nobody. Returns False when it was over already."""
         if self._reason is not None:
-            return self._reason
-        INSIDE.refuse(INSIDE.observes, "let one of lock_lost hear of it, or another thread wait")
-        self._sleepers.wait(lambda: self._reason is not None, limit)
-        return self.reason
+            return False
+        self._reason = reason
+        return True
 
-    if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
+    def claim(self) -> bool:
+        """Decide, once in the life of the lease, between a caller on the fast path and giving back what nobody has.
 
-        def __enter__(self, *_: object) -> NoReturn:
-            raise TypeError(no_context_manager(self, "with"))
+        The fast path answers a call without the Locker's mutex, so the core does not count that call; the core, under
+        the mutex, gives a lease back when none of the calls that it counted is there any more. Each of them claims the
+        lease first. Proof that no caller is given a lease that is given back for want of takers, whatever comes in
+        between:
 
-        __exit__ = __enter__
+        - ``list.pop`` is one atomic step, with and without the GIL, and the list never grows. So one claim succeeds.
+        - If it is that of the fast path, the core's fails, now and for ever: it keeps the lease.
+        - If it is the core's, the fast path's fails and ``shared`` is never set: the call goes to the core, which
+          answers it under the mutex, after the lease has ended.
+        - ``shared`` is set only after a claim of the fast path that succeeded, and never taken back: whoever reads it
+          as True needs no claim. Whoever reads it as False too early claims in vain, and goes to the core; that costs
+          time and nothing else.
+
+        A lease that ends for another reason (released, lost) may have been claimed; so the fast path looks whether it
+        is valid after that, as the last thing it does.
+
+        Returns:
+            True for the first who asks.
+        """
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
 
     def wake(self) -> None:
-        """For the runtime: set everyone going who waits in `wait_lost`."""
-        self._sleepers.wake()
+        """For the runtime, outside every mutex: whoever waits for the end of the lease goes on."""
+        raise NotImplementedError  # each face has its own way to wait
+
+
+def no_context_manager(lease: BaseLease, statement: str) -> str:
+    """What is told to those who write ``with`` where a lease is: it would not be released at the end of it."""
+    return (
+        f"a lease is no context manager: what lock() got belongs to the Locker, which has {lease.id!r} until "
+        f"release({lease.id!r}); to have it for the length of a block only, write "
+        f"'{statement} locker.hold({lease.id!r}) as lease:'"
+    )

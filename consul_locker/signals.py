@@ -17,12 +17,12 @@ state_changed       ``from_state`` (None at the beginning), ``to_state``, ``inpu
 input_deferred      ``input``, ``id``, ``until``
 ==================  =================================================================================
 
-How they are delivered is said in `consul_locker.delivery`.
+How they are delivered is said in `consul_locker.threads.observers`.
 """
 
 from __future__ import annotations
 
-from blinker import Namespace, NamedSignal
+from blinker import NamedSignal, Namespace
 
 __all__ = [
     "ALL",

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from .types import BaseLease
+from typing import Protocol
 
-__all__ = ["NoStrategy", "PermanentStrategy"]
+from .lease import BaseLease
+
+__all__ = ["NoStrategy", "PermanentStrategy", "Strategy"]
+
+
+class Strategy(Protocol):
+    """What a Locker remembers of its grants; `consul_locker.PermanentStrategy` says what its methods must not do."""
+
+    @property
+    def shares_in_flight(self) -> bool:
+        """Whether callers who ask while a request is in flight share its answer."""
+        ...
+
+    def keeps(self, lease: BaseLease) -> bool:
+        """Whether a granted lease is remembered at all."""
+        ...
+
+    def serves(self, lease: BaseLease, now: float) -> bool:
+        """Whether a remembered lease answers a call made at ``now``, in seconds on the Locker's clock."""
+        ...
 
 
 class PermanentStrategy:

@@ -25,8 +25,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from consul_locker import threaded
-from consul_locker.factory import living
+from consul_locker import LockerFactory
+from consul_locker.runtime.factory import living
 
 from . import real_consul
 from .contract.record import nearest
@@ -88,7 +88,7 @@ def agent(request: pytest.FixtureRequest) -> Iterator[Any]:
 def nothing_lingers() -> Iterator[None]:
     """A destroy that failed is not tried again in the tests that follow, whose agents may have the same ports."""
     yield
-    for factory in living(threaded.LockerFactory):
+    for factory in living(LockerFactory):
         if factory._closed:
             factory._io_thread.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from consul_locker.inside import INSIDE
+from consul_locker.may_wait import INSIDE
 
 from .walk.breaks import LIBRARY
 

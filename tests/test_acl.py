@@ -12,8 +12,8 @@ import pytest
 
 from consul_locker import AccessDenied, LockTimeout
 from consul_locker.client.requests import Encoder, HttpResponse
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import FindNode, NodesFound
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.requests import FindNode, NodesFound
 
 from .acl_agent import NODE, AclConsul, documented_policy_of_another_datacenter
 from .behaviour.faces import FACES

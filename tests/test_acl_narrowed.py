@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.watching import OWN_SESSION_WATCHES
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES
 
 from .acl_agent import NODE, AclConsul
 from .behaviour.faces import FACES

@@ -31,11 +31,12 @@ from consul_locker import (
     LockLost,
     LockTimeout,
     SessionEnded,
-    aio_delivery,
     signals,
 )
 from consul_locker.aio import Locker, LockerFactory
-from consul_locker.core.messages import Call, Transact, Watch
+from consul_locker.aio import observers as aio_delivery
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import Transact, Watch
 from consul_locker.embedded import Agent, ManualClock
 
 from .behaviour.tools import until

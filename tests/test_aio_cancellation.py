@@ -18,7 +18,7 @@ import pytest
 
 from consul_locker import AlreadyLocked, signals
 from consul_locker.aio import Locker, LockerFactory
-from consul_locker.core.messages import Watch
+from consul_locker.core.requests import Watch
 from consul_locker.embedded import Agent
 
 #: More rounds than any call here takes; a sweep that gets so far hangs.

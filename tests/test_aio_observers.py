@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker import aio, aio_delivery, signals
+from consul_locker import aio, signals
+from consul_locker.aio import observers as aio_delivery
 from consul_locker.embedded import Agent
 
 from .behaviour.tools import WAIT

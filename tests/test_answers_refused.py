@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consul_locker.client.requests import HttpResponse
-from consul_locker.core.messages import Failed, NamesRead, Outcome
+from consul_locker.core.requests import Failed, NamesRead, Outcome
 from consul_locker.errors import ConsulUnavailable
 
 from .test_requests import ALL, answer, plain, unusable

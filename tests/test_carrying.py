@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
+from consul_locker.aio.runtime import AsyncCarrying
 from consul_locker.client.requests import Encoder
-
-from consul_locker.aio_carrying import AsyncCarrying
-from consul_locker.carrying import Carrying
-from consul_locker.core.messages import Abandoned, Answered, Call, Failed, Settle, Transact
-from consul_locker.config import ClientOptions
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.messages import Abandoned, Answered, Call, Settle
+from consul_locker.core.requests import Failed, Transact
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
-from consul_locker.exchange import Exchange, SystemClock
-from consul_locker.inside import INSIDE
-from consul_locker.io_thread import IoThread
-from consul_locker.waiter import Waiter
+from consul_locker.may_wait import INSIDE
+from consul_locker.runtime.clock import SystemClock
+from consul_locker.runtime.io_loop import Exchange
+from consul_locker.threads.io_thread import IoThread
+from consul_locker.threads.runtime import Carrying
+from consul_locker.threads.waiter import Waiter
 
 from .behaviour.tools import WAIT, eventually, settle
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.config import ClientOptions, LockerOptions
+from consul_locker.config.options import ClientOptions, LockerOptions
 from consul_locker.errors import ConfigurationError
 from consul_locker.strategies import PermanentStrategy
 

@@ -12,9 +12,9 @@ import pytest
 
 from consul_locker import AlreadyLocked, ConsulUnavailable
 from consul_locker.client.requests import Encoder, HttpResponse
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import (
-    Call,
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from consul_locker import ConsulUnavailable, Locker, LockerFactory, signals
-from consul_locker.delivery import Delivery
 from consul_locker.embedded import Agent
-from consul_locker.strangers import StrategyOnThreads, on_threads
-from consul_locker.types import BaseLease
+from consul_locker.lease import BaseLease
+from consul_locker.threads.observers import Delivery
+from consul_locker.threads.users_code import StrategyOnThreads, on_threads
 
 from .behaviour.tools import WAIT, Gate, until
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from consul_locker import signals
-from consul_locker.delivery import Delivery
+from consul_locker.threads.observers import Delivery
 
 WAIT = 30.0
 

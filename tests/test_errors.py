@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from consul_locker import errors
-from consul_locker.types import LockInfo
+from consul_locker.models import LockInfo
 
 HOLDER = LockInfo("a", "n/a/lock", "5e55", {"pid": 7, "host": "h"}, 12, 1)
 

@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 
 from consul_locker.client.requests import Encoder
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import (
-    Answered,
-    CancelRequest,
-    CancelTimer,
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.messages import Answered, CancelRequest, CancelTimer, SetTimer, TimerFired
+from consul_locker.core.requests import (
     CreateSession,
     DestroySession,
     Done,
@@ -24,12 +22,11 @@ from consul_locker.core.messages import (
     ReadSession,
     RenewSession,
     SessionCreated,
-    SetTimer,
-    TimerFired,
     Watch,
 )
 from consul_locker.embedded import Agent, ManualClock
-from consul_locker.exchange import Exchange, SystemClock
+from consul_locker.runtime.clock import SystemClock
+from consul_locker.runtime.io_loop import Exchange
 
 from .behaviour.tools import WAIT, Consul, eventually
 
@@ -198,7 +195,7 @@ def test_a_timer_replaced_by_the_one_that_fires_before_it() -> None:
 
 def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one place for three: the first one's turn is cut short, and it goes on waiting where it was."""
-    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", 0.01)
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.01)
 
     async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
         await asyncio.to_thread(Consul(agent.address).put, "k", "at first")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from consul_locker.config import LockerOptions
+from consul_locker.config.options import LockerOptions
 from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
-from consul_locker.face import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, to_raise
+from consul_locker.runtime.locker import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, to_raise
 
 
 @pytest.mark.parametrize(("fair", "most"), [(False, MAX_MANY), (True, MAX_MANY_FAIR)])

@@ -13,8 +13,8 @@ import pytest
 
 from consul_locker import AlreadyLocked, Lease, Locker, LockerFactory, aio, signals
 from consul_locker.embedded import Agent
+from consul_locker.lease import BaseLease, SessionLife
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease, SessionLife
 
 from .behaviour.tools import WAIT, eventually, until
 from .interleaving import Meanwhile

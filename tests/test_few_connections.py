@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from consul_locker import AlreadyLocked, ConfigurationError, LockerFactory, aio
-from consul_locker.config import FEWEST_CONNECTIONS
-from consul_locker.core.messages import KeysRead
+from consul_locker.config.options import FEWEST_CONNECTIONS
+from consul_locker.core.requests import KeysRead
 from consul_locker.embedded import Agent
-from consul_locker.watching import NODE_QUERIES, OWN_SESSION_WATCHES, Watching
+from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Watching
 
 from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Consul, eventually, settle, until
@@ -34,7 +34,7 @@ class Counting(set[Any]):
 @pytest.mark.parametrize("kind", list(FACES))
 @pytest.mark.parametrize("connections", range(FEWEST_CONNECTIONS, 7))
 def test_everything_works_with_few_connections(kind: str, connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consul_locker.watching.POLL_PAUSE", 0.05)
+    monkeypatch.setattr("consul_locker.runtime.watches.POLL_PAUSE", 0.05)
     face = FACES[kind]()
     with Agent() as agent:
         opened = Counting()
@@ -74,7 +74,7 @@ def test_fewer_are_refused_with_the_smallest_number_that_works(face: Any, connec
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consul_locker.watching.POLL_PAUSE", 0.0)
+    monkeypatch.setattr("consul_locker.runtime.watches.POLL_PAUSE", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -117,7 +117,7 @@ def test_polls_come_one_after_another_after_a_pause(monkeypatch: pytest.MonkeyPa
         await line.arrived(2)
         line.open()[0].set_result(at(8))
         await asyncio.gather(one, two)
-        monkeypatch.setattr("consul_locker.watching.POLL_PAUSE", 3600.0)
+        monkeypatch.setattr("consul_locker.runtime.watches.POLL_PAUSE", 3600.0)
         late = wish(watching, 8, "a")
         await settle()
         assert len(line.sent) == 2
@@ -133,7 +133,7 @@ def test_polls_come_one_after_another_after_a_pause(monkeypatch: pytest.MonkeyPa
 def test_who_gives_way_goes_on_as_a_poll_and_stays_again_when_there_are_places(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", 0.001)
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
     places = 2
 
     async def test(watching: Watching, line: Line) -> None:
@@ -164,7 +164,7 @@ def test_who_gives_way_goes_on_as_a_poll_and_stays_again_when_there_are_places(
 
 def test_an_intermediary_that_ignores_the_index_is_asked_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer comes at once and shows another index, as one does when sessions come and go all the time."""
-    monkeypatch.setattr("consul_locker.watching.NODE_QUERIES_IN", 3600.0)
+    monkeypatch.setattr("consul_locker.runtime.watches.NODE_QUERIES_IN", 3600.0)
 
     async def test(watching: Watching, line: Line) -> None:
         watchers = await on_node(watching, line, (1, 5), (2, 5))

@@ -18,9 +18,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis.errors import NoSuchExample
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 
 from consul_locker.fsm import CATCH_ALL, Defer, Fsm, Queued, Reaction, State, Table
 from consul_locker.fsm.rows import Rows

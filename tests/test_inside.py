@@ -24,11 +24,12 @@ from typing import Any
 import pytest
 
 from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, LockerFactory, LockLost, aio
-from consul_locker.waiter import Waiter
-from consul_locker.core.messages import Call, Transact
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import Transact
 from consul_locker.embedded import Agent
-from consul_locker.inside import INSIDE
-from consul_locker.sleepers import Sleepers
+from consul_locker.may_wait import INSIDE
+from consul_locker.threads.waiter import Waiter
+from consul_locker.threads.wakeups import Sleepers
 
 from .behaviour.tools import WAIT, Consul, until
 

@@ -12,11 +12,9 @@ import pytest
 
 from consul_locker.client.aio_connection import AsyncConnection
 from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import (
-    Answered,
-    Call,
-    CancelRequest,
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.messages import Answered, Call, CancelRequest
+from consul_locker.core.requests import (
     Failed,
     KeysRead,
     ReadKey,
@@ -27,7 +25,8 @@ from consul_locker.core.messages import (
     SessionRead,
     Watch,
 )
-from consul_locker.exchange import Exchange, SystemClock
+from consul_locker.runtime.clock import SystemClock
+from consul_locker.runtime.io_loop import Exchange
 
 from .behaviour.tools import WAIT, eventually, settle
 from .handmade import Handmade, ok, request_on
@@ -287,7 +286,7 @@ def test_what_renewals_do_not_need_any_more_is_there_for_others() -> None:
 
 def test_where_consul_refuses_connections_renewals_win_over_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     """As over its `http_max_conns_per_client`: watches have all that it accepts, and give some of them up."""
-    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", 0.001)
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
     async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
         watches = [Watch(1, "key", f"w{number}", 7, 300.0) for number in range(4)]

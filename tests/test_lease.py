@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from consul_locker.errors import ConfigurationError
-from consul_locker.lease import Lease
-from consul_locker.types import SessionLife
+from consul_locker.lease import SessionLife
+from consul_locker.threads.lease import Lease
 
 
 @pytest.fixture

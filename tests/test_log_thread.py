@@ -11,8 +11,8 @@ import pytest
 
 from consul_locker import ConsulUnavailable, LockerFactory, signals
 from consul_locker.embedded import Agent, ManualClock
+from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease
 
 from .behaviour.tools import WAIT, until
 

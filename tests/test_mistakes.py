@@ -11,15 +11,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import (
-    ConfigurationError,
-    ConsulUnavailable,
-    Locker,
-    LockerFactory,
-    LockLost,
-    SessionEnded,
-    aio,
-)
+from consul_locker import ConfigurationError, ConsulUnavailable, Locker, LockerFactory, LockLost, SessionEnded, aio
 from consul_locker.embedded import Agent
 
 from .behaviour.tools import WAIT

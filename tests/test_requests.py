@@ -11,20 +11,21 @@ from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consul_locker.client.answers import parse_duration, refusal_of
 from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import (
-    Call,
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,
     Done,
-    FindNode,
     Entry,
     Failed,
+    FindNode,
     Gone,
     KeysRead,
     Operation,
@@ -48,7 +49,7 @@ from consul_locker.core.messages import (
     Watch,
 )
 from consul_locker.errors import AccessDenied, ConfigurationError, ConsulUnavailable
-from consul_locker.types import SessionInfo
+from consul_locker.models import SessionInfo
 
 SID = "adf4238a-882b-9ddc-4a9d-5b6758e4159e"
 OTHER = "11111111-2222-3333-4444-555555555555"
@@ -209,7 +210,7 @@ def test_an_id_that_is_no_sessions_goes_into_no_path(session_id: Any) -> None:
 
 def test_the_client_library_is_imported_with_the_first_factory() -> None:
     code = """
-import sys, consul_locker.client.requests as r, consul_locker.config as c
+import sys, consul_locker.client.requests as r, consul_locker.config.options as c
 assert "consul" not in sys.modules and "requests" not in sys.modules
 r.Encoder(c.ClientOptions.build(environ={}))
 assert "consul" in sys.modules

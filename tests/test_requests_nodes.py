@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from consul_locker.client.requests import Encoder, HttpResponse
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import CreateSession, Failed, FindNode, NodesFound
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.requests import CreateSession, Failed, FindNode, NodesFound
 from consul_locker.errors import ConsulUnavailable
 
 encoder = Encoder(ClientOptions.build(dc="dc2", environ={}))

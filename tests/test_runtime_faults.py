@@ -19,11 +19,14 @@ from typing import Any
 
 import pytest
 
-from consul_locker import LockerFactory, LockTimeout, carrying, io_thread
-from consul_locker.carrying import Carrying
-from consul_locker.core.messages import Answered, Call, Command, Settle, SetTimer, Transact
+from consul_locker import LockerFactory, LockTimeout
+from consul_locker.core.messages import Answered, Call, Command, SetTimer, Settle
+from consul_locker.core.requests import Transact
 from consul_locker.embedded import Agent
-from consul_locker.io_thread import IoThread
+from consul_locker.threads import io_thread
+from consul_locker.threads import runtime as carrying
+from consul_locker.threads.io_thread import IoThread
+from consul_locker.threads.runtime import Carrying
 
 from .behaviour.tools import WAIT, Gate, Held, until
 from .interleaving import Meanwhile

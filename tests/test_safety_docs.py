@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from consul_locker.config import DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT
+from consul_locker.config.options import DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOUT
 from consul_locker.core.destroys import DESTROY_PAUSE, DESTROY_PAUSE_MAX, PREDECESSOR_WAIT
+from consul_locker.core.line import LONGEST_PAUSE
 from consul_locker.core.session import (
     QUICK_WATCHES,
     READ_EVERY,
@@ -21,9 +22,8 @@ from consul_locker.core.session import (
     WATCH_PAUSE,
     WATCH_PAUSE_MAX,
 )
-from consul_locker.core.waiting import LONGEST_PAUSE
-from consul_locker.threaded import CARRIER_SHARE, EXIT_LIMIT
-from consul_locker.watching import OWN_SESSION_WATCHES, WATCH_SHARE, WATCH_TURN
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES, WATCH_SHARE, WATCH_TURN
+from consul_locker.threads.factory import CARRIER_SHARE, EXIT_LIMIT
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "safety.rst", ROOT / "docs" / "differences.rst")

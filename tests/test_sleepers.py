@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from consul_locker.sleepers import Sleepers
+from consul_locker.threads.wakeups import Sleepers
 
 from .behaviour.tools import WAIT, until
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded, signals, threaded
+from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded, signals
 from consul_locker.core.messages import Call
 from consul_locker.embedded import Agent, ManualClock
+from consul_locker.threads import factory as factory_module
+from consul_locker.threads import locker as threaded
 
 from .behaviour.tools import WAIT, Consul, Gate, until
 
@@ -81,7 +83,7 @@ def test_interrupted_while_waiting(locker: Locker, gate: Gate, monkeypatch: pyte
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("consul_locker.waiter.Waiter.sleep", interrupted)
+        patched.setattr("consul_locker.threads.waiter.Waiter.sleep", interrupted)
         locker.lock("a")
     held.let_go()
     assert first.result(WAIT).valid
@@ -151,7 +153,7 @@ def test_inside_an_observer(locker: Locker) -> None:
 
 def test_a_stuck_observer(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds a call for PATIENCE and no longer, and other Lockers' calls not at all."""
-    monkeypatch.setattr("consul_locker.delivery.PATIENCE", 0.02)
+    monkeypatch.setattr("consul_locker.runtime.delivery.PATIENCE", 0.02)
     other = locker._factory.create("other")
     go, entered = threading.Event(), threading.Event()
 
@@ -195,7 +197,7 @@ def test_wait_for_state(locker: Locker) -> None:
     waiting = in_thread(lambda: locker.wait_for_state("stopped", WAIT))
     locker.stop()
     assert waiting.result(WAIT) is True
-    assert repr(locker) == "<consul_locker.threaded.Locker 'n' stopped held=0>"
+    assert repr(locker) == "<consul_locker.threads.locker.Locker 'n' stopped held=0>"
 
 
 def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> None:
@@ -269,5 +271,5 @@ def test_a_factory_that_cannot_be_closed_at_exit_holds_nobody_up(
 
     monkeypatch.setattr(threaded, "living", lambda face: [Stuck()])
     with caplog.at_level("DEBUG", "consul_locker"):
-        threaded._at_exit()
+        factory_module._at_exit()
     assert "was not closed at exit" in caplog.text

@@ -23,15 +23,16 @@ from typing import Any
 import pytest
 import trustme
 
-from consul_locker.client import connection as connection_module, wire as wire_module
+from consul_locker.client import connection as connection_module
+from consul_locker.client import wire as wire_module
 from consul_locker.client.aio_connection import AsyncConnection
 from consul_locker.client.aio_transport import AsyncTransport
 from consul_locker.client.connection import Connection, Resolver
 from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
 from consul_locker.client.transport import BlockingTransport
 from consul_locker.client.wire import Wire, WireError, tls_context
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import CreateSession, DestroySession, Done, SessionCreated
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.requests import CreateSession, DestroySession, Done, SessionCreated
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
 
 from .behaviour.tools import eventually

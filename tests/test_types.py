@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from consul_locker.arguments import seconds
 from consul_locker.errors import ConfigurationError, LockLost
-from consul_locker.types import BaseLease, LockInfo, SessionInfo, SessionLife, seconds
+from consul_locker.lease import BaseLease, SessionLife
+from consul_locker.models import LockInfo, SessionInfo
 
 
 @pytest.mark.parametrize(("given", "limit"), [(None, None), (math.inf, None), (0, 0.0), (1, 1.0), (2.5, 2.5)])

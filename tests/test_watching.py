@@ -17,10 +17,10 @@ import pytest
 
 from consul_locker.client.answers import HttpResponse
 from consul_locker.client.requests import Encoder, HttpRequest
-from consul_locker.config import ClientOptions
-from consul_locker.core.messages import Failed, KeysRead, Outcome, SessionRead, Watch
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.requests import Failed, KeysRead, Outcome, SessionRead, Watch
 from consul_locker.errors import ConsulUnavailable
-from consul_locker.watching import OWN_SESSION_WATCHES, Watching
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watching
 
 from .behaviour.tools import WAIT, eventually, settle
 
@@ -283,7 +283,7 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
 
 
 def test_a_turn_that_is_cut_short_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", 0.001)
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
     async def test(watching: Watching, line: Line) -> None:
         first = wish(watching, 7)
@@ -303,7 +303,7 @@ def test_a_turn_that_is_cut_short_goes_on_where_it_was(monkeypatch: pytest.Monke
 
 def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consul ends such a query by itself: it is waited for, not broken off."""
-    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", 0.001)
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
     async def test(watching: Watching, line: Line) -> None:
         wishes = [wish(watching, index) for index in (7, 8, 9)]
@@ -328,7 +328,7 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
     monkeypatch: pytest.MonkeyPatch, length: float, index: int, told: bool
 ) -> None:
     """One that comes back early with nothing new was broken off, as by a restored snapshot: the core sweeps then."""
-    monkeypatch.setattr("consul_locker.watching.WATCH_TURN", length)
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", length)
 
     async def test(watching: Watching, line: Line) -> None:
         watching._lines["key"].append(asyncio.get_running_loop().create_future())  # others wait for a place

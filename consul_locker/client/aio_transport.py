@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .aio_connection import AsyncConnection, give_up, reach, wake
 from .allowance import Allowance

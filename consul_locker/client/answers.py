@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..core.messages import (
+from ..core.requests import (
     Committed,
     Done,
     Entry,
@@ -34,7 +34,7 @@ from ..core.messages import (
     TooLarge,
 )
 from ..errors import AccessDenied, ConsulUnavailable
-from ..types import SessionInfo
+from ..models import SessionInfo
 
 __all__ = ["HttpResponse", "parse_duration", "refusal_of"]
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from .requests import HttpRequest, HttpResponse
 from .wire import READ_SIZE, Wire, server_name
 

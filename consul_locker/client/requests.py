@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from ..config import ClientOptions
-from ..core.messages import (
+from ..config.options import ClientOptions
+from ..core.requests import (
     CreateSession,
     DestroySession,
     Done,

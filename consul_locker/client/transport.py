@@ -12,7 +12,7 @@ import threading
 import time
 from weakref import WeakSet
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .allowance import Allowance
 from .connection import Connection, Resolver

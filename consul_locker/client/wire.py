@@ -6,7 +6,7 @@ import ssl
 
 import h11
 
-from ..config import ClientOptions
+from ..config.options import ClientOptions
 from ..errors import ConfigurationError, ConsulUnavailable
 from .requests import HttpRequest, HttpResponse
 

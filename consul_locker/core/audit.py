@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..config.options import LockerOptions
 from .batch import MAX_OPS
 from .doubts import Doubts, Releaser
 from .ledger import Ledger, Slot
-from .messages import (
+from .requests import (
     KeysRead,
     Operation,
     Outcome,
@@ -29,10 +30,9 @@ from .messages import (
     Transact,
     Verb,
 )
-from .outbox import Outbox
 from .session import READ_EVERY, RENEW_AFTER, Session
+from .step import Outbox
 from .sweep import Sweep
-from ..config import LockerOptions
 
 __all__ = ["Audit", "Keeper"]
 

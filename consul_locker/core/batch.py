@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from .ledger import Kind, Work
-from .messages import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 from ..keys import lock_key_of
+from .ledger import Kind, Work
+from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
 __all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Outcomes"]
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import AlreadyLocked, ConsulLockerError
+from ..models import LockInfo
 from .batch import MAX_OPS
 from .destroys import PREDECESSOR_WAIT
 from .ledger import Slot
-from .messages import Call, Committed, Entry, Operation, Outcome, RolledBack, Transact, Verb
-from .operations import Parts
-from .questions import lock_info
-from .releases import Releases
-from ..errors import AlreadyLocked, ConsulLockerError
-from ..types import LockInfo
+from .messages import Call
+from .pipeline import Parts
+from .queries import lock_info
+from .release import Releases
+from .requests import Committed, Entry, Operation, Outcome, RolledBack, Transact, Verb
 
 __all__ = ["Denials"]
 

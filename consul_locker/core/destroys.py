@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from math import inf
 
-from .messages import DestroySession, Outcome, ReadSession, Request, SessionRead, confirmed_destroy
-from .outbox import Outbox
+from .messages import confirmed_destroy
+from .requests import DestroySession, Outcome, ReadSession, Request, SessionRead
+from .step import Outbox
 
 __all__ = ["PREDECESSOR_WAIT", "Destroys"]
 

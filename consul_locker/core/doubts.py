@@ -19,9 +19,9 @@ from typing import Protocol
 
 from .batch import MAX_OPS
 from .ledger import Ledger, Slot
-from .messages import Committed, Entry, Operation, Outcome, ReadKey, Refusal, RolledBack, Transact, Verb
-from .outbox import Outbox
+from .requests import Committed, Entry, Operation, Outcome, ReadKey, Refusal, RolledBack, Transact, Verb
 from .session import Session
+from .step import Outbox
 
 __all__ = ["Doubts", "Releaser", "not_ours"]
 

@@ -21,9 +21,10 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 
-from .messages import Call, Entry
 from ..keys import lock_id, lock_key, lock_key_of, place_key
-from ..types import BaseLease
+from ..lease import BaseLease
+from .messages import Call
+from .requests import Entry
 
 __all__ = ["Kind", "Ledger", "Slot", "Work"]
 

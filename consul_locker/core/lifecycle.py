@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from ..config import LockerOptions
+from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, ConsulUnavailable, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
-from ..strategies import NoStrategy
-from ..types import Strategy
+from ..strategies import NoStrategy, Strategy
+from .acquire import Grants
 from .audit import Audit
 from .batch import MAX_OPS, Batch
-from .call import LOCKS, QUESTIONS
-from .grants import Grants
-from .operations import LeaseType, Parts
+from .calls import LOCKS, QUESTIONS
+from .fair_line import Queue
 from .ledger import Ledger
+from .line import Waiting
 from .machine import ACQUIRING, READY, STOPPED, TABLE, Actions
-from .messages import Call, DestroySession, Outcome, ReadSession, SessionRead, confirmed_destroy
-from .outbox import Outbox
-from .questions import Questions
-from .queue import Queue
+from .messages import Call, confirmed_destroy
+from .pipeline import LeaseType, Parts
+from .queries import Questions
+from .requests import DestroySession, Outcome, ReadSession, SessionRead
 from .session import Session
-from .waiting import Waiting
+from .step import Outbox
 
 __all__ = ["Lifecycle"]
 

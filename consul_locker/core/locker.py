@@ -10,16 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import LockTimeout
-from .machine import ACQUIRING, READY, STOPPED
-from .call import LOCKS, RELEASES
+from .calls import LOCKS, RELEASES
 from .lifecycle import Lifecycle
-from .messages import (
-    Abandoned,
-    Answered,
-    Call,
+from .machine import ACQUIRING, READY, STOPPED
+from .messages import Abandoned, Answered, Call, Event, TimerFired
+from .queries import lock_info
+from .requests import (
     CreateSession,
     DestroySession,
-    Event,
     FindNode,
     Outcome,
     RawTransact,
@@ -28,11 +26,9 @@ from .messages import (
     ReadSession,
     RenewSession,
     Request,
-    TimerFired,
     Transact,
     Watch,
 )
-from .questions import lock_info
 
 __all__ = ["LockerCore"]
 

@@ -27,8 +27,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .messages import Call
 from ..fsm import Action, State, Table
+from .messages import Call
 
 __all__ = ["ACQUIRING", "PAUSED", "READY", "STATES", "STOPPED", "TABLE", "Actions"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import LockerOptions
+from ..config.options import LockerOptions
 from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
 
 __all__ = ["lasting", "needs_node", "no_server"]

@@ -14,10 +14,15 @@ there is looked up and named.
 
 from __future__ import annotations
 
+from ..arguments import seconds
+from ..config.options import LockerOptions
+from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
+from ..lease import SessionLife
 from .destroys import Destroys
 from .gone import Doubt, Inquiry, Sign
-from .messages import (
-    CancelRequest,
+from .messages import CancelRequest
+from .refusals import lasting, needs_node, no_server
+from .requests import (
     CreateSession,
     Failed,
     FindNode,
@@ -31,11 +36,7 @@ from .messages import (
     SessionRead,
     Watch,
 )
-from .outbox import Outbox
-from .refusals import lasting, needs_node, no_server
-from ..config import LockerOptions
-from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
-from ..types import SessionLife, seconds
+from .step import Outbox
 
 __all__ = ["FIRST_PAUSE", "Session"]
 

@@ -19,9 +19,9 @@ from itertools import islice
 from .batch import MAX_OPS
 from .doubts import Doubts, not_ours
 from .ledger import Ledger
-from .messages import Failed, NamesRead, Operation, Outcome, ReadPrefix, Request, RolledBack, Transact, Verb
-from .outbox import Outbox
+from .requests import Failed, NamesRead, Operation, Outcome, ReadPrefix, Request, RolledBack, Transact, Verb
 from .session import Session
+from .step import Outbox
 
 __all__ = ["Sweep"]
 

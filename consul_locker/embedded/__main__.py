@@ -9,8 +9,8 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from ..embedded import Agent
 from ..errors import ConfigurationError
-from . import Agent
 from .versions import DEFAULT
 
 __all__ = ["main"]

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
-from ..inside import INSIDE
+from ..may_wait import INSIDE
 from .api import Api
 from .clock import ManualClock
 from .forms import TEXT, Answer

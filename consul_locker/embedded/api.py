@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Union
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from . import forms, txn
+from ..embedded import forms, txn
 from .forms import FILTERED, JSON, LEADER, NO_LEADER, SANDBOX, Answer, Blocking, Call, Refused, Request
 from .golang import Invalid, duration
 from .policy import Policy

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import quote as url_quote, urlencode
+from urllib.parse import quote as url_quote
+from urllib.parse import urlencode
 
 from .golang import Invalid, as_kind, decode_json, duration, kind, uint64
 from .records import Entry, Scope, Session

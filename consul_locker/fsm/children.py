@@ -14,8 +14,8 @@ from itertools import count
 from typing import Any, Protocol
 
 from .errors import TableError
-from .rows import Nohandler
 from .parts import CATCH_ALL, RESET, Input
+from .rows import Nohandler
 from .spec import Table
 
 __all__ = ["Nest", "Ticket"]

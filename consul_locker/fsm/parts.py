@@ -8,7 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from typing_extensions import Protocol, TypeVar as TypeVarWithDefault  # their stubs alone
+    from typing_extensions import Protocol  # their stubs alone
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
     Client = TypeVarWithDefault("Client", contravariant=True, default=Any)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consul_locker import LockLost
-from consul_locker.watching import OWN_SESSION_WATCHES
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES
 
 from .tools import WAIT, Consul, Ear, Gate, until
 

@@ -13,17 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from consul_locker.config import LockerOptions
+from consul_locker.config.options import LockerOptions
 from consul_locker.core.locker import LockerCore
-from consul_locker.core.messages import (
-    Answered,
-    Call,
-    CancelTimer,
+from consul_locker.core.messages import Answered, Call, CancelTimer, Emit, SetTimer, Settle, TimerFired
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,
     Done,
-    Emit,
     Entry,
     Failed,
     KeysRead,
@@ -37,15 +34,13 @@ from consul_locker.core.messages import (
     RolledBack,
     SessionCreated,
     SessionRead,
-    SetTimer,
-    Settle,
-    TimerFired,
     Transact,
     Verb,
 )
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, SessionEnded
+from consul_locker.lease import BaseLease
+from consul_locker.models import LockInfo, SessionInfo
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease, LockInfo, SessionInfo
 
 Json = Any
 Record = dict[str, Json]

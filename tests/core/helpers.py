@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from consul_locker.config import LockerOptions
+from consul_locker.config.options import LockerOptions
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import (
     Abandoned,
@@ -13,18 +13,23 @@ from consul_locker.core.messages import (
     CancelRequest,
     CancelTimer,
     Command,
+    Emit,
+    Event,
+    LeaseEnded,
+    Log,
+    SetTimer,
+    Settle,
+    TimerFired,
+)
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,
     Done,
-    Emit,
     Entry,
-    Event,
     Failed,
     Gone,
     KeysRead,
-    LeaseEnded,
-    Log,
     Outcome,
     ReadKey,
     ReadSession,
@@ -35,15 +40,13 @@ from consul_locker.core.messages import (
     RolledBack,
     SessionCreated,
     SessionRead,
-    Settle,
-    SetTimer,
-    TimerFired,
     Transact,
     Verb,
 )
 from consul_locker.errors import ConsulUnavailable
+from consul_locker.lease import BaseLease
+from consul_locker.models import SessionInfo
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease, SessionInfo
 
 R = TypeVar("R", bound=Request)
 

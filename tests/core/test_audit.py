@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.messages import (
+from consul_locker.core.requests import (
     Committed,
     KeysRead,
     ReadKey,

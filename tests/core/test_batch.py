@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consul_locker.core.batch import MAX_BYTES, Batch
 from consul_locker.core.ledger import Kind, Ledger, Work
-from consul_locker.core.messages import Operation, Refusal, Refused, RolledBack, TooLarge, Transact, Verb
+from consul_locker.core.requests import Operation, Refusal, Refused, RolledBack, TooLarge, Transact, Verb
 
 from .helpers import Driver, failure, held
 

@@ -10,20 +10,11 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.messages import (
-    Answered,
-    Call,
-    CancelRequest,
-    CreateSession,
-    DestroySession,
-    ReadKey,
-    SessionCreated,
-    TimerFired,
-    Watch,
-)
-from consul_locker.core.queue import Queue
+from consul_locker.core.fair_line import Queue
+from consul_locker.core.fair_places import Standing
+from consul_locker.core.messages import Answered, Call, CancelRequest, TimerFired
+from consul_locker.core.requests import CreateSession, DestroySession, ReadKey, SessionCreated, Watch
 from consul_locker.core.session import Session
-from consul_locker.core.standing import Standing
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.fsm import Fsm
 from consul_locker.strategies import PermanentStrategy

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from consul_locker.client.requests import Encoder, HttpResponse
-from consul_locker.config import ClientOptions, LockerOptions
-from consul_locker.core.messages import (
+from consul_locker.config.options import ClientOptions, LockerOptions
+from consul_locker.core.requests import (
     CreateSession,
     DestroySession,
     Failed,

@@ -8,7 +8,8 @@ import pytest
 
 from consul_locker.core.destroys import PREDECESSOR_WAIT
 from consul_locker.core.lifecycle import STOP_PAUSE
-from consul_locker.core.messages import (
+from consul_locker.core.messages import TimerFired
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,
@@ -18,7 +19,6 @@ from consul_locker.core.messages import (
     ReadSession,
     SessionCreated,
     SessionRead,
-    TimerFired,
     Transact,
     Watch,
 )

@@ -8,7 +8,8 @@ import pytest
 
 from consul_locker.core import doubts as doubts_module
 from consul_locker.core.doubts import FIRST_PAUSE, FORMER_FOR, LONGEST_PAUSE, LOOK_EVERY, TOGETHER
-from consul_locker.core.messages import (
+from consul_locker.core.messages import TimerFired
+from consul_locker.core.requests import (
     Committed,
     KeysRead,
     Outcome,
@@ -16,7 +17,6 @@ from consul_locker.core.messages import (
     Refusal,
     Refused,
     RolledBack,
-    TimerFired,
     Transact,
     Verb,
 )

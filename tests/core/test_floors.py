@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.messages import (
+from consul_locker.core.line import FIRST_PAUSE, LONGEST_PAUSE
+from consul_locker.core.requests import (
     Committed,
     KeysRead,
     NamesRead,
@@ -21,7 +22,6 @@ from consul_locker.core.messages import (
     Verb,
     Watch,
 )
-from consul_locker.core.waiting import FIRST_PAUSE, LONGEST_PAUSE
 
 from .helpers import PENDING, STRANGER, Driver, entry, held, not_ours, session_info
 

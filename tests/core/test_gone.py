@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from consul_locker.core.gone import Doubt, Inquiry, Sign
-from consul_locker.core.messages import (
+from consul_locker.core.requests import (
     DestroySession,
     Gone,
     Outcome,

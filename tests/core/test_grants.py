@@ -6,11 +6,10 @@ import json
 
 import pytest
 
-from consul_locker.core.questions import lock_info
-from consul_locker.core.messages import (
-    Call,
+from consul_locker.core.messages import Call, Emit
+from consul_locker.core.queries import lock_info
+from consul_locker.core.requests import (
     Committed,
-    Emit,
     KeysRead,
     ReadKey,
     Refusal,
@@ -21,7 +20,7 @@ from consul_locker.core.messages import (
     Watch,
 )
 from consul_locker.errors import AccessDenied, AlreadyLocked, ConsulUnavailable, SessionEnded
-from consul_locker.types import BaseLease
+from consul_locker.lease import BaseLease
 
 from .helpers import PENDING, STRANGER, Driver, entry, failure, held
 

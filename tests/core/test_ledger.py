@@ -8,7 +8,7 @@ import pytest
 
 from consul_locker.core.ledger import Kind, Ledger
 from consul_locker.core.messages import Call
-from consul_locker.types import BaseLease, SessionLife
+from consul_locker.lease import BaseLease, SessionLife
 
 
 def make() -> Ledger:

@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings, strategies as st
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -22,11 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consul_locker.config import LockerOptions
-from consul_locker.core.messages import Call, Failed, Outcome, Request, Watch
+from consul_locker.config.options import LockerOptions
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import Failed, Outcome, Request, Watch
 from consul_locker.errors import ConsulUnavailable
+from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease
 from tests.walk import faults
 from tests.walk.breaks import breaking_off
 from tests.walk.consul import SimConsul

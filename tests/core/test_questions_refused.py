@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.messages import RawTransact, ReadKey, Refusal, Refused, RolledBack
+from consul_locker.core.requests import RawTransact, ReadKey, Refusal, Refused, RolledBack
 from consul_locker.errors import ConsulUnavailable, LockLost
 
 from .helpers import STRANGER, Driver

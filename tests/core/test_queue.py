@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from consul_locker.core.fair_places import Standing, Turn, queue_of, turn_of
 from consul_locker.core.ledger import Slot
-from consul_locker.core.messages import (
-    Call,
+from consul_locker.core.messages import Call, TimerFired
+from consul_locker.core.requests import (
     Committed,
     Entry,
     KeysRead,
@@ -19,12 +20,10 @@ from consul_locker.core.messages import (
     Refusal,
     Refused,
     RolledBack,
-    TimerFired,
     Transact,
     Verb,
     Watch,
 )
-from consul_locker.core.standing import Standing, Turn, queue_of, turn_of
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout, SessionEnded
 from consul_locker.keys import place_key, place_number
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consul_locker.core.messages import CreateSession, Failed, FindNode, NodesFound, SessionCreated
+from consul_locker.core.requests import CreateSession, Failed, FindNode, NodesFound, SessionCreated
 from consul_locker.errors import (
     AccessDenied,
     ConfigurationError,

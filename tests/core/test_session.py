@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.messages import (
-    CancelRequest,
+from consul_locker.core.messages import CancelRequest, TimerFired
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,
@@ -28,7 +28,6 @@ from consul_locker.core.messages import (
     RolledBack,
     SessionCreated,
     SessionRead,
-    TimerFired,
     TooLarge,
     Transact,
     Verb,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.messages import ReadKey, Refusal, Refused, RolledBack, Verb
+from consul_locker.core.requests import ReadKey, Refusal, Refused, RolledBack, Verb
 
 from .helpers import PENDING, Driver
 

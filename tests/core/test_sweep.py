@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from consul_locker.core.messages import (
+from consul_locker.core.messages import TimerFired
+from consul_locker.core.requests import (
     Committed,
     KeysRead,
     NamesRead,
@@ -17,7 +18,6 @@ from consul_locker.core.messages import (
     Refused,
     RolledBack,
     SessionRead,
-    TimerFired,
     Transact,
     Verb,
     Watch,

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.messages import (
-    Call,
-    CancelRequest,
-    KeysRead,
-    ReadKey,
-    Refusal,
-    Refused,
-    RolledBack,
-    Transact,
-    Watch,
-)
+from consul_locker.core.messages import Call, CancelRequest
+from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact, Watch
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
 
 from .helpers import PENDING, STRANGER, Driver, entry, failure, held

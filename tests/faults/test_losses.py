@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from consul_locker import LockerFactory, LockLost
-from consul_locker.threaded import EXIT_LIMIT
+from consul_locker.threads.factory import EXIT_LIMIT
 
 from ..behaviour.tools import Consul, Ear, until
 from ..real_consul import RealConsul

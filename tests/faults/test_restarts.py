@@ -15,7 +15,7 @@ import pytest
 
 from consul_locker import LockerFactory, signals
 from consul_locker.client import requests
-from consul_locker.core.messages import Gone
+from consul_locker.core.requests import Gone
 
 from ..behaviour.tools import until
 from ..real_consul import RealConsul

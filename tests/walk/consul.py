@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consul_locker.core.messages import (
+from consul_locker.core.requests import (
     Committed,
     CreateSession,
     DestroySession,
@@ -45,7 +45,7 @@ from consul_locker.core.messages import (
 )
 from consul_locker.errors import AccessDenied
 from consul_locker.keys import is_place, lock_key_of, place_number
-from consul_locker.types import SessionInfo
+from consul_locker.models import SessionInfo
 
 #: Consul ends a session only after this many TTLs (measured).
 TTL_MULTIPLIER = 2

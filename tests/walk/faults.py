@@ -14,23 +14,36 @@ from typing import Any
 import pytest
 
 from consul_locker.core import (
+    acquire as grants,
+)
+from consul_locker.core import (
     audit,
     batch,
     doubts,
-    grants,
     ledger,
     lifecycle,
     locker,
     machine,
-    operations,
-    outbox,
-    queue,
     session,
-    standing,
-    waiting,
+)
+from consul_locker.core import (
+    fair_line as queue,
+)
+from consul_locker.core import (
+    fair_places as standing,
+)
+from consul_locker.core import (
+    line as waiting,
+)
+from consul_locker.core import (
+    pipeline as operations,
+)
+from consul_locker.core import (
+    step as outbox,
 )
 from consul_locker.core.ledger import Kind
-from consul_locker.core.messages import Answered, Call, Failed, KeysRead, Operation, Verb
+from consul_locker.core.messages import Answered, Call
+from consul_locker.core.requests import Failed, KeysRead, Operation, Verb
 from consul_locker.fsm import Queued, Table
 
 Plant = Callable[[pytest.MonkeyPatch], None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from consul_locker.config import LockerOptions
-from consul_locker.core.call import LOCKS
+from consul_locker.config.options import LockerOptions
+from consul_locker.core.calls import LOCKS
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.machine import READY
 from consul_locker.core.messages import (
@@ -15,28 +15,30 @@ from consul_locker.core.messages import (
     Call,
     CancelRequest,
     CancelTimer,
-    Committed,
-    CreateSession,
-    DestroySession,
     Emit,
     Event,
     LeaseEnded,
+    SetTimer,
+    Settle,
+    TimerFired,
+)
+from consul_locker.core.requests import (
+    Committed,
+    CreateSession,
+    DestroySession,
     ReadSession,
     Renewed,
     RenewSession,
     Request,
     SessionCreated,
     SessionRead,
-    Settle,
-    SetTimer,
-    TimerFired,
     Transact,
     Verb,
 )
 from consul_locker.core.session import TRUST_AFTER_READ
 from consul_locker.keys import lock_key, lock_key_of, place_number
+from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease
 
 from .breaks import BrokenOff
 from .consul import SimConsul

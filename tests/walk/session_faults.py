@@ -8,7 +8,7 @@ import pytest
 
 from consul_locker.core import destroys, lifecycle, session
 from consul_locker.core.gone import Sign
-from consul_locker.core.messages import DestroySession, Failed
+from consul_locker.core.requests import DestroySession, Failed
 
 from .faults import PLANTED, plant
 

@@ -16,24 +16,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from random import Random
 
-from consul_locker.config import LockerOptions
+from consul_locker.config.options import LockerOptions
+from consul_locker.core.fair_line import Queue
 from consul_locker.core.machine import READY, STOPPED
-from consul_locker.core.queue import Queue
-from consul_locker.core.messages import (
-    Call,
-    Failed,
-    KeysRead,
-    Outcome,
-    ReadKey,
-    Request,
-    SessionRead,
-    Transact,
-    Verb,
-    Watch,
-)
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import Failed, KeysRead, Outcome, ReadKey, Request, SessionRead, Transact, Verb, Watch
 from consul_locker.errors import ConsulUnavailable
+from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
-from consul_locker.types import BaseLease
 
 from .breaks import breaking_off
 from .consul import SimConsul, Snapshot

@@ -1,0 +1,64 @@
+"""The lease of the asyncio face, whose end can be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..arguments import seconds
+from ..lease import BaseLease, no_context_manager
+from .observers import refuse_inside
+
+__all__ = [
+    "Lease",
+]
+
+
+class Lease(BaseLease):
+    """A lease of the asyncio Locker. See `BaseLease`."""
+
+    __slots__ = ("_loop", "_waiters")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._loop = asyncio.get_running_loop()
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def wait_lost(self, timeout: float | None = None) -> str | None:
+        """Wait until the lease is over.
+
+        Args:
+            timeout: how long to wait, in seconds; None waits as long as it takes.
+
+        Returns:
+            The reason it ended, or None when the time was over first.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: the lease is not over yet, and this is an observer or another event loop.
+        """
+        limit = seconds("timeout", timeout)
+        if self.live:
+            if asyncio.get_running_loop() is not self._loop:
+                raise RuntimeError("a lease belongs to the event loop of its Locker; wait for its end there")
+            refuse_inside()
+            waiter = self._loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                await asyncio.wait({waiter}, timeout=limit)
+            finally:
+                self._waiters.discard(waiter)
+        return self.reason
+
+    if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
+
+        async def __aenter__(self, *_: object) -> NoReturn:
+            raise TypeError(no_context_manager(self, "async with"))
+
+        __aexit__ = __aenter__
+
+    def wake(self) -> None:
+        """For the runtime: set everyone going who waits in `wait_lost`."""
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            waiter.set_result(None)

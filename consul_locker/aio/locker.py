@@ -1,0 +1,198 @@
+"""LockerFactory and Locker for asyncio: the same names and meanings as in `consul_locker`, on one event loop.
+
+What can wait is a coroutine; what cannot stays plain (`create`, `held`, `state`, `stats`, `start`, and a
+lease's `valid`, `check`, `guard`). There is no thread but one while a host's name is looked up, and that of an
+embedded agent. A factory belongs to the loop on which it makes its first Locker.
+
+Observers of signals may be plain functions or coroutine functions. They run one after another, in a task
+of the factory; a plain function blocks the loop while it runs, so it should be short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+from ..config.options import LockerOptions
+from ..core.messages import Call
+from ..models import LockInfo, SessionInfo, StateName
+from ..runtime.factory import CLOSED
+from ..runtime.io_loop import Exchange
+from ..runtime.locker import BaseLocker, Hold
+from .lease import Lease
+from .loop import LoopFactory, ends
+from .observers import AsyncDelivery, refuse_inside
+from .runtime import AsyncCarrying
+
+__all__ = [
+    "Locker",
+]
+
+
+class Locker(BaseLocker[Lease]):
+    """Hands out locks through one session of Consul; made by `LockerFactory.create`. For its event loop only.
+
+    See `consul_locker.Locker` for what everything means; here it is awaited. Only threads have ``submit_lock`` and
+    ``submit_release``: here a task does it, ``asyncio.create_task(locker.lock(id))``. What is called without a running
+    event loop, or on another one than before, raises RuntimeError.
+
+    Attributes:
+        fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
+    """
+
+    _caller = "task"
+    _factory: LoopFactory[Any]
+    _runtime: AsyncCarrying
+
+    def __init__(
+        self, factory: LoopFactory[Any], options: LockerOptions, exchange: Exchange, delivery: AsyncDelivery
+    ) -> None:
+        super().__init__(factory, options, Lease)
+        self._runtime = AsyncCarrying(self._core, self, factory._clock, exchange, delivery)
+        self.fsm = self._view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
+        self._runtime.begin()
+
+    @staticmethod
+    def _as_task(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., asyncio.Task[Any]]:
+        return lambda *args, **options: asyncio.get_running_loop().create_task(method(*args, **options))
+
+    # ---------------------------------------------------------------------------------------- locking
+
+    async def lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
+        """Get a lock, shared among the callers of this Locker. As `consul_locker.Locker.lock`."""
+        found = self._cached(id)
+        if found is not None:
+            return found
+        lease: Lease = await self._ask(self._lock_call("lock", (id,), wait, timeout))
+        return lease
+
+    async def lock_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> list[Lease]:
+        """Get several locks, all or none. As `consul_locker.Locker.lock_many`."""
+        given = self._ids(ids)
+        if not given:
+            return []
+        return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
+
+    @asynccontextmanager
+    async def hold(
+        self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> AsyncIterator[Lease]:
+        """Hold a lock while the body of an ``async with`` runs. As `consul_locker.Locker.hold`."""
+        async with self._holding("hold", (id,), wait, timeout) as leases:
+            yield leases[0]
+
+    @asynccontextmanager
+    async def hold_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> AsyncIterator[list[Lease]]:
+        """Hold several locks, all or none. As `consul_locker.Locker.hold_many`."""
+        async with self._holding("hold_many", self._ids(ids), wait, timeout) as leases:
+            yield leases
+
+    @asynccontextmanager
+    async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
+        hold = Hold(asyncio.current_task())
+        call = self._hold_call(hold, verb, ids, wait, timeout)
+        if not call.ids:
+            yield []
+            return
+        leases = self._begin_hold(hold, await self._ask(call))
+        try:
+            yield leases
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not self._factory._runs_here():
+                self._factory._later(self._runtime.step, self._end_hold(hold, leases))
+            else:
+                await self._leave(hold, leases, error)
+            raise
+        else:
+            await self._leave(hold, leases, None)
+
+    async def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
+        if self._factory._poisoned:
+            return  # the parent's hold, which goes on there (rule 10)
+        with self._leaving(hold, leases, error) as call:
+            await self._ask(call)
+
+    async def release(self, id: str | int) -> bool:
+        """Give a lock back. As `consul_locker.Locker.release`."""
+        released: bool = await self._ask(self._release_call(id))
+        return released
+
+    async def release_all(self) -> int:
+        """Give back every lock that `lock` and `lock_many` got. As `consul_locker.Locker.release_all`."""
+        released: int = await self._ask(self._release_all_call())
+        return released
+
+    async def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
+        """Run KV operations of one's own while the lease stands. As `consul_locker.Locker.guarded`."""
+        return self._own_answers(lease, await self._ask(self._guarded_call(lease, operations)))
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`.
+
+        What could not be destroyed in time is tried again in the background until the factory is closed.
+        """
+        limit = self._factory._stop_limit(timeout)
+        self._factory._check()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        await self._ask(Call("stop", timeout=limit))
+        # A session that is just being created, or whose destruction was not answered yet, must not be left behind.
+        while self.state == "stopped" and loop.time() < deadline:
+            requests = self._runtime.requests()
+            if not requests:
+                break
+            await asyncio.wait(requests, timeout=deadline - loop.time())
+        # A loop that is closed after this finds no task that has not ended.
+        await ends(self._runtime.ending(), max(0.0, deadline - loop.time()))
+
+    async def __aenter__(self) -> Locker:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._factory._poisoned and (kind is not GeneratorExit or self._factory._runs_here()):
+            await self.stop()
+
+    async def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
+        """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first.
+
+        Raises:
+            RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
+        """
+        limit = self._wait_limit(state, timeout)
+        if self.state == state:
+            return True
+        refuse_inside()
+        if self._factory._over:
+            raise RuntimeError(CLOSED)
+        reached = await self._runtime.reach(state, limit)
+        if reached is False:
+            raise RuntimeError(CLOSED)
+        return reached is not None
+
+    # ------------------------------------------------------------------------------------- questions
+
+    async def info(self, id: str | int) -> LockInfo | None:
+        """The key of a lock as Consul has it. As `consul_locker.Locker.info`."""
+        info: LockInfo | None = await self._ask(self._question("info", id))
+        return info
+
+    async def holder(self, id: str | int) -> LockInfo | None:
+        """Who has a lock, with the holder's session. As `consul_locker.Locker.holder`."""
+        info: LockInfo | None = await self._ask(self._question("holder", id))
+        return info
+
+    async def session_info(self, session_id: str | None = None) -> SessionInfo | None:
+        """A session as Consul has it. As `consul_locker.Locker.session_info`."""
+        info: SessionInfo | None = await self._ask(self._session_question(session_id))
+        return info

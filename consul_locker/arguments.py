@@ -1,0 +1,24 @@
+"""How arguments are checked that many calls have."""
+
+from __future__ import annotations
+
+import math
+
+from .errors import ConfigurationError
+
+__all__ = [
+    "seconds",
+]
+
+
+def seconds(option: str, value: float | None) -> float | None:
+    """A time limit as an argument: None, or seconds from nought on.
+
+    Raises:
+        ConfigurationError: it is anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
+        raise ConfigurationError(option, value, "seconds, 0 or more, or None")
+    return None if value == math.inf else float(value)

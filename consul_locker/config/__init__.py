@@ -1,0 +1,1 @@
+"""Validated options, and the environment that they come from."""

@@ -1,0 +1,240 @@
+"""Where Consul is and how to be let in, from arguments and the environment, as Consul's own tools read it.
+
+Whatever is wrong is a `ConfigurationError` that names the argument or the variable. `ClientOptions.build` in
+`consul_locker.config.options` puts the answers together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigurationError
+
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "Address",
+    "client_certificate",
+    "find_token",
+    "resolve_address",
+    "switch",
+    "trusted_places",
+]
+
+DEFAULT_HOST = "127.0.0.1"
+
+#: Where an agent listens by default; for an address without a scheme that names no port.
+DEFAULT_PORT = 8500
+
+#: The ports of URLs that name none, which is where Consul's own tools then go.
+URL_PORTS = {"http": 80, "https": 443}
+
+#: What Go's ``strconv.ParseBool`` takes, which reads these variables in Consul's own tools.
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+#: Stands for a token in an error.
+_HIDDEN = "(hidden)"
+
+
+# ----------------------------------------------------------------------------------------------- addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address as it was written; None for what it does not say."""
+
+    scheme: str | None
+    host: str | None
+    port: int | None
+    unix_path: str | None = None
+
+
+def _parse_address(option: str, text: str) -> Address:
+    """Read an address in any form that Consul's tools take.
+
+    ``host``, ``host:port``, ``[::1]:8500``, ``[::1]``, ``::1``, ``:8500``, ``http://…``, ``https://…``,
+    ``unix:///path``.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return _parse_place(option, text, None, text)
+    if scheme == "unix":
+        if not rest or "\0" in rest:
+            raise ConfigurationError(
+                option, text, "the path of a socket follows unix://, as in unix:///run/consul.sock"
+            )
+        return Address(None, None, None, rest)
+    if scheme not in URL_PORTS:
+        raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
+    return _parse_place(option, rest.removesuffix("/"), scheme, text)
+
+
+def _parse_place(option: str, place: str, scheme: str | None, text: str) -> Address:
+    """The part of an address that says host and port; ``text`` is the whole, for errors."""
+    if "@" in place:
+        # the value may hold a password, so the error does not repeat it
+        raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
+    if any(char in place for char in "/?#"):
+        raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
+    if place.startswith("["):
+        host, closed, after = place[1:].partition("]")
+        if not closed or (after and not after.startswith(":")):
+            raise ConfigurationError(option, text, "an IPv6 address with a port looks like [::1]:8500")
+        digits = after[1:] if after else None
+        _check_ipv6(option, host, text)
+    elif place.count(":") > 1:
+        host, digits = place, None
+        _check_ipv6(option, host, text)
+    else:
+        host, colon, after = place.partition(":")
+        digits = after if colon else None
+        host = _host_name(option, host, text)
+    if digits is None:
+        return Address(scheme, host, None)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5):
+        raise ConfigurationError(option, text, "a port is a number from 1 to 65535")
+    return Address(scheme, host, _port(option, int(digits), text))
+
+
+def _port(option: str, number: object, value: object) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 65_535:
+        raise ConfigurationError(option, value, "a port is a number from 1 to 65535")
+    return int(number)
+
+
+def _check_ipv6(option: str, host: str, text: str) -> None:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ConfigurationError(option, text, "this is no IPv6 address; one looks like ::1 or [::1]:8500") from None
+
+
+def _host_name(option: str, host: str, text: str) -> str:
+    """A host's name as DNS and an HTTP header can carry it."""
+    if not host:
+        return DEFAULT_HOST  # ":8500" is this machine, as in Consul's tools
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
+        raise ConfigurationError(option, text, "this is no host's name")
+    return name
+
+
+def resolve_address(host: object, port: object, secure: bool | None, environ: Mapping[str, str]) -> Address:
+    """Where to connect, and whether with TLS, from the arguments and the environment."""
+    if port is not None:
+        port = _port("port", port, port)
+    if host is None:
+        written = environ.get("CONSUL_HTTP_ADDR", "").strip()
+        found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
+        if port is not None:  # the argument beats what the variable says, a socket's path included
+            found = Address(found.scheme, found.host, port)
+        # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
+        scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
+        if secure is not None:
+            scheme = "https" if secure else "http"
+    else:
+        if not isinstance(host, str) or not host.strip():
+            raise ConfigurationError(
+                "host", host, "a host's name, an IP address or an address such as http://host:8500"
+            )
+        found = _parse_address("host", host.strip())
+        if port is not None and (found.unix_path is not None or found.port not in (None, port)):
+            raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
+        if secure is not None and found.scheme not in (None, "https" if secure else "http"):
+            raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
+        asked = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
+        scheme = found.scheme or ("https" if asked else "http")
+        port = port or found.port
+    if found.unix_path is not None:
+        if secure:
+            raise ConfigurationError("secure", secure, f"there is no TLS over the unix socket {found.unix_path}")
+        return Address("http", None, None, found.unix_path)
+    default_port = DEFAULT_PORT if found.scheme is None else URL_PORTS[scheme]
+    return Address(scheme, found.host or DEFAULT_HOST, port or found.port or default_port)
+
+
+# -------------------------------------------------------------------------------------------------- access
+
+
+def find_token(token: object, environ: Mapping[str, str]) -> str | None:
+    """The ACL token. A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools."""
+    source = "token"
+    if token is None:
+        path = environ.get("CONSUL_HTTP_TOKEN_FILE")
+        if path:
+            source = "CONSUL_HTTP_TOKEN_FILE"
+            token = _content(source, path).decode("utf-8", "replace").strip()
+        if not token:
+            source = "CONSUL_HTTP_TOKEN"
+            token = environ.get(source, "")
+    if not isinstance(token, str) or not all("!" <= char <= "~" for char in token):
+        raise ConfigurationError(source, _HIDDEN, "a token is a str of printable ASCII characters without spaces")
+    return token or None
+
+
+def trusted_places(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The file and the folder of trusted certificates."""
+    cafile = environ.get("CONSUL_CACERT") or None
+    capath = environ.get("CONSUL_CAPATH") or None
+    if cafile is not None:
+        _content("CONSUL_CACERT", cafile)
+    if capath is not None:
+        try:
+            os.listdir(capath)
+        except OSError as error:
+            raise ConfigurationError("CONSUL_CAPATH", capath, f"this folder cannot be read: {error.strerror}") from None
+    return cafile, capath
+
+
+def client_certificate(cert: object, key: object, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The files of the client's certificate and key; a pair is never mixed from arguments and environment."""
+    names = ("cert", "key")
+    if cert is None and key is None:
+        names = ("CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY")
+        cert, key = (environ.get(name) or None for name in names)
+    if cert is None:
+        if key is not None:
+            raise ConfigurationError(names[1], key, f"a key needs its certificate; give {names[0]} as well")
+        return None, None
+    return _readable(names[0], cert), None if key is None else _readable(names[1], key)
+
+
+# ------------------------------------------------------------------------------------- variables and files
+
+
+def switch(environ: Mapping[str, str], variable: str) -> bool | None:
+    """A variable that is on or off, or None where it is not set."""
+    text = environ.get(variable, "")
+    if not text:
+        return None
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ConfigurationError(variable, text, "true or false (or 1, 0, t, f)")
+
+
+def _readable(option: str, value: object) -> str:
+    """The path of a file that can be read."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigurationError(option, value, "the path of a file in PEM form")
+    path = os.fspath(value)
+    _content(option, path)
+    return str(path)
+
+
+def _content(option: str, path: Any) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(option, path, f"this file cannot be read: {reason}") from None

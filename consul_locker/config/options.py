@@ -1,0 +1,391 @@
+"""The options of a factory and of a Locker: frozen, and checked once, when they are built.
+
+Whatever is wrong is a `ConfigurationError` that names the option (or the environment variable), the value
+and what would be right. Nothing behind this module needs to check an option again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..keys import check_name
+from ..strategies import Strategy
+from .environment import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    client_certificate,
+    find_token,
+    resolve_address,
+    switch,
+    trusted_places,
+)
+
+__all__ = ["ClientOptions", "LockerOptions", "RetryInterval"]
+
+#: A pause in seconds, or what computes it from the number of the retry (1 for the first).
+RetryInterval = float | Callable[[int], float]
+
+#: Seconds for a whole HTTP request. An agent without a leader holds requests for up to 7 s before it
+#: answers (measured), and that answer is worth having.
+DEFAULT_TIMEOUT = 10.0
+
+#: Consul refuses more than 200 connections from one address (``http_max_conns_per_client``); a third of
+#: that leaves room for other programs on the machine.
+DEFAULT_MAX_CONNECTIONS = 64
+#: The fewest: one for renewals, one for what callers carry themselves, one for all else. With so few nothing stays
+#: under way for long: watches are polls.
+FEWEST_CONNECTIONS = 3
+FEW_CONNECTIONS = (
+    f"a whole number, at least {FEWEST_CONNECTIONS}: one connection for renewals, one for what callers carry "
+    "themselves, one for all else"
+)
+
+#: The range of a session's TTL, in seconds; Consul answers 500 outside of it (measured).
+MIN_TTL, MAX_TTL = 10.0, 86_400.0
+
+#: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
+MAX_LOCK_DELAY = 60.0
+
+#: What the Locker itself writes into a lock's value: who has the lock, and the number of its tenure (docs/safety.rst,
+#: rule 4). A user's entry of one of these names would stand in its place, and the value would say what is not true.
+OWN_ENTRIES = ("pid", "host", "name", "tenure")
+
+#: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
+#: its values because of base64, and each batch is limited to this much.
+MAX_VALUE_BYTES = 256 * 1024
+
+
+# ------------------------------------------------------------------------------------------- single values
+
+
+def _number(option: str, value: object, low: float, high: float, expected: str) -> float:
+    """``value`` as a float, when it is a number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(option, value, expected)
+    # nan fails every comparison; an int too large for a float is never converted
+    if not low <= value <= high or value == math.inf:
+        raise ConfigurationError(option, value, expected)
+    return float(value)
+
+
+def _whole(option: str, value: object, low: int, high: int, expected: str) -> int:
+    """``value`` as an int, when it is a whole number from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigurationError(option, value, expected)
+    return int(value)
+
+
+def _truth(option: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(option, value, "True or False")
+    return value
+
+
+def _plain_text(option: str, value: object, expected: str) -> str | None:
+    """``value``, when it is None, or a text that is not empty and can be shown."""
+    if value is None or (isinstance(value, str) and value.strip() and value.isprintable()):
+        return value
+    raise ConfigurationError(option, value, expected)
+
+
+# ------------------------------------------------------------------------------------------- the HTTP client
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ClientOptions:
+    """How to reach Consul. Made by `build`.
+
+    Attributes:
+        scheme: ``"http"`` or ``"https"``.
+        host: name or address, without brackets; unused with ``unix_path``.
+        port: 1 to 65535; unused with ``unix_path``.
+        unix_path: the path of a unix socket, or None for TCP.
+        token: the ACL token, or None. Never in a repr, log or error.
+        ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
+        cafile: a file of trusted certificates, or None.
+        capath: a folder of trusted certificates, or None.
+        cert: the file of the client's certificate, or None.
+        key: the file of its key, or None when ``cert`` holds both.
+        dc: the datacenter, or None for the agent's own.
+        timeout: the limit on every HTTP request as a whole, in seconds.
+        max_connections: how many connections may be open at once.
+        verify: whether the server's certificate is checked.
+        server_name: the name that it must have, or None for ``host``.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    unix_path: str | None
+    token: str | None
+    ca: tuple[str, ...]
+    cafile: str | None
+    capath: str | None
+    cert: str | None
+    key: str | None
+    dc: str | None
+    timeout: float
+    max_connections: int
+    verify: bool
+    server_name: str | None
+
+    @classmethod
+    def build(
+        cls,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        ca: Iterable[str] | str | None = None,
+        *,
+        token: str | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        dc: str | None = None,
+        timeout: float | None = None,
+        max_connections: int | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> ClientOptions:
+        """Check the options and fill in what is None: from the environment, else by default.
+
+        An argument always beats the environment; an address of the environment is replaced as a whole by
+        ``host``. An address without a scheme that names no port means 8500; a URL without one means 80 or
+        443, as it does for Consul's own tools.
+
+        Args:
+            host: name, IP address or whole address (``CONSUL_HTTP_ADDR``, else 127.0.0.1).
+            port: 1 to 65535.
+            secure: whether to use TLS (``CONSUL_HTTP_SSL``, else False).
+            ca: the trusted certificates as PEM texts (``CONSUL_CACERT`` and ``CONSUL_CAPATH``, else the system's).
+            token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``); ``""`` for none at all.
+            cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
+            key: the file of its key (``CONSUL_CLIENT_KEY``).
+            dc: the datacenter.
+            timeout: seconds for every HTTP request as a whole, above 0 (10.0).
+            max_connections: at least 3 (64).
+            environ: the environment.
+
+        Raises:
+            ConfigurationError: an option or a variable cannot be meant.
+        """
+        if secure is not None:
+            _truth("secure", secure)
+        address = resolve_address(host, port, secure, environ)
+        verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
+        cafile, capath = (None, None) if ca is not None else trusted_places(environ)
+        client_cert, client_key = client_certificate(cert, key, environ)
+        return cls(
+            scheme=address.scheme or "http",
+            host=address.host or DEFAULT_HOST,
+            port=address.port or DEFAULT_PORT,
+            unix_path=address.unix_path,
+            token=find_token(token, environ),
+            ca=() if ca is None else _pem_texts(ca),
+            cafile=cafile,
+            capath=capath,
+            cert=client_cert,
+            key=client_key,
+            dc=_plain_text("dc", dc, "the name of a datacenter, or None for the agent's own"),
+            timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
+            max_connections=DEFAULT_MAX_CONNECTIONS
+            if max_connections is None
+            else _whole("max_connections", max_connections, FEWEST_CONNECTIONS, 1_000_000, FEW_CONNECTIONS),
+            verify=verify is not False,
+            server_name=environ.get("CONSUL_TLS_SERVER_NAME") or None,
+        )
+
+    @property
+    def authority(self) -> str:
+        """What the ``Host`` header says."""
+        if self.unix_path is not None:
+            return "localhost"
+        return f"[{self.host.partition('%')[0]}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """The address in words, for messages."""
+        return f"unix://{self.unix_path}" if self.unix_path is not None else f"{self.scheme}://{self.authority}"
+
+    def __repr__(self) -> str:
+        token = ", token=(hidden)" if self.token else ""
+        return f"<ClientOptions {self.address}{token}, timeout={self.timeout:g}>"
+
+
+def _positive(option: str, value: object, default: float) -> float:
+    if value is None:
+        return default
+    seconds = _number(option, value, 0.0, math.inf, "seconds, a number above 0")
+    if seconds == 0.0:
+        raise ConfigurationError(option, value, "seconds, a number above 0")
+    return seconds
+
+
+def _pem_texts(ca: object) -> tuple[str, ...]:
+    texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
+    if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
+        raise ConfigurationError(
+            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----); for a file, CONSUL_CACERT"
+        )
+    return texts
+
+
+# ------------------------------------------------------------------------------------------------- a Locker
+
+
+@dataclass(frozen=True, slots=True)
+class LockerOptions:
+    """How a Locker behaves. Made by `build`, which says what each option means."""
+
+    name: str
+    max_retries: int | None
+    retry_interval: RetryInterval
+    ttl: float | None
+    lock_delay: float
+    checks: tuple[str, ...] | None
+    behavior: str
+    node: str | None
+    dc: str | None
+    strategy: Strategy | None
+    value: Mapping[str, Any]
+    flags: int
+    delete_on_release: bool
+    identify_holder: bool
+    fair: bool
+    default_timeout: float | None
+    #: By signal; checked by `observing.observers_of`.
+    observers: Mapping[str, tuple[Callable[..., Any], ...]] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        *,
+        max_retries: int | None = 10,
+        retry_interval: RetryInterval = 30.0,
+        ttl: float | None = 15.0,
+        lock_delay: float = 0.0,
+        checks: Iterable[str] | None = None,
+        behavior: str = "release",
+        node: str | None = None,
+        dc: str | None = None,
+        strategy: Strategy | None = None,
+        value: Mapping[str, Any] | None = None,
+        flags: int = 0,
+        delete_on_release: bool = False,
+        identify_holder: bool = True,
+        fair: bool = False,
+        default_timeout: float | None = None,
+    ) -> LockerOptions:
+        """Check the options of a Locker.
+
+        Args:
+            name: Lockers that compete must have the same; it is the first part of every key.
+            max_retries: how often a failed session is tried again before giving up; None without limit.
+            retry_interval: the longest pause between retries in seconds, or a callable (number of the
+                retry, 1 for the first) -> seconds. 0 means no pause.
+            ttl: the session's time to live in seconds, 10 to 86400; None for a session without one.
+            lock_delay: seconds, 0 to 60, for which Consul keeps a lock closed after its holder's session ended.
+            checks: the ids of the health checks that end the session when they fail; None for none
+                when there is a ttl, else Consul's own choice.
+            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            node: the Consul node that the session belongs to; None for the agent's own, or with a ``dc`` that is
+                another one a server of that.
+            dc: the datacenter, as the factory has it.
+            strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
+                permanent one unless it is told otherwise).
+            value: what every lock's value holds besides its own entries (pid, host, name, tenure); a mapping that JSON
+                can carry, with none of these in it.
+            flags: Consul's flags of a lock's key, 0 to 2**64 - 1.
+            delete_on_release: whether a released lock's key is deleted.
+            identify_holder: whether a denied call reads who has the lock.
+            fair: whether waiters of different processes are served in the order in which they came
+                (docs/fairness.rst).
+            default_timeout: the limit of calls that name none, in seconds; None for no limit.
+
+        Raises:
+            ConfigurationError: an option cannot be meant.
+        """
+        if behavior not in ("release", "delete"):
+            raise ConfigurationError("behavior", behavior, '"release" or "delete"')
+        return cls(
+            name=check_name(name),
+            max_retries=None
+            if max_retries is None
+            else _whole("max_retries", max_retries, 0, 2**63, "a whole number, 0 or more, or None for no limit"),
+            retry_interval=retry_interval
+            if callable(retry_interval)
+            else _number("retry_interval", retry_interval, 0.0, math.inf, "seconds, 0 or more, or a callable"),
+            ttl=None
+            if ttl is None
+            else _number("ttl", ttl, MIN_TTL, MAX_TTL, "seconds, 10 to 86400 (Consul's limits), or None for no TTL"),
+            lock_delay=_number("lock_delay", lock_delay, 0.0, MAX_LOCK_DELAY, "seconds, 0 to 60 (Consul's limit)"),
+            checks=None if checks is None else _check_ids(checks),
+            behavior=behavior,
+            node=_plain_text("node", node, "the name of a Consul node, or None for the agent's own"),
+            dc=dc,
+            strategy=None if strategy is None else _strategy(strategy),
+            value=MappingProxyType({} if value is None else _json_mapping(value)),
+            flags=_whole("flags", flags, 0, 2**64 - 1, "a whole number, 0 to 2**64 - 1"),
+            delete_on_release=_truth("delete_on_release", delete_on_release),
+            identify_holder=_truth("identify_holder", identify_holder),
+            fair=_truth("fair", fair),
+            default_timeout=None
+            if default_timeout is None
+            else _number("default_timeout", default_timeout, 0.0, math.inf, "seconds, 0 or more, or None for no limit"),
+        )
+
+    @property
+    def session_checks(self) -> tuple[str, ...] | None:
+        """The checks that the session is created with; None leaves them to Consul.
+
+        With a TTL there are none by default: a cut-off agent's serfHealth would free the locks within
+        6 s, long before the TTL.
+        """
+        if self.checks is None and self.ttl is not None:
+            return ()
+        return self.checks
+
+
+def _check_ids(checks: object) -> tuple[str, ...]:
+    if isinstance(checks, (str, bytes, Mapping)) or not isinstance(checks, Iterable):
+        raise ConfigurationError("checks", checks, "a list of the ids of health checks, or None")
+    ids = tuple(checks)
+    if not all(isinstance(id, str) and id for id in ids):
+        raise ConfigurationError("checks", checks, "a list of the ids of health checks, each a str that is not empty")
+    return ids
+
+
+def _strategy(strategy: Strategy) -> Strategy:
+    wanted = ("keeps", "serves")
+    if (
+        isinstance(strategy, type)
+        or not all(callable(getattr(strategy, name, None)) for name in wanted)
+        or not hasattr(strategy, "shares_in_flight")
+    ):
+        raise ConfigurationError(
+            "strategy", strategy, "an object with keeps(lease), serves(lease, now) and shares_in_flight, or None"
+        )
+    return strategy
+
+
+def _json_mapping(value: object) -> dict[str, Any]:
+    """A copy of the mapping as JSON keeps it, so that later changes of the original do nothing."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigurationError("value", value, "a mapping with str keys, or None")
+    try:
+        text = json.dumps(dict(value), allow_nan=False)
+        copy: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError("value", value, f"a mapping that JSON can carry: {error}") from None
+    for entry in OWN_ENTRIES:
+        if entry in copy:
+            raise ConfigurationError("value", f"({entry!r} in it)", f"a mapping without {', '.join(OWN_ENTRIES)}")
+    if len(text) > MAX_VALUE_BYTES:
+        raise ConfigurationError("value", f"({len(text)} bytes)", f"at most {MAX_VALUE_BYTES} bytes of JSON")
+    return copy

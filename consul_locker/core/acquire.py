@@ -1,0 +1,392 @@
+"""From a call to an operation, and from Consul's outcome to a grant, a denial, or a doubt.
+
+Everything here happens in the state ready; a call that comes in another state never gets here
+(core/machine.py). Calls that wait for a key are kept by `Waiting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..errors import ConsulLockerError, ConsulUnavailable
+from ..lease import BaseLease, SessionLife
+from .denials import Denials
+from .ledger import Kind, Slot, Work
+from .messages import Call
+from .requests import Committed, Entry, Operation, Outcome, Refusal, Refused, RolledBack, TooLarge, Transact
+
+__all__ = ["Grants"]
+
+
+class Grants(Denials):
+    """Locks and releases of one Locker, while it is ready."""
+
+    # ------------------------------------------------------------------------------------ asking
+
+    def lock(self, call: Call) -> None:
+        """A call wants its locks: from the cache, shared with one in flight, or from Consul."""
+        slots = tuple(self._ledger.slot(id) for id in call.ids)
+        blocked = self._blocked_locally(call, slots)
+        if blocked is not None:
+            self._waiting.wait_or_deny(call, blocked, "local")
+            return
+        if call.verb == "lock":
+            slot = slots[0]
+            if slot.works:
+                tail = slot.works[-1]
+                if tail.kind is Kind.LOCK and not tail.many and self._strategy.shares_in_flight:
+                    tail.calls.append(call)
+                    self._out.count("shared")
+                    return
+            elif slot.lease is not None and self._answers(slot):
+                self._out.count("cached")
+                self._give(call, [slot.lease])
+                return
+            elif call.wait != 0.0 and self._waiting.known_taken(slot):
+                self._waiting.add(call, slot)
+                return
+        elif call.verb == "lock_many" and all(not slot.works and self._answers(slot) for slot in slots):
+            self._out.count("cached", len(slots))
+            self._give(call, [slot.lease for slot in slots if slot.lease is not None])
+            return
+        if self._waiting.admits(call):
+            exclusive = call.verb in ("hold", "hold_many")
+            self._want(Kind.LOCK, slots, [call], exclusive, self._waiting.places(call))
+
+    def _answers(self, slot: Slot) -> bool:
+        """Whether the lease of a key answers those who ask for it now: what the strategy, a user's object, says."""
+        lease = slot.lease
+        if lease is None or not lease.cached or not lease.live:
+            return False
+        try:
+            return bool(self._strategy.serves(lease, self._out.now))
+        except Exception as error:
+            self._out.warn(f"strategy.serves raised {error!r}; Consul is asked")
+            return False
+
+    def _keeps(self, lease: BaseLease) -> bool:
+        try:
+            return bool(self._strategy.keeps(lease))
+        except Exception as error:
+            self._out.warn(f"strategy.keeps raised {error!r}; the lease answers nobody else")
+            return False
+
+    def _start(self, work: Work) -> None:
+        """Begin; but what was granted while it stood in line answers it: locked anew, its lease would be lost."""
+        if work.kind is not Kind.LOCK or work.exclusive or not all(map(self._answers, work.slots)):
+            super()._start(work)
+            return
+        work.started = True
+        for call in work.live():
+            self._waiting.remove(call)
+            self._out.count("cached")
+            self._give(call, [slot.lease for slot in work.slots if slot.lease is not None])
+        self._finish(work)
+
+    def _blocked_locally(self, call: Call, slots: Iterable[Slot]) -> Slot | None:
+        """The first slot that is in use on the other side of rule 9: shared against exclusive."""
+        exclusive = call.verb in ("hold", "hold_many")
+        in_line = exclusive and not self._waiting.admitted(call)
+        for slot in slots:
+            if slot.works:
+                # What the last one in line leaves behind decides: a release leaves nothing.
+                tail = slot.works[-1]
+                if tail.kind is Kind.LOCK and (exclusive or tail.exclusive):
+                    return slot
+            elif slot.lease is not None and (exclusive or slot.lease.exclusive):
+                return slot
+            if in_line and any(other.order < call.order for other in slot.waiters if other.verb != "lock"):
+                return slot  # first come, first served among holds
+        return None
+
+    # ---------------------------------------------------------------------------------- answers
+
+    def answered(self, request: Transact, outcome: Outcome) -> str | None:
+        """A transaction of the batch was answered. Returns the reason when it shows the session lost."""
+        items = self._batch.take(request)
+        if items is None:
+            return None
+        if isinstance(outcome, Committed):
+            for work, entries in self._batch.committed(items, outcome).granted:
+                self._done(work, entries)
+        elif isinstance(outcome, RolledBack) and outcome.refused:
+            if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
+                for work, _ in items:
+                    self._doubt(work)
+                return "session destroyed"
+            for work, found in self._batch.rolled_back(items, outcome).refused:
+                self._refused(work, found)
+            for work, _ in items:
+                if work.kind is Kind.LOCK and work.calls and not work.live():
+                    self.withdraw(work)  # its callers have gone meanwhile
+        elif isinstance(outcome, TooLarge) and len(items) > 1:
+            self._batch.again(items, halves=True)
+        else:
+            error, sent = self._failure(outcome)
+            for work, _ in items:
+                work.landed = sent or work.rounds > 0
+                self._failed(work, error, sent)
+        return None
+
+    def _done(self, work: Work, entries: dict[str, Entry]) -> None:
+        if work.kind is Kind.RELEASE:
+            self._released(work, True)
+            return
+        life = self._session.current
+        taken = [slot for slot in work.slots if not (work.many and slot.lease is not None)]
+        if any(slot.key not in entries or entries[slot.key].session != life.session_id for slot in taken):
+            error = ConsulUnavailable(
+                "Consul's answer to a lock does not show the lock; its outcome is taken for unknown",
+                operation="lock",
+                sent=True,
+            )
+            self._failed(work, error, True)
+            return
+        for slot in taken:
+            self._audit.saw_index(entries[slot.key].modify_index)
+        self._waiting.granted(work)
+        calls = work.live()
+        if not calls:
+            self._give_back(work, [(slot, entries[slot.key].modify_index) for slot in taken])
+            return
+        for slot in taken:
+            self._grant(work, slot, entries[slot.key].modify_index, life)
+        if work.takes_places:
+            self._waiting.placed(work, entries.values())
+            self._finish(work)
+            return
+        leases = [slot.lease for slot in work.slots if slot.lease is not None]
+        for call in calls:
+            self._give(call, leases)
+        self._finish(work)
+
+    def _give(self, call: Call, leases: list[BaseLease]) -> None:
+        """Answer a call with its leases."""
+        call.leases = tuple(leases)
+        for lease in leases:
+            lease.takers += 1
+        self._out.settle(call, leases if call.verb in ("lock_many", "hold_many") else leases[0])
+
+    def _give_back(self, work: Work, taken: list[tuple[Slot, int]]) -> None:
+        """An abandoned call leaves no lock behind (rule 7): what came for nobody is released."""
+        for slot, _ in taken:
+            self._lost(slot, "taken again")
+            self._doubts.leftover(slot)
+        self._finish(work)
+        for slot, index in taken:
+            if not slot.works:
+                self.release_found(slot, index)
+
+    def _grant(self, work: Work, slot: Slot, fence: int, life: SessionLife) -> None:
+        if slot.lease is not None:
+            # Without a cache the same session takes the lock again: a new tenure, which ends the old.
+            self._lost(slot, "taken again")
+        lease = self._lease_type(slot.id, slot.key, life, fence, self._out.now, self._clock, work.exclusive)
+        lease.cached = not (work.exclusive or slot.is_place) and self._keeps(lease)
+        self._tell("lock_acquired", slot, "granted", lease=lease)
+        self._ledger.grant(slot, lease)
+        slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
+
+    def _refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
+        if work.kind is Kind.RELEASE:
+            self._release_refused(work, found)
+            return
+        known = (Refusal.HELD, Refusal.LOCK_DELAY)
+        lost = (Refusal.SESSION, Refusal.INDEX, Refusal.MISSING)
+        if work.many and all(refused.refusal in lost for _, refused in found):
+            # A lock of the set that was held is held no longer: the audit will say so; take them all anew.
+            error: ConsulLockerError = ConsulUnavailable(
+                "a lock of the set that was held already may be lost; try again", operation="lock_many"
+            )
+            self._failed(work, error, False, anew=True)
+            for operation, _ in found:
+                self._audit.suspect(self._slot_of(work, operation.key))
+            return
+        if work.takes_places or not any(refused.refusal in known for _, refused in found):
+            self._failed(work, self._refusal_error("lock", found), False)
+            return
+        losers = [(op, refused) for op, refused in found if refused.refusal in known]
+        slots = [self._slot_of(work, op.key) for op, _ in losers]
+        reason = "held" if any(refused.refusal is Refusal.HELD for _, refused in losers) else "lock-delay"
+        final: list[Call] = []
+        for call in work.live():
+            if self._waiting.may_wait(call):
+                self._waiting.add(call, slots[0], reason)
+            else:
+                self._waiting.remove(call)
+                final.append(call)
+        self._finish(work)
+        self.deny(slots, final, reason)
+        for slot in slots:
+            self._audit.suspect(slot)  # without a cache we asked for what we have, and somebody else has it
+
+    @staticmethod
+    def _slot_of(work: Work, key: str) -> Slot:
+        return next(slot for slot in work.slots if slot.key == key)
+
+    def _failed(self, work: Work, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
+        """No usable answer, or a refusal that is no denial.
+
+        ``anew``: another attempt will ask for something else, so that whoever has time to wait goes on.
+        """
+        if work.kind is Kind.RELEASE:
+            self._release_failed(work, error)
+            return
+        if sent or work.rounds:  # one sent before, and rolled back, may have been delivered twice
+            self._doubt(work)
+        calls = work.live()
+        if work.takes_places:
+            if calls:
+                self._waiting.not_placed(work, error)
+            self._finish(work)
+            return
+        self._tell_failed(work.slots, error)
+        for call in calls:
+            if self._waiting.may_wait(call) if anew else self._waiting.outlasts(call, error):
+                self._waiting.add(call, work.slots[0], "failed", error)
+            else:
+                self._waiting.remove(call)
+                self._out.settle(call, error=error)
+        self._finish(work)
+
+    # ------------------------------------------------------------------- what the queue of a fair Locker needs
+
+    def take_places(self, places: tuple[Slot, ...], errand: Call, show: bool) -> Work:
+        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled.
+
+        ``show``: the answer shows how the queues stand.
+        """
+        return self._want(Kind.LOCK, places, [errand], shows=show)
+
+    def leave_place(self, place: Slot) -> None:
+        """Give a place back."""
+        self._want(Kind.RELEASE, (place,), [])
+
+    def given_back(self, place: Slot) -> None:
+        """A place was given back by the transaction that granted its lock."""
+        self._end_lease(place)
+        self._ledger.drop(place)
+        self._doubts.asked(place)
+
+    def suspect(self, slot: Slot) -> None:
+        """Something spoke against the lease of a key: have it read."""
+        self._audit.suspect(slot)
+
+    def looked(self, request: Transact, outcome: Outcome) -> None:
+        """A look at queues was answered."""
+        if isinstance(outcome, Committed):
+            self._waiting.looked(request, outcome.entries, None)
+        else:
+            self._waiting.looked(request, (), self._failure(outcome)[0])
+
+    # ------------------------------------------------------------------------------------- the end
+
+    def abandon(self, call: Call) -> None:
+        """Nobody wants the call's answer any more (its caller is gone; it is settled already)."""
+        self._waiting.remove(call)
+        for id_ in call.ids:
+            slot = self._ledger.slots.get(id_)
+            if slot is None:
+                continue
+            for work in list(slot.works):
+                if call in work.calls and work.kind is Kind.LOCK and not work.live():
+                    self.withdraw(work)
+            self._ledger.tidy(slot)
+
+    def withdraw(self, work: Work) -> None:
+        """Take an operation back if it was not sent yet; one that was sent is given back when it is answered."""
+        if not work.sent and (not work.started or self._batch.unwant(work)):
+            self._finish(work)
+
+    def refuse_waiting(self) -> list[Call]:
+        """A stop begins: take out every call that wants a lock, and every operation not sent yet.
+
+        What is in flight is answered by Consul yet; a lock that comes for nobody is given back.
+
+        Returns:
+            The calls, for the caller to refuse.
+        """
+        calls: list[Call] = []
+        for work in list(self._ledger.works()):
+            if work.kind is Kind.LOCK:
+                if not work.takes_places:
+                    calls.extend(work.live())
+                work.calls = []
+                if not work.sent:
+                    self._batch.unwant(work)
+                    for following in self._ledger.finish(work):
+                        if following.kind is Kind.RELEASE:
+                            self._start(following)
+        for slot in list(self._ledger.slots.values()):
+            for call in [call for call in slot.waiters if not call.settled]:
+                calls.append(call)
+                self._waiting.remove(call)
+        return sorted(calls, key=lambda call: call.order)
+
+    def end_leases(self, reason: str) -> None:
+        """A stop destroys the session: no lease may be relied on from now on. Observers hear of it later."""
+        for slot in self._ledger.slots.values():
+            if slot.lease is not None:
+                self._out.end(slot.lease, reason)
+        self._ledger.leases.clear()
+
+    def return_unused(self, call: Call) -> None:
+        """A call was answered with leases, but its caller was gone by then: whoever else took them keeps them."""
+        for lease in call.leases:
+            lease.takers -= 1
+            slot = self._ledger.slots.get(lease.id)
+            if slot is not None and slot.lease is lease:
+                self._give_back_untaken(slot)
+        call.leases = ()
+
+    def end_generation(self, reason: str, released: bool = False) -> list[Call]:
+        """The session is over: every lease with it, and every operation.
+
+        Args:
+            reason: why, for the leases.
+            released: whether each lease counts as released (a stop that Consul confirmed).
+
+        Returns:
+            The calls that still want a lock, in the order in which they came.
+        """
+        calls, gone = self.forget(reason)
+        for slot, lease in gone:
+            if released:
+                self._tell("released", slot, "released", lease=lease)
+            else:
+                self._tell_lost(slot, lease, reason)
+        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
+
+    def forget(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
+        """Every lease is over, and every operation, whatever they were in the middle of; observers are not told.
+
+        Returns:
+            The calls that still want a lock, and the leases whose end is to be told.
+        """
+        ledger = self._ledger
+        calls: list[Call] = []
+        gone: list[tuple[Slot, BaseLease]] = []
+        for work in ledger.works():
+            if work.takes_places:
+                continue  # its call is in the line, or gone
+            if work.kind is Kind.LOCK:
+                calls.extend(work.live())
+            else:
+                if work.lease is not None:
+                    gone.append((work.slots[0], work.lease))
+                for call in work.live():
+                    self._out.settle(call, False if call.verb == "release" else call.argument[1])
+        for slot in list(ledger.slots.values()):
+            calls.extend(call for call in slot.waiters if not call.settled)
+            lease = slot.lease
+            if lease is not None:
+                self._out.end(lease, reason)
+                ledger.drop(slot)
+                gone.append((slot, lease))
+        ledger.slots.clear()
+        ledger.leases.clear()  # a drop that was broken off leaves one behind
+        self._batch.forget()
+        self._waiting.end_generation()
+        self._audit.end_generation()
+        self._end_naming()
+        return calls, gone

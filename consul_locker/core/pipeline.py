@@ -1,0 +1,220 @@
+"""Operations: what is wanted of keys, begun in order and sent in batches.
+
+What both locks and releases do; `Releases` and `Grants` build on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.options import LockerOptions
+from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
+from ..lease import BaseLease, SessionLife
+from ..strategies import Strategy
+from .audit import Audit
+from .batch import Batch
+from .ledger import Kind, Ledger, Slot, Work
+from .line import Waiting
+from .messages import Call
+from .requests import Failed, Operation, Outcome, ReadKey, Refusal, Refused, TooLarge
+from .session import Session
+from .step import Outbox
+
+__all__ = ["LeaseType", "Operations", "Parts"]
+
+LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What `Operations` work with: parts of the Locker, and what it was made with; see `LockerCore`."""
+
+    options: LockerOptions
+    identity: Mapping[str, Any]
+    strategy: Strategy
+    lease_type: LeaseType
+    clock: Callable[[], float]
+    outbox: Outbox
+    session: Session
+    ledger: Ledger
+    batch: Batch
+    waiting: Waiting
+    audit: Audit
+    timeout: float
+
+
+class Operations:
+    """The operations of one Locker, while it is ready."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._options = options = parts.options
+        self._strategy = parts.strategy
+        self._lease_type = parts.lease_type
+        self._clock = parts.clock
+        self._out = parts.outbox
+        self._session = parts.session
+        self._ledger = parts.ledger
+        self._batch = parts.batch
+        self._waiting = parts.waiting
+        self._audit = parts.audit
+        self._doubts = parts.audit.doubts
+        self._timeout = parts.timeout
+        # The value is the same for every tenure but for its number, which is put in by hand: fast.
+        value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
+        self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
+
+    def _want(
+        self,
+        kind: Kind,
+        slots: tuple[Slot, ...],
+        calls: list[Call],
+        exclusive: bool = False,
+        places: tuple[Slot, ...] = (),
+        shows: bool = False,
+    ) -> Work:
+        work = self._ledger.want(kind, slots, calls, exclusive, places, shows=shows)
+        if self._ledger.startable(work):
+            self._start(work)
+        return work
+
+    def _tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
+        """Observers and counters hear of locks, not of places in a queue."""
+        if not slot.is_place:
+            if counter is not None:
+                self._out.count(counter)
+            self._out.emit(signal, id=slot.id, key=slot.key, **facts)
+
+    def _tell_lost(self, slot: Slot, lease: BaseLease, reason: str) -> None:
+        self._tell("lock_lost", slot, "lost", lease=lease, reason=reason)
+
+    def _start(self, work: Work) -> None:
+        """The work is first in line on all its keys: it may go to Consul."""
+        life = self._session.current
+        work.started = True
+        slot = work.slots[0]
+        if work.kind is Kind.LOCK:
+            if work.calls and not work.live():
+                self._finish(work)  # everybody who wanted it is gone
+                return
+            for one in work.slots:
+                self._tell("lock_requested", one, "requests" if one is slot else None)
+            self._send(work, life)
+            return
+        if slot.lease is not None:
+            self._end_lease(slot)  # granted while this release stood in line
+            work.lease, work.index = slot.lease, slot.lease.fence
+            self._ledger.drop(slot)
+        if work.index is None:
+            self._read_for_release(work, life)
+        else:
+            self._send(work, life)
+
+    def _send(self, work: Work, life: SessionLife) -> None:
+        value = b""
+        if work.kind is Kind.LOCK:
+            work.tenure = self._ledger.next_tenure()
+            value = f"{self._value}{work.tenure}}}".encode()
+        options = self._options
+        self._batch.want(
+            work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
+        )
+
+    def flush(self) -> None:
+        """At the end of a step: send what may be sent."""
+        life = self._session.life
+        if life is None:
+            return
+        while True:
+            request = self._batch.pack(life.generation, self._timeout)
+            if request is None:
+                break
+            self._out.count("transactions")
+            self._out.send(request)
+        for look in self._waiting.looks(life.generation, self._timeout):
+            self._out.send(look)
+
+    def _end_lease(self, slot: Slot) -> None:
+        """The lease is over for everybody who has it, before the release goes out."""
+        if slot.lease is not None:
+            self._out.end(slot.lease, "released")
+            self._ledger.leases.pop(slot.id, None)
+
+    def _read_for_release(self, work: Work, life: SessionLife) -> None:
+        work.reading = True
+        self._out.send(
+            ReadKey(life.generation, work.slots[0].key, "release", context=work, timeout=self._timeout)
+        )
+
+    def _lost(self, slot: Slot, reason: str) -> None:
+        lease = slot.lease
+        if lease is not None:
+            self._out.end(lease, reason)
+            self._ledger.drop(slot)
+            self._doubts.asked(slot)
+            self._tell_lost(slot, lease, reason)
+
+    def lose(self, slot: Slot, reason: str) -> None:
+        """The lease of a key is lost, the session goes on."""
+        self._lost(slot, reason)
+        if slot.is_place:
+            self._waiting.lost(slot)
+        self._waiting.serve(slot)
+        self._ledger.tidy(slot)
+
+    def _finish(self, work: Work) -> None:
+        """The work is over: what stands behind it begins, and whoever waits is looked at."""
+        if not work.sent:
+            self._batch.unwant(work)
+        for slot in work.slots:
+            # What Consul has not looked at cannot be delivered to it once more.
+            if slot.lease is None and (work.landed or work.kind is Kind.RELEASE):
+                self._doubts.asked(slot)
+        for following in self._ledger.finish(work):
+            self._start(following)
+        for slot in work.slots:
+            self._waiting.serve(slot)
+            self._give_back_untaken(slot)
+
+    def _give_back_untaken(self, slot: Slot) -> None:
+        """A lock whose last taker was gone by his answer is given back, once nobody else asks for it (rule 7)."""
+        lease = slot.lease
+        # The claim comes last: a call on the fast path, which is not counted here, may have been faster (`claim`).
+        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place) and lease.claim():
+            self._end_lease(slot)
+            self._want(Kind.RELEASE, (slot,), [])
+
+    def _doubt(self, work: Work) -> None:
+        """The outcome is unknown: the lock may be granted yet, whenever (rule 5)."""
+        if work.kind is Kind.LOCK:
+            for slot in work.slots:
+                if not (work.many and slot.lease is not None):  # that one was checked only
+                    # Sent in more than one transaction, its number does not tell which of them was seen.
+                    slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
+                    self._doubts.add(slot)
+
+    @staticmethod
+    def _refusal_error(operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
+        """What a refusal means that says nothing of who has the lock: the token's rights, or something unexpected."""
+        for _, refused in found:
+            if refused.refusal is Refusal.DENIED:
+                return AccessDenied(operation, 403, refused.what)
+        what = found[0][1].what
+        return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
+
+    @staticmethod
+    def _failure(outcome: Outcome) -> tuple[ConsulLockerError, bool]:
+        if isinstance(outcome, Failed):
+            return outcome.error, outcome.sent
+        if isinstance(outcome, TooLarge):
+            return (
+                ConsulUnavailable(
+                    "Consul refused the transaction as too large (413); shorten the lock's value",
+                    operation="transaction",
+                    status=413,
+                ),
+                False,
+            )
+        return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True

@@ -1,0 +1,318 @@
+"""What the core asks of Consul, and what Consul answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Union
+
+from ..errors import ConsulLockerError
+from ..models import SessionInfo
+from .calls import Call as Call  # it is one of the events, so it is found here, too
+
+# --------------------------------------------------------------------------------- what is asked of Consul
+
+
+class Verb(str, Enum):
+    """The verbs of transaction operations that the core uses; the values are Consul's."""
+
+    LOCK = "lock"
+    UNLOCK = "unlock"
+    GET = "get"
+    GET_TREE = "get-tree"
+    SET = "set"
+    DELETE = "delete"
+    DELETE_CAS = "delete-cas"
+    CHECK_INDEX = "check-index"
+    CHECK_SESSION = "check-session"
+    CHECK_NOT_EXISTS = "check-not-exists"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a transaction. ``value`` is not yet in base64."""
+
+    verb: Verb
+    key: str
+    value: bytes | None = None
+    flags: int = 0
+    session: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Something to ask of Consul. Compared by identity: each is sent once and answered once.
+
+    Attributes:
+        generation: the Locker's session attempt it belongs to.
+        timeout: the limit on the whole request, in seconds; None: the runtime's own.
+    """
+
+    generation: int
+    timeout: float | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class CreateSession(Request):
+    """Answered by `SessionCreated`."""
+
+    name: str
+    ttl: float | None
+    lock_delay: float
+    behavior: str
+    checks: tuple[str, ...] | None
+    node: str | None = None  #: that it belongs to; None: the agent's own
+
+
+@dataclass(frozen=True, eq=False)
+class FindNode(Request):
+    """The servers of a datacenter, whose nodes sessions can belong to. Answered by `NodesFound`."""
+
+    dc: str
+
+
+@dataclass(frozen=True, eq=False)
+class DestroySession(Request):
+    """Answered by `Done`."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class RenewSession(Request):
+    """Answered by `Renewed`, or `Gone`. Goes over a connection reserved for renewals (rule 1)."""
+
+    session_id: str
+    fresh: bool = False  #: on a new connection: the attempt before failed
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSession(Request):
+    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question.
+
+    ``confirms``: whether it is to confirm a destroy, of which it is a part: it goes on where that does.
+    """
+
+    session_id: str
+    context: Any = None
+    call: Call | None = None
+    confirms: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ReadKey(Request):
+    """Asked of the leader. Answered by `KeysRead` with one entry or none.
+
+    ``purpose`` tells the core what it wanted it for.
+    """
+
+    key: str
+    purpose: str
+    context: Any = None
+    call: Call | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPrefix(Request):
+    """The names of all keys with a prefix, asked of the leader. Answered by `NamesRead`."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, eq=False)
+class Transact(Request):
+    """One transaction. Answered by `Committed`, `RolledBack` or `TooLarge`.
+
+    Attributes:
+        operations: at most 64.
+        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"sweep"``,
+            ``"holder"``, ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
+        calls: whose outcome depends on it; a blocked one of these may carry it (`consul_locker.threads.runtime`).
+        context: the core's own.
+        consistent: whether the leader makes sure that it is one, before it answers; for one of reads.
+    """
+
+    operations: tuple[Operation, ...]
+    purpose: str = "commit"
+    calls: tuple[Call, ...] = ()
+    context: Any = None
+    consistent: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class RawTransact(Request):
+    """A transaction of a user's own operations, as Consul's JSON. Answered by `Committed` or `RolledBack`."""
+
+    operations: tuple[dict[str, Any], ...]
+    call: Call
+
+
+@dataclass(frozen=True, eq=False)
+class Watch(Request):
+    """A blocking query. Answered by what its target shows, when something changed there or ``wait`` is over.
+
+    Attributes:
+        target: ``"session"`` (`SessionRead`), ``"key"`` (`KeysRead`), or ``"node"``, all sessions there
+            (`SessionsRead`), which only a runtime asks.
+        name: the session's id, the node, or the key.
+        index: the X-Consul-Index seen last; 0 asks for the present state at once.
+        wait: how long Consul may hold it, in seconds; it adds up to a sixteenth of it.
+        node: a session's, where it is known: a runtime may watch all sessions there instead, for many Lockers.
+    """
+
+    target: str
+    name: str
+    index: int
+    wait: float
+    node: str = ""
+
+
+# ----------------------------------------------------------------------------------- what Consul answers
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key as Consul has it."""
+
+    key: str
+    value: bytes | None
+    flags: int
+    session: str | None
+    create_index: int
+    modify_index: int
+    lock_index: int
+
+
+class Refusal(Enum):
+    """Why Consul refused an operation of a transaction, read from its words (measured; tests/contract)."""
+
+    HELD = "held"
+    LOCK_DELAY = "lock-delay"
+    NOT_HELD = "not held"
+    INVALID_SESSION = "invalid session"
+    INDEX = "index"
+    SESSION = "session"
+    MISSING = "missing"
+    EXISTS = "exists"
+    DENIED = "permission denied"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One failing operation: its place in the transaction, why, and Consul's own words."""
+
+    position: int
+    refusal: Refusal
+    what: str
+
+
+@dataclass(frozen=True)
+class SessionCreated:
+    """The answer to a `CreateSession`."""
+
+    session_id: str
+
+
+@dataclass(frozen=True)
+class NodesFound:
+    """The answer to a `FindNode`: the names of the servers' nodes; none where the token may not read them."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """Consul said yes, and there is nothing more to tell."""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """The session lives on."""
+
+    ttl: float | None  #: in seconds, as Consul answered it
+
+
+@dataclass(frozen=True)
+class Gone:
+    """404: there is no such session."""
+
+
+@dataclass(frozen=True)
+class SessionRead:
+    """A session as Consul has it; None: there is none. ``index``: X-Consul-Index, from which a watch goes on."""
+
+    session: SessionInfo | None
+    index: int
+
+
+@dataclass(frozen=True)
+class SessionsRead:
+    """``sessions`` by their ids. ``index``: as of a `SessionRead`."""
+
+    sessions: Mapping[str, SessionInfo]
+    index: int
+
+
+@dataclass(frozen=True)
+class KeysRead:
+    """The keys that were asked for and are there. ``index``: as of a `SessionRead`."""
+
+    entries: tuple[Entry, ...]
+    index: int
+
+
+@dataclass(frozen=True)
+class NamesRead:
+    """The names of keys. None may mean that they are hidden from the token: an ACL makes it look the same."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Committed:
+    """``entries`` are the results, in the order of the operations that have one (a delete has none)."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """409: nothing was done; every failing operation that Consul looked at."""
+
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """413."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """No usable answer. ``sent``: the request may have taken effect, or may still take it (rule 5).
+
+    False where no byte of it left, or Consul said that it refused it before doing anything.
+    """
+
+    error: ConsulLockerError
+    sent: bool = True
+
+
+Outcome = Union[
+    SessionCreated,
+    NodesFound,
+    Done,
+    Renewed,
+    Gone,
+    SessionRead,
+    SessionsRead,
+    KeysRead,
+    NamesRead,
+    Committed,
+    RolledBack,
+    TooLarge,
+    Failed,
+]

@@ -1,0 +1,47 @@
+"""Who hears a signal, and what both faces promise about its delivery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from ..signals import ALL
+
+__all__ = [
+    "PATIENCE",
+    "heard",
+    "receivers",
+]
+
+
+_LOGGER = logging.getLogger("consul_locker")
+
+#: How long a call waits for the delivery of its own signals, past its settlement, in seconds: a stuck
+#: observer must not hold callers for ever (docs/safety.rst, rule 7).
+PATIENCE = 1.0
+
+
+def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
+    """The observers that a Locker holds itself."""
+    own: Mapping[str, tuple[Callable[..., Any], ...]] = getattr(sender, "_observers", {})
+    return own.get(signal, ())
+
+
+def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
+    """The observers of a signal of one sender, each to be called on its own: first those that it holds itself."""
+    return chain(_own(signal, sender), ALL[signal].receivers_for(sender))
+
+
+def heard(signal: str, sender: Any) -> bool:
+    """Whether anybody is to hear a signal of this sender that is sent now: asked when it is sent, as blinker does."""
+    sent = ALL[signal]
+    if _own(signal, sender):
+        return True
+    return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))
+
+
+def failed(signal: str, receiver: Callable[..., Any]) -> None:
+    """Log the exception of an observer; for use in an except clause."""
+    _LOGGER.exception("an observer of %s failed: %r", signal.replace("_", "-"), receiver)

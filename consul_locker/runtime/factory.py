@@ -1,0 +1,237 @@
+"""What the factories of both faces have in common: options, an agent of their own, and what a fork leaves of them."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+
+from ..arguments import seconds
+from ..client.requests import Encoder
+from ..config.options import ClientOptions, LockerOptions, RetryInterval
+from ..errors import ConfigurationError
+from ..models import Behavior
+from ..strategies import PermanentStrategy, Strategy
+from .clock import Clock, SystemClock
+from .observers import observers_of
+
+if TYPE_CHECKING:
+    from ..embedded import Agent
+
+__all__ = [
+    "BaseFactory",
+    "CLOSED",
+    "PERMANENT",
+    "living",
+]
+
+
+LockerT = TypeVar("LockerT", bound="Member")
+FactoryT = TypeVar("FactoryT", bound="BaseFactory[Any]")
+
+#: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
+PERMANENT = PermanentStrategy()
+#: What is told to those who ask more of a closed factory than it can do.
+CLOSED = "the factory is closed; make a new one"
+#: What is told to those who pickle a factory or a Locker, to hand it to another process as a rule, or copy it.
+NOT_SENT = (
+    "factories and Lockers can be neither pickled nor copied, since their connections and sessions are those of this "
+    "process; make a factory in each process"
+)
+
+
+class Member(Protocol):
+    """What a factory needs of its Lockers."""
+
+    def _poison(self) -> None:
+        """In the child of a fork: nothing of it may be used."""
+
+
+class BaseFactory(ABC, Generic[LockerT]):
+    """The part of a factory that never waits. See the LockerFactory of the face."""
+
+    #: How it is called in a repr.
+    _full_name: str
+    #: Whether observers may be coroutine functions.
+    _awaits_observers = False
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        ca: Iterable[str] | None = None,
+        *,
+        token: str | None = None,
+        cert: str | None = None,
+        key: str | None = None,
+        dc: str | None = None,
+        timeout: float | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        options = ClientOptions.build(
+            host, port, secure, ca,
+            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+        )  # fmt: skip
+        self._open(options)
+
+    @classmethod
+    def embedded(cls: type[FactoryT], agent: Agent | None = None, *, timeout: float | None = None) -> FactoryT:
+        """A factory that needs no Consul: for demos, tests and development.
+
+        Args:
+            agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory;
+                it has a thread.
+            timeout: the limit on every HTTP request as a whole, in seconds (10.0).
+
+        Returns:
+            The factory, of this face. It reads no environment variables.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant, or ``agent`` is none, or was not started.
+        """
+        from ..embedded import Agent
+
+        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
+        own = None
+        if agent is None:
+            agent = own = Agent().start()
+        elif not isinstance(agent, Agent):
+            raise ConfigurationError(
+                "agent", agent, "an embedded.Agent, or None for one of its own; an address is for LockerFactory()"
+            )
+        elif not agent.port:
+            raise ConfigurationError("agent", agent, "it has no port yet; start() it first, or enter it with 'with'")
+        factory = cls.__new__(cls)
+        factory._open(ClientOptions.build(agent.address, timeout=timeout, environ={}), agent.clock, own)
+        return factory
+
+    def create(
+        self,
+        name: str,
+        *,
+        max_retries: int | None = 10,
+        retry_interval: RetryInterval = 30.0,
+        ttl: float | None = 15.0,
+        lock_delay: float = 0.0,
+        checks: Iterable[str] | None = None,
+        behavior: Behavior = "release",
+        node: str | None = None,
+        strategy: Strategy | None = PERMANENT,
+        value: Mapping[str, Any] | None = None,
+        flags: int = 0,
+        delete_on_release: bool = False,
+        identify_holder: bool = True,
+        fair: bool = False,
+        default_timeout: float | None = None,
+        observers: Any = None,
+    ) -> LockerT:
+        """Make a Locker. It begins its session at once; this returns at once. On asyncio for use on a running loop.
+
+        Args:
+            name: Lockers that compete must have the same.
+            max_retries: how often a failed session is tried again before it gives up; None: without limit.
+            retry_interval: the longest pause between retries, in seconds; pauses begin at 0.5 s and double, with
+                jitter. Or a callable (number of the retry) -> seconds.
+            ttl: the session's time to live, in seconds, 10 to 86400; None for a session without one.
+            lock_delay: how long Consul keeps a lock closed after its holder's session ended, in seconds, 0 to 60.
+            checks: health checks that end the session; None for none with a TTL, else Consul's default.
+            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            node: the Consul node that the session belongs to; None: the agent's own, or with the factory's ``dc``, when
+                that is another datacenter, one of its servers, looked up in its catalog.
+            strategy: what is cached; None for nothing.
+            value: what a lock's value holds besides pid, host, name and tenure.
+            flags: Consul's flags of a lock's key.
+            delete_on_release: whether a released lock's key is deleted.
+            identify_holder: whether a denied call reads who has the lock.
+            fair: whether waiters of different processes are served in the order in which they came; a lock that is not
+                cached costs a read more (docs/fairness.rst).
+            default_timeout: the limit of calls that name none, in seconds; None for no limit.
+            observers: called at signals from the very first on: an object with methods named after signals
+                (``session_created``, ...), a mapping of signals to callables, or several of these. Each is called as
+                ``observer(locker, **facts)``; on asyncio it may be a coroutine function. The Locker holds them.
+
+        Returns:
+            The Locker, of this factory's face.
+
+        Raises:
+            ConfigurationError: an option cannot be meant.
+            RuntimeError: the factory is closed; on asyncio also: no event loop runs, or another one than before.
+        """
+        checked = observers_of(observers, self._awaits_observers)
+        return self._make(replace(LockerOptions.build(
+            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
+            behavior=behavior, node=node, dc=self._client.dc, strategy=strategy, value=value, flags=flags,
+            delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
+            default_timeout=default_timeout,
+        ), observers=checked))  # fmt: skip
+
+    @abstractmethod
+    def _make(self, options: LockerOptions) -> LockerT:
+        """A Locker of the face."""
+
+    def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
+        """Begin, with checked options; without a clock with the system's. An agent of its own ends with it."""
+        self._client = client
+        self._clock = SystemClock() if clock is None else clock
+        self._own_agent = own_agent
+        self._encoder = Encoder(client)
+        # One that is stopped goes when its user forgets it; the others are known to requests and timers under way.
+        self._lockers: weakref.WeakSet[LockerT] = weakref.WeakSet()
+        self._closed = False  # or about to be
+        self._over = False  # closed, and no state will change any more
+        self._poisoned = False
+        self._prepare()
+        _FACTORIES.add(self)
+
+    def _prepare(self) -> None:
+        """Begin what the face needs besides."""
+
+    def _stop_limit(self, timeout: float | None) -> float:
+        """The limit on a stop, in seconds: as it is given, else twice that on a request."""
+        limit = seconds("timeout", timeout)
+        return 2 * self._client.timeout if limit is None else limit
+
+    def __repr__(self) -> str:
+        return f"<{self._full_name} {self._client.address}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NOT_SENT)
+
+    # -------------------------------------------------------------------------------- after a fork
+
+    def _check(self, open: bool = False) -> None:
+        """Refuse what comes from a forked child.
+
+        Args:
+            open: refuse it also when the factory is closed, or about to be.
+        """
+        if self._poisoned:
+            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
+        if open and self._closed:
+            raise RuntimeError(CLOSED)
+
+    def _poison(self) -> None:
+        """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
+        self._poisoned = True
+        for locker in self._lockers:
+            locker._poison()
+
+
+_FACTORIES: weakref.WeakSet[BaseFactory[Any]] = weakref.WeakSet()
+
+
+def living(face: type[FactoryT]) -> list[FactoryT]:
+    """The factories of a face that are still there."""
+    return [factory for factory in list(_FACTORIES) if isinstance(factory, face)]
+
+
+def _after_fork() -> None:
+    for factory in list(_FACTORIES):
+        factory._poison()
+
+
+os.register_at_fork(after_in_child=_after_fork)

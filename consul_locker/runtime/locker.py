@@ -1,0 +1,381 @@
+"""What the Lockers of both faces have in common: all but waiting, and the fast path to a cached lock."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from random import random
+from types import MappingProxyType
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
+
+from ..arguments import seconds
+from ..config.options import LockerOptions
+from ..core.batch import MAX_OPS
+from ..core.locker import LockerCore
+from ..core.machine import STATES
+from ..core.messages import Call
+from ..core.queries import own_operations
+from ..errors import ConfigurationError, LockLost
+from ..keys import check_id, lock_key
+from ..lease import BaseLease
+from ..models import LockInfo, StateName
+from .factory import NOT_SENT, BaseFactory
+from .locker_fsm import FsmView
+
+__all__ = [
+    "BaseLocker",
+    "Hold",
+    "listed",
+    "note",
+    "to_raise",
+]
+
+
+LeaseT = TypeVar("LeaseT", bound=BaseLease)
+
+#: Calls that a closed factory refuses: they ask Consul, or begin anew. The others have an answer without it.
+NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
+#: Ids of one `lock_many`: each is one operation of a transaction, which is never split; two where it gives a place in a
+#: queue back besides (fair=True).
+MAX_MANY = MAX_OPS
+MAX_MANY_FAIR = MAX_OPS // 2
+#: The id of a session. Of any other text Consul says that it cannot answer (measured).
+SESSION_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note to an exception, as ``add_note`` does from Python 3.11 on."""
+    notes: list[str] = [*getattr(error, "__notes__", ()), text]
+    vars(error)["__notes__"] = notes
+
+
+def to_raise(error: BaseException) -> BaseException:
+    """An answer that callers may share, for one of them to raise: each has a traceback of his own.
+
+    Raised by one after another, the very same exception would collect the frames of all of them.
+    """
+    if error.__traceback__ is None:
+        return error  # nobody has raised it yet
+    copied = copy.copy(error)
+    vars(copied).pop("__notes__", None)
+    return copied
+
+
+def listed(granted: Any) -> list[Any]:
+    """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
+    return granted if isinstance(granted, list) else [granted]
+
+
+class Hold:
+    """A hold under way.
+
+    Attributes:
+        caller: the thread or task that began it.
+        over: whether it has been left.
+    """
+
+    __slots__ = ("caller", "over")
+
+    def __init__(self, caller: Any) -> None:
+        self.caller = caller
+        self.over = False
+
+
+class Runtime(Protocol):
+    """What carries out the calls of a Locker: `Carrying`, or `AsyncCarrying`."""
+
+    def submit(self, call: Call) -> Any:
+        """Submit a call without waiting for its answer."""
+
+    def ask(self, call: Call) -> Any:
+        """Submit a call and wait for its answer; on asyncio a coroutine that does."""
+
+    def have_heard(self, job: Callable[[], None]) -> None:
+        """Put something before the observers."""
+
+
+class BaseLocker(Generic[LeaseT]):
+    """The part of a Locker that never waits. See the Locker of the face."""
+
+    #: Who calls, in the words of the face.
+    _caller: str
+    _runtime: Runtime
+
+    def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:
+        identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
+        self._factory = factory
+        self._options = options
+        self._clock = factory._clock
+        self._core = LockerCore(
+            options,
+            identity=identity,
+            timeout=factory._client.timeout,
+            clock=factory._clock.now,
+            random=random,
+            lease_type=lease_type,
+            closed=lambda: factory._closed,
+        )
+        self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
+        self._strategy = self._core.strategy
+        self._served = 0
+        self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the hold under way
+        #: The observers that it holds itself, by signal; written anew at each change, since other threads look at it.
+        self._observers = options.observers
+
+    # ------------------------------------------------------------------------------------- properties
+
+    @property
+    def name(self) -> str:
+        """The name that it shares with the Lockers it competes with."""
+        return self._options.name
+
+    @property
+    def state(self) -> StateName:
+        """``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``."""
+        return cast(StateName, self._core.state)
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session in use; None when there is none."""
+        life = self._core.session.life
+        return None if life is None else life.session_id
+
+    @property
+    def reboot_count(self) -> int:
+        """Failed attempts to get a session since the Locker was last ready."""
+        return self._core.session.retries
+
+    @property
+    def held(self) -> Mapping[str, LeaseT]:
+        """The leases held now, by id: a snapshot that cannot be written to."""
+        leases: dict[str, Any] = dict(self._leases)
+        return MappingProxyType(leases)
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the Locker was made.
+
+        Among them: ``granted``, ``denied``, ``cached`` (calls answered without a request), ``shared`` (calls that
+        joined a request in flight), ``requests`` (lock operations), ``transactions``, ``released``, ``lost``,
+        ``failed``, ``renewals``, ``renewals_failed``. All are there from the beginning.
+        """
+        counters = dict.fromkeys(
+            (
+                "granted", "denied", "cached", "shared", "requests", "transactions", "released", "lost", "failed",
+                "renewals", "renewals_failed",
+            ),
+            0,
+        )  # fmt: skip
+        counters.update(self._core.counters())
+        counters["cached"] += self._served
+        return counters
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(NOT_SENT)
+
+    # ------------------------------------------------------------------------------- calls that do not wait
+
+    def start(self) -> None:
+        """Begin again after a stop, or try at once when paused. In acquiring or ready it does nothing.
+
+        Returns at once; `wait_for_state` waits for the session.
+
+        Raises:
+            RuntimeError: the factory is closed, or the call follows a fork; on asyncio also: another event loop runs.
+        """
+        self._submit(Call("start"))
+
+    def reboot(self) -> None:
+        """Give the session up, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
+
+        It begins a Locker that is stopped again, too, as in the original; while a stop is under way it does nothing.
+
+        Raises:
+            RuntimeError: as for `start`.
+        """
+        self._submit(Call("reboot"))
+
+    # -------------------------------------------------------------------------------------- for the faces
+
+    def _view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
+        """The Locker as an `Fsm`, with what the face does at the inputs that have an answer, without waiting."""
+        inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
+        return FsmView(self._core.fsm, inputs, self._runtime.have_heard, self._observe)
+
+    def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
+        """Have a signal observed as long as the Locker lives."""
+        self._observers = {**self._observers, signal: (*self._observers.get(signal, ()), observer)}
+
+    def _submit(self, call: Call) -> Any:
+        self._factory._check(open=call.verb in NEED_OPEN)
+        return self._runtime.submit(call)
+
+    def _ask(self, call: Call) -> Any:
+        self._factory._check(open=call.verb in NEED_OPEN)
+        return self._runtime.ask(call)
+
+    def _poison(self) -> None:
+        """In the child of a fork: the leases are over, and nothing is kept that could be held for a lock."""
+        life = self._core.session.life
+        if life is not None:
+            life.deadline = float("-inf")
+        for lease in self._leases.values():
+            lease.end("forked")
+        self._leases = {}
+
+    def _cached(self, id: Any) -> LeaseT | None:
+        """The lease that answers a call without a request, and without the mutex (docs/design.rst).
+
+        Whatever happens between these lines, and however long a user's strategy takes: the lease that is returned was
+        claimed (`BaseLease.claim` has the proof), so that nobody else's cancellation ends it, and was valid after that.
+        """
+        lease: Any = self._leases.get(id) if type(id) is str else None
+        if lease is None or not lease.cached:
+            return None
+        try:
+            if not self._strategy.serves(lease, self._clock.now()):
+                return None
+        except Exception:  # of a user's strategy: the core asks it again, and says so
+            return None
+        if not lease.shared:
+            if not lease.claim():
+                return None  # it is being given back, or another call claims it right now: the core knows
+            lease.shared = True
+        if not lease.valid:
+            return None
+        self._served += 1
+        found: LeaseT = lease
+        return found
+
+    def _lock_call(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+        """A call for locks, its arguments checked before anything is done."""
+        limit = seconds("timeout", timeout)
+        return Call(
+            verb,
+            tuple(dict.fromkeys(check_id(id) for id in ids)),
+            wait=seconds("wait", wait),
+            timeout=self._options.default_timeout if timeout is None else limit,
+        )
+
+    def _ids(self, ids: Iterable[Any]) -> list[str]:
+        """The ids of `lock_many`, which must be a collection and not one id; as text.
+
+        Raises:
+            ConfigurationError: they are one text, or more than a transaction can take.
+        """
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+            raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
+        found = [check_id(id) for id in ids]
+        most = MAX_MANY_FAIR if self._options.fair else MAX_MANY
+        if len(set(found)) > most:
+            where = " with fair=True" if self._options.fair else ""
+            raise ConfigurationError("ids", f"({len(set(found))} ids)", f"at most {most} at once{where}")
+        return found
+
+    @staticmethod
+    def _in_order(leases: Iterable[LeaseT], ids: Iterable[str]) -> list[LeaseT]:
+        """The lease of each id, in the order of the ids; one that is given twice has it twice."""
+        found = {lease.id: lease for lease in leases}
+        return [found[id] for id in ids]
+
+    def _release_call(self, id: Any) -> Call:
+        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+
+    def _release_all_call(self) -> Call:
+        return Call("release_all", timeout=self._options.default_timeout)
+
+    def _guarded_call(self, lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
+        """A call for operations of the user's own.
+
+        Raises:
+            ConfigurationError: they cannot be meant, or the lease is none of this Locker's.
+            LockLost: the lease is over.
+        """
+        if not isinstance(lease, BaseLease):
+            raise ConfigurationError("lease", lease, "a lease of this Locker, as lock() and hold() give it")
+        own = own_operations(operations)
+        if lease.key == lock_key(self.name, lease.id):
+            lease.check()
+            if lease.session_id == self.session_id:
+                return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+            lease.check()  # its session ended just now
+        raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
+
+    @staticmethod
+    def _own_answers(lease: BaseLease, answers: list[LockInfo]) -> list[LockInfo]:
+        """The answers of `guarded` without those to the guard: each of its operations has one; a delete has none."""
+        return answers[len(lease.guard()) :]
+
+    @staticmethod
+    def _question(verb: str, id: Any) -> Call:
+        return Call(verb, (check_id(id),))
+
+    def _session_question(self, session_id: str | None) -> Call:
+        if session_id is not None and not (isinstance(session_id, str) and SESSION_UUID.fullmatch(session_id)):
+            raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
+        return Call("session_info", argument=self.session_id if session_id is None else session_id)
+
+    def _wait_limit(self, state: str, timeout: float | None) -> float | None:
+        """The time to wait for a state, in seconds; the arguments of `wait_for_state` are checked."""
+        self._factory._check()
+        if state not in STATES:
+            raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
+        return seconds("timeout", timeout)
+
+    # ---------------------------------------------------------------------------------------------- holds
+
+    def _is_within(self, hold: Hold) -> bool:
+        """Whether what its caller does now is done within the hold."""
+        return True
+
+    def _hold_call(self, hold: Hold, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+        """A call for a hold.
+
+        Raises:
+            RuntimeError: the caller holds one of them already.
+        """
+        call = self._lock_call(verb, ids, wait, timeout)
+        for id in call.ids:
+            other = self._holds.get((hold.caller, id))
+            if other is not None and not other.over and self._is_within(other):
+                raise RuntimeError(
+                    f"this {self._caller} holds {id!r} already; a hold within a hold would wait for itself"
+                )
+        return call
+
+    def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
+        """A hold was granted; returns its leases."""
+        leases: list[LeaseT] = listed(granted)
+        self._holds.update({(hold.caller, lease.id): hold for lease in leases})
+        return leases
+
+    def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
+        """The call that gives back what a hold had."""
+        hold.over = True
+        ids = tuple(lease.id for lease in leases)
+        for id in ids:
+            if self._holds.get((hold.caller, id)) is hold:  # else a pool's thread has begun another one since
+                del self._holds[hold.caller, id]
+        return Call("leave", ids, argument=leases)
+
+    @contextmanager
+    def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
+        """Around the call that ends a hold. A lease lost meanwhile is said so, without hiding the body's own error.
+
+        Raises:
+            LockLost: one was, and the body ended without an error.
+        """
+        call = self._end_hold(hold, leases)
+        lost = next((lease for lease in leases if not lease.valid), None)
+        yield call
+        if lost is not None:
+            report = LockLost(lost.id, lost.key, lost.reason or "lost", lost.fence)
+            if error is None:
+                raise report
+            note(error, str(report))

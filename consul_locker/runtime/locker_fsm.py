@@ -1,0 +1,166 @@
+"""A Locker as an `Fsm`: for embedding it in a larger machine, for inspection, and for drawing.
+
+The Locker's own machine belongs to its core and is only touched under the Locker's mutex (or on its
+event loop). The view looks at it, hands inputs to the Locker, and lets listeners hear the machine's
+events where observers of signals hear theirs: in order, outside the mutex.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ..core.messages import Call
+from ..fsm import CATCH_ALL, Fsm, Listener, Queued, Subscription, TableError
+from ..fsm.errors import nearest
+
+__all__ = ["SIGNALS", "FsmView"]
+
+#: The signals of a Locker that are events of its machine as well, each with the signal's facts as its data.
+SIGNALS = ("lock_acquired", "lock_denied", "lock_lost", "released", "session_created", "session_ended")
+#: How like a name of these an event of the user's own may not be.
+NEAR = 0.85
+
+
+def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of an input as a user knows them: ids in place of the core's calls."""
+    return tuple(each for arg in args for each in (arg.ids if isinstance(arg, Call) else (arg,)))
+
+
+class FsmView(Fsm):
+    """What `Locker.fsm` is.
+
+    `handle` takes the inputs of a user: ``lock`` and ``release`` with an id (and the keyword arguments of
+    the Locker's methods), ``start``, ``stop``, ``reboot``. It returns what the Locker's own method for it does
+    without waiting: a future on threads, a task on asyncio, None for ``start`` and ``reboot``. All
+    else that a machine does happens by itself.
+
+    Its events are those of any machine, and ``lock_acquired``, ``lock_denied``, ``lock_lost``, ``released``,
+    ``session_created`` and ``session_ended``, each with what the signal of that name tells.
+    """
+
+    __slots__ = ("_core_fsm", "_hear", "_inputs_of_user", "_observe", "_relay", "_signals")
+
+    def __init__(
+        self,
+        core_fsm: Fsm,
+        inputs: Mapping[str, Callable[..., Any]],
+        hear: Callable[[Callable[[], None]], None],
+        observe: Callable[[str, Callable[..., None]], None],
+    ) -> None:
+        self._core_fsm = core_fsm
+        self._inputs_of_user = inputs
+        self._hear = hear
+        self._observe = observe
+        self._relay: Subscription | None = None
+        self._signals: set[str] = set()  # those that it observes by now
+        super().__init__(core_fsm.table, begin=False, mutex=None)
+
+    @property
+    def state(self) -> str:
+        """The Locker's state."""
+        return self._core_fsm.state
+
+    @property
+    def prior_state(self) -> str | None:
+        """The state before this one, or None."""
+        return self._core_fsm.prior_state
+
+    @property
+    def current_action(self) -> str:
+        """What the Locker's machine is doing, as ``"ready.lock"``; "" most of the time."""
+        return self._core_fsm.current_action
+
+    @property
+    def prior_action(self) -> str:
+        """What it did last."""
+        return self._core_fsm.prior_action
+
+    @property
+    def in_exit_handler(self) -> bool:
+        """Whether it is leaving a state."""
+        return self._core_fsm.in_exit_handler
+
+    @property
+    def input_queue(self) -> tuple[Queued, ...]:
+        """The deferred calls, oldest first, with their ids as arguments."""
+        return tuple(Queued(until, input, _plain(args)) for until, input, args in self._core_fsm.input_queue)
+
+    def knows(self, input: Any) -> bool:
+        """Whether `handle` takes an input of that name."""
+        return input in self._inputs_of_user
+
+    def can_handle(self, input: Any) -> bool:
+        """Whether `handle` would do something with an input now."""
+        return self.knows(input) and super().can_handle(input)
+
+    def handle(self, input: Any, *args: Any, **options: Any) -> Any:
+        """Give the Locker an input, as its methods do.
+
+        Raises:
+            ValueError: it is none of a user's; the others come from Consul and from timers.
+        """
+        method = self._inputs_of_user.get(input)
+        if method is None:
+            raise ValueError(f"{input!r} is no input of a user: one of {', '.join(self._inputs_of_user)}")
+        return method(*args, **options)
+
+    def on(self, event: str, listener: Listener) -> Subscription:
+        """Call a listener at an event, as `Fsm.on` says; it is called like an observer of a signal.
+
+        Raises:
+            TypeError: it is a coroutine function; those can observe signals, on asyncio.
+        """
+        if inspect.iscoroutinefunction(listener):
+            raise TypeError("a listener of a machine's events is a plain function; a coroutine can observe signals")
+        near = None if event in SIGNALS else nearest(event, SIGNALS, NEAR)
+        if near is not None:
+            raise TableError("on()", event, "is no event of a Locker's machine", (near,))
+        if self._relay is None:
+            self._relay = self._core_fsm.on("*", self._pass_on)
+        for signal in SIGNALS if event == CATCH_ALL else (event,):
+            if signal in SIGNALS and signal not in self._signals:
+                self._signals.add(signal)
+                self._observe(signal, partial(self._pass_on_signal, signal))
+        return super().on(event, listener)
+
+    def _pass_on_signal(self, signal: str, locker: object, **facts: Any) -> None:
+        """In the thread of the observers, or their task: where listeners are called."""
+        self._tell(signal, facts)
+
+    def _pass_on(self, event: str, data: Mapping[str, Any]) -> None:
+        if self._listeners:
+            payload = dict(data)
+            if "args" in payload:
+                payload["args"] = _plain(payload["args"])
+            self._hear(lambda: self.emit(event, payload))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Refused: a Locker's session and its locks are in Consul."""
+        raise RuntimeError("a Locker cannot be kept: its session ends without it; make a new one")
+
+    def dispose(self) -> None:
+        """Refused."""
+        raise RuntimeError("a Locker's machine ends with the Locker; stop() it")
+
+    def transition(self, state: str) -> None:
+        """Refused, as all that would move the machine past its inputs."""
+        raise RuntimeError(f"a Locker cannot be sent to {state!r}: its machine moves by its inputs; use handle()")
+
+    def defer_until_transition(self, state: str | tuple[str, ...] | None = None) -> None:
+        """Refused: only the machine's own actions can defer."""
+        raise RuntimeError("only the actions of a Locker's machine can defer an input")
+
+    def process_queue(self) -> None:
+        """Refused: the machine does it on entering a state."""
+        raise RuntimeError("a Locker's deferred inputs are replayed by its machine only")
+
+    def discard(self, predicate: Callable[[Queued], bool]) -> int:
+        """Refused: every deferred call is answered (rule 7)."""
+        raise RuntimeError("a Locker's deferred calls cannot be dropped; each of them is answered")
+
+    def clear_queue(self, state: str | None = None) -> None:
+        """Refused, as `discard`."""
+        self.discard(lambda queued: True)

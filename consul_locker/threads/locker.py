@@ -1,0 +1,375 @@
+"""LockerFactory and Locker for threads.
+
+A factory has at most three threads: one for I/O (session, renewals, watches, audits, `submit_*`), one for
+signals, and where it runs an embedded agent, that agent's; and one or two more while a host's name is looked
+up. A Locker has none.
+
+How calls are carried out is in `consul_locker.threads.runtime`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from ..client.transport import BlockingTransport
+from ..config.options import LockerOptions
+from ..core.messages import Call
+from ..models import LockInfo, SessionInfo, StateName
+from ..runtime.factory import BaseFactory
+from ..runtime.locker import BaseLocker, Hold, listed
+from .io_thread import IoThread
+from .lease import Lease
+from .observers import Delivery
+from .runtime import Carrying
+from .users_code import with_strangers
+
+__all__ = [
+    "Locker",
+]
+
+
+_LOGGER = logging.getLogger("consul_locker")
+
+
+#: The holds within which this code runs, of whatever Locker. Who copies a context to another thread takes them along.
+_WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
+
+
+class Locker(BaseLocker[Lease]):
+    """Hands out locks through one session of Consul; made by `LockerFactory.create`. For any thread.
+
+    The locks of `lock` belong to the Locker, not to the caller: a lock that it holds is given to whoever
+    asks. For exclusion among the callers of one Locker use `hold`.
+
+    Attributes:
+        fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
+    """
+
+    _caller = "thread"
+    _factory: BaseFactory[Any]
+    _runtime: Carrying
+
+    def __init__(
+        self,
+        factory: BaseFactory[Any],
+        options: LockerOptions,
+        transport: BlockingTransport,
+        io_thread: IoThread,
+        delivery: Delivery,
+    ) -> None:
+        super().__init__(factory, with_strangers(options), Lease)
+        self._runtime = Carrying(
+            self._core,
+            self,
+            factory._clock,
+            factory._encoder,
+            transport,
+            io_thread,
+            delivery,
+            factory._client.timeout,
+        )
+        self.fsm = self._view(
+            self.submit_lock,
+            self.submit_release,
+            lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
+        )
+        self._runtime.begin()
+
+    # ---------------------------------------------------------------------------------------- locking
+
+    def lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
+        """Get a lock, shared among the callers of this Locker.
+
+        Args:
+            id: which lock; 1 and ``"1"`` are one.
+            wait: how long to wait for another holder, in seconds; 0 makes one attempt, None waits for ever.
+            timeout: the limit on the whole call, the time before there is a session included, in
+                seconds; None: the Locker's ``default_timeout``.
+
+        Returns:
+            The lease, which other callers of this Locker may share.
+
+        Raises:
+            AlreadyLocked: somebody else has it, and the time to wait is over.
+            LockTimeout: ``timeout`` is over.
+            SessionEnded: the Locker is stopped, or was while the call waited.
+            SessionUnavailable: it gave up while the call waited: its retries are exhausted.
+            ConsulUnavailable: Consul did not answer, or its answer makes no sense.
+            AccessDenied: Consul's ACL refused the request.
+            InvalidLockId: the id cannot name a lock.
+            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
+            RuntimeError: the call would wait inside an observer or for the very call it interrupts, or follows a fork.
+        """
+        found = self._cached(id)
+        if found is not None:
+            return found
+        lease: Lease = self._ask(self._lock_call("lock", (id,), wait, timeout))
+        return lease
+
+    def submit_lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
+        """The same as `lock`, as a future: for many calls from one thread. Never waits.
+
+        A future that is cancelled before it is done leaves no lock behind. Its callbacks run in the thread of the
+        observers, after the call's signals.
+
+        Args:
+            id, wait, timeout: as for `lock`.
+
+        Returns:
+            A future of the lease. It has the errors of `lock` but for those below, which are raised at once.
+
+        Raises:
+            InvalidLockId: the id cannot name a lock.
+            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
+            RuntimeError: the call follows a fork.
+        """
+        future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
+        return future
+
+    def lock_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> list[Lease]:
+        """Get several locks, all or none, in one transaction of Consul. Raises what `lock` raises, and those below.
+
+        Args:
+            ids: at most 64, with ``fair=True`` 32; one that is given twice is one.
+            wait, timeout: as for `lock`.
+
+        Returns:
+            A lease for each id, in the order given.
+
+        Raises:
+            AlreadyLocked: not all could be had; its ``ids`` are those that were refused.
+            ConfigurationError: they are too many for one transaction, or one text and not a list.
+        """
+        given = self._ids(ids)
+        if not given:
+            return []
+        return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
+
+    @contextmanager
+    def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
+        """Hold a lock while the body of a ``with`` runs: exclusive among this Locker's callers too.
+
+        Raises what `lock` raises, and those below.
+
+        Args:
+            id, wait, timeout: as for `lock`.
+
+        Raises:
+            LockLost: on leaving, when the lease was lost while the body ran.
+            RuntimeError: this thread holds the same lock already.
+        """
+        with self._holding("hold", (id,), wait, timeout) as leases:
+            yield leases[0]
+
+    @contextmanager
+    def hold_many(
+        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> Iterator[list[Lease]]:
+        """Hold several locks, all or none, while the body of a ``with`` runs. As `hold` and `lock_many`."""
+        with self._holding("hold_many", self._ids(ids), wait, timeout) as leases:
+            yield leases
+
+    @contextmanager
+    def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
+        hold = Hold(threading.get_ident())
+        call = self._hold_call(hold, verb, ids, wait, timeout)
+        if not call.ids:
+            yield []
+            return
+        granted: Any = None
+        try:
+            granted = self._ask(call)
+            leases = self._begin_hold(hold, granted)
+            _WITHIN.set((*(other for other in _WITHIN.get() if not other.over), hold))
+            yield leases
+        except BaseException as error:
+            if granted is not None:
+                self._leave(hold, listed(granted), error)
+            raise
+        else:
+            self._leave(hold, leases, None)
+        finally:
+            hold.over = True
+            if granted is not None and any(lease.live for lease in listed(granted)):  # interrupted before it was left
+                self._runtime.let_go(listed(granted))
+
+    def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
+        if self._factory._poisoned:
+            return  # the parent's hold, which goes on there (rule 10)
+        with self._leaving(hold, leases, error) as call:
+            self._ask(call)
+
+    def _is_within(self, hold: Hold) -> bool:
+        # A thread of a pool that began a hold is free for others until it is left.
+        return hold in _WITHIN.get()
+
+    def release(self, id: str | int) -> bool:
+        """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
+
+        Args:
+            id: which lock, as for `lock`. The limit on the call is the Locker's ``default_timeout``.
+
+        Returns:
+            True, also in *acquiring*, where nothing is held; False when the session did not hold it or is over
+            meanwhile, or when a `hold` has it.
+
+        Raises:
+            LockTimeout: the limit is over; a release that was begun goes on in the background.
+            SessionEnded: the Locker is stopped.
+            SessionUnavailable: it gave up while the call waited for a session.
+            ConsulUnavailable: whether it was released is unknown; the Locker goes on trying to.
+            AccessDenied: Consul's ACL refused the request.
+            InvalidLockId: the id cannot name a lock.
+            RuntimeError: as for `lock`.
+        """
+        released: bool = self._ask(self._release_call(id))
+        return released
+
+    def submit_release(self, id: str | int) -> Future[bool]:
+        """The same as `release`, as a future. Never waits.
+
+        Args:
+            id: as for `release`.
+
+        Returns:
+            A future of what `release` returns. It has the errors of `release` but for those below, which are raised
+            at once.
+
+        Raises:
+            InvalidLockId: the id cannot name a lock.
+            RuntimeError: the call follows a fork.
+        """
+        future: Future[bool] = self._submit(self._release_call(id))
+        return future
+
+    def release_all(self) -> int:
+        """Give back every lock that `lock` and `lock_many` got. Never ends a `hold`.
+
+        The limit on the call is the Locker's ``default_timeout``. Raises what `release` raises; where several
+        releases fail, the error of the first.
+
+        Returns:
+            How many of them the session held.
+        """
+        released: int = self._ask(self._release_all_call())
+        return released
+
+    def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
+        """Run KV operations of one's own in one transaction that takes effect only while the lease stands.
+
+        Args:
+            lease: of this Locker.
+            operations: in the form that Consul's ``/v1/txn`` takes, values in base64; at most 62.
+
+        Returns:
+            What Consul answers for each, in order.
+
+        Raises:
+            LockLost: Consul refused them because of the lock; nothing was done.
+            ConfigurationError: an operation cannot be meant, or the lease is none of this Locker's; nothing was sent.
+            ConsulUnavailable: it refused them for another reason, or did not answer.
+        """
+        return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Destroy the session, and so free every lock; final until `start`, or `reboot`.
+
+        Args:
+            timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
+                stopped all the same, and the session is destroyed in the background, as long as the process lives.
+
+        Raises:
+            ConfigurationError: ``timeout`` cannot be meant.
+            RuntimeError: the call would wait inside an observer or within a step of this thread, or follows a fork.
+        """
+        self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
+
+    def __enter__(self) -> Locker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._factory._poisoned:  # in a forked child it is the parent's (rule 10)
+            self.stop()
+
+    def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
+        """Wait until the Locker is in a state, be it for a moment.
+
+        Args:
+            state: ``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``.
+            timeout: in seconds; None waits as long as it takes.
+
+        Returns:
+            False when the time was over first.
+
+        Raises:
+            RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
+            ConsulUnavailable: the factory's I/O thread has died.
+        """
+        limit = self._wait_limit(state, timeout)
+        if self.state == state:
+            return True
+        self._runtime.refuse_inside()
+        reached = self._runtime.state_waits.wait(state, lambda: self.state, limit)
+        if reached is False:
+            self._factory._check(open=True)  # which raises: it is closed, or its I/O thread has died
+        return bool(reached)
+
+    # ------------------------------------------------------------------------------------- questions
+
+    def info(self, id: str | int) -> LockInfo | None:
+        """The key of a lock as Consul has it, by one request, in whatever state the Locker is.
+
+        Args:
+            id: which lock, as for `lock`.
+
+        Returns:
+            What is there; None when the key does not exist.
+
+        Raises:
+            ConsulUnavailable: Consul did not answer within the factory's ``timeout``, or its answer makes no sense.
+            AccessDenied: Consul's ACL refused the request.
+            InvalidLockId: the id cannot name a lock.
+            RuntimeError: the factory is closed; else as for `stop`.
+        """
+        info: LockInfo | None = self._ask(self._question("info", id))
+        return info
+
+    def holder(self, id: str | int) -> LockInfo | None:
+        """Who has a lock, with the holder's session, by two requests. Raises what `info` raises.
+
+        Args:
+            id: which lock, as for `lock`.
+
+        Returns:
+            The key with its ``session``, which is None when it ended between the requests; None when nobody has it.
+        """
+        info: LockInfo | None = self._ask(self._question("holder", id))
+        return info
+
+    def session_info(self, session_id: str | None = None) -> SessionInfo | None:
+        """A session as Consul has it, by one request. Raises what `info` raises, and what is below.
+
+        Args:
+            session_id: which session; None: the one in use.
+
+        Returns:
+            What Consul knows of it; None when there is no such session, or none in use.
+
+        Raises:
+            ConfigurationError: ``session_id`` cannot be the id of a session.
+        """
+        info: SessionInfo | None = self._ask(self._session_question(session_id))
+        return info
