@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from consul_locker.core.fair_places import Standing, Turn, turn_of
 from consul_locker.core.ledger import Slot
-from consul_locker.core.messages import Call, Committed, Entry, KeysRead, ReadKey, Transact, Verb, Watch
-from consul_locker.core.standing import Standing, Turn, turn_of
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import Committed, Entry, KeysRead, ReadKey, Transact, Verb, Watch
 from consul_locker.errors import AlreadyLocked
-from consul_locker.types import BaseLease
+from consul_locker.lease import BaseLease
 
 from .helpers import PENDING, STRANGER, Driver, entry
 from .test_queue import FREE, KEY, TAKEN, look, place
