@@ -19,6 +19,7 @@ from consul_locker.core.requests import (
     Failed,
     KeysRead,
     ReadKey,
+    ReadPrefix,
     ReadSession,
     RenewSession,
     SessionCreated,
@@ -91,7 +92,7 @@ def test_failures_are_answers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
         outcome = (await receiver.next()).outcome
         assert isinstance(outcome, Failed)
         assert outcome.sent
-        exchange.carry_out(receiver.receive, [ReadKey(1, "k\ud800", "info")])  # no encoding can carry it
+        exchange.carry_out(receiver.receive, [ReadPrefix(1, "k\ud800")])  # no encoding can carry it
         assert isinstance((await receiver.next()).outcome, Failed)
 
         def broken(request: Any) -> Any:

@@ -35,7 +35,9 @@ SESSION = "00000000-0000-0000-0000-{:012}"
 
 
 def answer_to(line: str) -> bytes:
-    """What Consul answers to a renewal or a read of a session; for the rest an empty list does."""
+    """What Consul answers to a renewal or a read of a session, or of a key; for the rest an empty list does."""
+    if "/v1/txn" in line:
+        return ok('{"Results": [{"KV": {"Key": "k", "Flags": 0, "CreateIndex": 1, "ModifyIndex": 1, "LockIndex": 0}}]}')
     return ok(
         f'[{{"ID": "{request_on(line)[-36:]}", "Node": "n", "TTL": "15s", "CreateIndex": 7}}]'
         if "/session/" in line
@@ -263,7 +265,7 @@ def test_a_retry_goes_over_a_new_connection() -> None:
 
 def test_what_renewals_do_not_need_any_more_is_there_for_others() -> None:
     """And the other way round; there are never more connections than there may be."""
-    renewals, reads = Crowd("PUT /v1/session/renew", 6), Crowd("GET /v1/kv/", 6)
+    renewals, reads = Crowd("PUT /v1/session/renew", 6), Crowd("PUT /v1/txn", 6)
 
     async def answer(line: str, number: int) -> bytes:
         return await (renewals if "renew" in line else reads)(line, number)

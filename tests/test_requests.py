@@ -36,6 +36,7 @@ from consul_locker.core.requests import (
     ReadSession,
     Refusal,
     Refused,
+    RefusedWhole,
     Renewed,
     RenewSession,
     Request,
@@ -43,7 +44,6 @@ from consul_locker.core.requests import (
     SessionCreated,
     SessionRead,
     SessionsRead,
-    TooLarge,
     Transact,
     Verb,
     Watch,
@@ -132,7 +132,8 @@ def unusable(outcome: Outcome) -> ConsulUnavailable:
         (ALL[1], "PUT", f"/v1/session/destroy/{SID}", None),
         (ALL[2], "PUT", f"/v1/session/renew/{SID}", None),
         (ALL[3], "GET", f"/v1/session/info/{SID}?consistent=1", None),
-        (KEY, "GET", "/v1/kv/writer/1/lock?consistent=1", None),
+        (KEY, "PUT", "/v1/txn?consistent=1", [{"KV": {"Verb": "get", "Key": "writer/1/lock"}}]),
+        (Watch(1, target="poll", name="k", index=7, wait=0.0), "PUT", "/v1/txn", [{"KV": {"Verb": "get", "Key": "k"}}]),
         (ALL[5], "GET", "/v1/kv/writer/?keys=True&consistent=1", None),
         (ALL[8], "GET", f"/v1/session/info/{SID}?index=7&wait=1500ms", None),
         (ALL[9], "GET", "/v1/kv/writer/1/lock?index=7&wait=1500ms", None),
@@ -189,9 +190,11 @@ def test_dc_and_token_go_with_every_request_and_the_token_shows_nowhere(request_
 @pytest.mark.parametrize("id", ["a/%2f", "?acquire=x", "#x", "a b", "é", "😀", "%", "a\\b", "&dc=x", "~", "%2e%2e"])
 def test_a_key_arrives_byte_for_byte(id: str) -> None:
     key = f"writer/{id}/lock"
-    parts = urlsplit(plain.encode(ReadKey(1, key=key, purpose="")).target)
+    read = plain.encode(ReadKey(1, key=key, purpose=""))
+    assert json.loads(read.body)[0]["KV"]["Key"] == key
+    parts = urlsplit(plain.encode(Watch(1, target="key", name=key, index=0, wait=5)).target)
     assert unquote_to_bytes(parts.path) == f"/v1/kv/{key}".encode()
-    assert parts.query == "consistent=1"
+    assert parts.query == ""
     assert parts.path.isascii()
     assert parts.fragment == ""
 
@@ -221,7 +224,7 @@ assert "consul" in sys.modules
 def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSUL_HTTP_ADDR", "a:b:c:d:e")
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "theirs")
-    assert Encoder(ClientOptions.build(environ={})).encode(KEY).headers == ()
+    assert Encoder(ClientOptions.build(environ={})).encode(ALL[5]).headers == ()
 
 
 class _Endpoints:
@@ -303,14 +306,18 @@ def test_sessions() -> None:
     assert answer(ALL[10], 200, []) == SessionsRead({}, 9)
 
 
+def missing(key: str, what: str = "") -> dict[str, Any]:
+    return {"Results": None, "Errors": [{"OpIndex": 0, "What": what or f'key "{key}" doesn\'t exist'}]}
+
+
 def test_keys() -> None:
-    assert answer(KEY, 200, [ITEM]) == KeysRead((ENTRY,), 9)
+    assert answer(KEY, 200, {"Results": [{"KV": ITEM}]}) == KeysRead((ENTRY,), ENTRY.modify_index)
+    assert answer(KEY, 409, missing("k")) == KeysRead((), 0)
     assert answer(ALL[9], 200, [{**ITEM, "Session": "", "Value": None}]) == KeysRead(
         (Entry("k", None, 42, None, 3, 4, 1),), 9
     )
-    for request in (KEY, ALL[9]):
-        assert answer(request, 404) == KeysRead((), 9)
-        assert answer(request, 200, []) == KeysRead((), 9)
+    assert answer(ALL[9], 404) == KeysRead((), 9)
+    assert answer(ALL[9], 200, []) == KeysRead((), 9)
 
 
 def test_committed() -> None:
@@ -319,7 +326,7 @@ def test_committed() -> None:
     outcome = answer(raw(), 200, {"Results": results, "Errors": None})
     assert outcome == Committed((ENTRY, Entry("k", None, 42, None, 3, 4, 1)))
     assert answer(transact(LOCK), 200, {"Results": None, "Errors": None}) == Committed(())
-    assert answer(transact(LOCK), 413, b"too large") == TooLarge()
+    assert answer(transact(LOCK), 413, b"too large") == RefusedWhole(413, "too large")
 
 
 WORDS = [
@@ -372,6 +379,9 @@ def test_answers_that_no_request_can_use(request_: Request) -> None:
         assert isinstance(outcome.error, AccessDenied)
         assert outcome.error.detail == "Permission denied"
     for status, word in ((301, "redirect"), (400, "did not take"), (408, "did not take"), (500, "EOF")):
+        if status == 400 and plain.encode(request_).path == "/v1/txn":
+            assert answer(request_, 400, b"no") == RefusedWhole(400, "no")  # a half of it may be taken
+            continue
         error = unusable(answer(request_, status, b"rpc error making call: EOF"))
         assert error.status == status
         assert word in str(error)

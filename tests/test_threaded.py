@@ -15,7 +15,6 @@ from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded
 from consul_locker.core.messages import Call
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.threads import factory as factory_module
-from consul_locker.threads import locker as threaded
 
 from .behaviour.tools import WAIT, Consul, Gate, until
 
@@ -197,11 +196,11 @@ def test_wait_for_state(locker: Locker) -> None:
     waiting = in_thread(lambda: locker.wait_for_state("stopped", WAIT))
     locker.stop()
     assert waiting.result(WAIT) is True
-    assert repr(locker) == "<consul_locker.threads.locker.Locker 'n' stopped held=0>"
+    assert repr(locker) == "<consul_locker.Locker 'n' stopped held=0>"
 
 
 def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> None:
-    held = gate.hold("GET /v1/kv/")
+    held = gate.hold("PUT /v1/txn")
     asking = in_thread(lambda: locker.info("a"))
     held.wait()
     locker._factory.close()
@@ -269,7 +268,7 @@ def test_a_factory_that_cannot_be_closed_at_exit_holds_nobody_up(
         def close(self, timeout: float) -> None:
             raise OSError("no more threads")
 
-    monkeypatch.setattr(threaded, "living", lambda face: [Stuck()])
+    monkeypatch.setattr(factory_module, "living", lambda face: [Stuck()])
     with caplog.at_level("DEBUG", "consul_locker"):
         factory_module._at_exit()
     assert "was not closed at exit" in caplog.text

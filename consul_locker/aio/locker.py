@@ -43,6 +43,7 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
     """
 
+    _full_name = "consul_locker.aio.Locker"
     _caller = "task"
     _factory: LoopFactory[Any]
     _runtime: AsyncCarrying

@@ -26,12 +26,12 @@ from ..core.requests import (
     Outcome,
     Refusal,
     Refused,
+    RefusedWhole,
     Renewed,
     RolledBack,
     SessionCreated,
     SessionRead,
     SessionsRead,
-    TooLarge,
 )
 from ..errors import AccessDenied, ConsulUnavailable
 from ..models import SessionInfo
@@ -321,20 +321,67 @@ def _entry(item: dict[str, Any], value: bytes | None) -> Entry:
 # ------------------------------------------------------------------------------------------------ transactions
 
 
-def decode_transaction(sessions: tuple[Any, ...], response: HttpResponse) -> Outcome:
+#: With these a request is refused for what is in it: a part of it may be taken. 400 and 413 were measured, the others
+#: are an intermediary's.
+_FOR_CONTENT = (400, 406, 413, 414, 422)
+
+
+def _refused_whole(response: HttpResponse) -> RefusedWhole | None:
+    """What a refusal for what is in the request says; None for any other answer."""
+    # Go refuses plain HTTP with a 400, too, whatever is in it.
+    if response.status in _FOR_CONTENT and b"HTTP request to an HTTPS server" not in response.body:
+        return RefusedWhole(response.status, _excerpt(response.body))
+    return None
+
+
+def key_watched(read: Callable[[HttpResponse], Outcome], response: HttpResponse) -> Outcome:
+    """Of a watch on a key: some Consuls refuse keys in /v1/kv (500) that transactions take."""
+    if response.status == 500:
+        refused = RefusedWhole(500, _excerpt(response.body))
+        if refused.of_key and not _not_done(response):
+            return refused
+    return read(response)
+
+
+def decode_key(key: str, response: HttpResponse) -> Outcome:
+    """Of a key that was read by transaction.
+
+    Without the right to read it Consul leaves it out and says no word (measured): nothing is no answer.
+    """
+    outcome = decode_transaction((None,), response, "kv get")
+    if isinstance(outcome, Committed):
+        if not outcome.entries:
+            missing = f"an answer without the key {key!r}; the token lacks key:read for it"
+            return Failed(AccessDenied("kv get", 403, missing), sent=False)
+        return KeysRead(outcome.entries[:1], outcome.entries[0].modify_index)
+    if isinstance(outcome, RolledBack):
+        refusals = {refused.refusal for refused in outcome.refused}
+        if refusals == {Refusal.MISSING}:
+            return KeysRead((), 0)
+        if Refusal.DENIED in refusals:
+            return Failed(AccessDenied("kv get", 403, outcome.refused[0].what), sent=False)
+        return _unusable("kv get", response, "Consul did not take the request")
+    return outcome
+
+
+def decode_transaction(
+    sessions: tuple[Any, ...], response: HttpResponse, operation: str = "transaction"
+) -> Outcome:
     """The outcome of a transaction.
 
     Args:
         sessions: for each of its operations the session that it names, or None.
         response: the answer.
+        operation: what was asked, in words for messages.
     """
     status = response.status
-    if status == 413:
-        return TooLarge()
+    refused = _refused_whole(response)
+    if refused is not None:
+        return refused
     if status == 500 and b"invalid session" in response.body:
         return _invalid_sessions(sessions, response.body.decode("utf-8", "replace").strip())
     if status not in (200, 409):
-        return _failure("transaction", response)
+        return _failure(operation, response)
     try:
         answer = json.loads(response.body)
         if status == 200:
@@ -342,7 +389,7 @@ def decode_transaction(sessions: tuple[Any, ...], response: HttpResponse) -> Out
         return RolledBack(tuple([_refused(error, len(sessions)) for error in answer["Errors"]]))
     except Exception as error:  # whatever the body provokes, from KeyError to RecursionError
         why = f"the answer makes no sense: {type(error).__name__}: {error!s:.200}"
-        return _unusable("transaction", response, why)
+        return _unusable(operation, response, why)
 
 
 def _result(result: dict[str, Any]) -> Entry:

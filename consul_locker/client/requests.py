@@ -14,7 +14,7 @@ import json
 import math
 from base64 import b64encode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -34,6 +34,7 @@ from ..core.requests import (
     RenewSession,
     Request,
     Transact,
+    Verb,
     Watch,
 )
 from ..errors import ConfigurationError
@@ -41,9 +42,11 @@ from .answers import (
     SESSION_ID,
     HttpResponse,
     decode,
+    decode_key,
     decode_transaction,
     done,
     gone,
+    key_watched,
     keys_missing,
     keys_read,
     names_missing,
@@ -222,14 +225,20 @@ class Encoder:
         return _finish("session info", recorded, session_read)
 
     def _read_key(self, request: ReadKey) -> HttpRequest:
-        recorded = self._agent.kv.get(request.key, consistency="consistent")
-        return _finish("kv get", recorded, keys_read, missing=keys_missing)
+        return self._get(request.key, consistent=True)
+
+    def _get(self, key: str, consistent: bool) -> HttpRequest:
+        """A key by transaction: some Consuls take keys there that they refuse in /v1/kv (docs/consul_versions.rst)."""
+        body = json.dumps([_operation(Operation(Verb.GET, key))])
+        return self._transaction(body, partial(decode_key, key), consistent, "kv get")
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
         recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
         return _finish("kv names with prefix", recorded, names_read, missing=names_missing)
 
     def _watch(self, request: Watch) -> HttpRequest:
+        if request.target == "poll":
+            return self._get(request.name, consistent=False)
         # without an index Consul answers at once, and the endpoints leave out an index of 0
         wait = f"{max(1, math.ceil(request.wait * 1000))}ms"
         if request.target == "session":
@@ -239,12 +248,14 @@ class Encoder:
             recorded = self._agent.session.node(request.name, index=request.index, wait=wait)
             return _finish("session watch on a node", recorded, sessions_read)
         recorded = self._agent.kv.get(request.name, index=request.index, wait=wait)
-        return _finish("kv watch", recorded, keys_read, missing=keys_missing)
+        watch = _finish("kv watch", recorded, keys_read, missing=keys_missing)
+        return replace(watch, decode=partial(key_watched, watch.decode))
 
     def _transact(self, request: Transact) -> HttpRequest:
         operations = request.operations
         body = json.dumps([_operation(operation) for operation in operations])
-        return self._transaction(body, tuple(operation.session for operation in operations), request.consistent)
+        sessions = tuple(operation.session for operation in operations)
+        return self._transaction(body, partial(decode_transaction, sessions), request.consistent)
 
     def _raw_transact(self, request: RawTransact) -> HttpRequest:
         try:
@@ -257,18 +268,24 @@ class Encoder:
         for operation in request.operations:
             inner = operation.get("KV") if isinstance(operation, dict) else None
             sessions.append(inner.get("Session") if isinstance(inner, dict) else None)
-        return self._transaction(body, tuple(sessions))
+        return self._transaction(body, partial(decode_transaction, tuple(sessions)))
 
-    def _transaction(self, body: str, sessions: tuple[Any, ...], consistent: bool = False) -> HttpRequest:
+    def _transaction(
+        self,
+        body: str,
+        read: Callable[[HttpResponse], Outcome],
+        consistent: bool = False,
+        operation: str = "transaction",
+    ) -> HttpRequest:
         agent = self._agent
         recorded = agent.http.put(
-            partial(decode_transaction, sessions),
+            read,
             path="/v1/txn",
             params=[*self._params, ("consistent", "1")] if consistent else self._params,
             data=body,
             headers=agent.prepare_headers(),
         )
-        return HttpRequest(*recorded[:5], decode=recorded.callback, operation="transaction")
+        return HttpRequest(*recorded[:5], decode=recorded.callback, operation=operation)
 
 
 def _finish(

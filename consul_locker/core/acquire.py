@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..errors import ConsulLockerError, ConsulUnavailable
+from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
 from ..lease import BaseLease, SessionLife
 from .denials import Denials
 from .ledger import Kind, Slot, Work
 from .messages import Call
-from .requests import Committed, Entry, Operation, Outcome, Refusal, Refused, RolledBack, TooLarge, Transact
+from .refused_keys import error_of
+from .requests import Committed, Entry, Operation, Outcome, Refusal, Refused, RefusedWhole, RolledBack, Transact
 
 __all__ = ["Grants"]
 
@@ -116,17 +117,31 @@ class Grants(Denials):
                 return "session destroyed"
             for work, found in self._batch.rolled_back(items, outcome).refused:
                 self._refused(work, found)
-            for work, _ in items:
-                if work.kind is Kind.LOCK and work.calls and not work.live():
-                    self.withdraw(work)  # its callers have gone meanwhile
-        elif isinstance(outcome, TooLarge) and len(items) > 1:
+            self._withdraw_unwanted(items)
+        elif isinstance(outcome, RefusedWhole) and len(items) > 1:
             self._batch.again(items, halves=True)
+            self._withdraw_unwanted(items)
+        elif isinstance(outcome, RefusedWhole):
+            self._refused_whole(items[0][0], outcome)
         else:
             error, sent = self._failure(outcome)
             for work, _ in items:
                 work.landed = sent or work.rounds > 0
                 self._failed(work, error, sent)
         return None
+
+    def _withdraw_unwanted(self, items: list[tuple[Work, list[Operation]]]) -> None:
+        """What is wanted again is not, if its callers have gone meanwhile."""
+        for work, _ in items:
+            if work.kind is Kind.LOCK and work.calls and not work.live():
+                self.withdraw(work)
+
+    def _refused_whole(self, work: Work, outcome: RefusedWhole) -> None:
+        """Alone in its transaction, it is what Consul refuses."""
+        if outcome.of_key and not work.many:
+            self._audit.refused.add(work.slots[0].key)
+        work.landed = work.rounds > 0 and not outcome.of_key  # what it will always refuse is in no doubt
+        self._failed(work, error_of(outcome, tuple(slot.place_for or slot.id for slot in work.slots)), False)
 
     def _done(self, work: Work, entries: dict[str, Entry]) -> None:
         if work.kind is Kind.RELEASE:
@@ -232,7 +247,8 @@ class Grants(Denials):
         if work.kind is Kind.RELEASE:
             self._release_failed(work, error)
             return
-        if sent or work.rounds:  # one sent before, and rolled back, may have been delivered twice
+        # One sent before, and rolled back, may have been delivered twice; but not with a key that Consul does not take.
+        if sent or (work.rounds and not isinstance(error, InvalidLockId)):
             self._doubt(work)
         calls = work.live()
         if work.takes_places:
@@ -276,8 +292,10 @@ class Grants(Denials):
         """A look at queues was answered."""
         if isinstance(outcome, Committed):
             self._waiting.looked(request, outcome.entries, None)
+        elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
+            self._waiting.look_in_halves(request)
         else:
-            self._waiting.looked(request, (), self._failure(outcome)[0])
+            self._waiting.looked(request, (), self._failure(outcome, request.calls[0].ids)[0])
 
     # ------------------------------------------------------------------------------------- the end
 

@@ -18,6 +18,7 @@ from ..config.options import LockerOptions
 from .batch import MAX_OPS
 from .doubts import Doubts, Releaser
 from .ledger import Ledger, Slot
+from .refused_keys import RefusedKeys, halves
 from .requests import (
     KeysRead,
     Operation,
@@ -25,6 +26,7 @@ from .requests import (
     ReadKey,
     ReadPrefix,
     ReadSession,
+    RefusedWhole,
     RolledBack,
     SessionRead,
     Transact,
@@ -62,8 +64,9 @@ class Audit:
         self._ledger = ledger
         self._timeout = timeout
         self._highest = 0  # the highest index seen
-        self.doubts = Doubts(outbox, session, ledger, timeout)
-        self._sweep = Sweep(options.name, outbox, session, ledger, self.doubts, timeout)
+        self.refused = RefusedKeys(outbox)
+        self.doubts = Doubts(outbox, session, ledger, self.refused, timeout)
+        self._sweep = Sweep(options.name, outbox, session, ledger, self.doubts, self.refused, timeout)
         self.keeper: Keeper  # set once, by Lifecycle
 
     def begin(self) -> None:
@@ -102,7 +105,8 @@ class Audit:
 
     def _check_held(self) -> None:
         life = self._session.current
-        held = [slot for slot in self._ledger.slots.values() if slot.lease is not None and not slot.works]
+        slots = self._ledger.slots.values()
+        held = [slot for slot in slots if slot.lease is not None and not slot.works and slot.key not in self.refused]
         for start in range(0, len(held), KEYS_PER_AUDIT):
             part = held[start : start + KEYS_PER_AUDIT]
             operations: list[Operation] = []
@@ -127,6 +131,8 @@ class Audit:
 
     def audited(self, request: Transact, outcome: Outcome) -> None:
         """An audit was answered; only a refusal says anything."""
+        if isinstance(outcome, RefusedWhole):
+            self._refused_whole(request, outcome)
         if not isinstance(outcome, RolledBack):
             return
         for place in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
@@ -134,8 +140,22 @@ class Audit:
             if slot.lease is lease:
                 self.suspect(slot)
 
+    def _refused_whole(self, request: Transact, outcome: RefusedWhole) -> None:
+        if len(request.context) > 1:
+            for half in halves(request):
+                self._out.send(half)
+        elif outcome.of_key:
+            ((slot, _),) = request.context
+            self.refused.add(slot.key)
+            self._out.warn(
+                f"the lock {slot.id!r} can neither be checked nor released any more, and ends with the session: "
+                f"Consul does not take its key ({outcome.what})"
+            )
+
     def read(self, request: ReadKey, outcome: Outcome) -> None:
         """A key was read, for a verdict or out of doubt."""
+        if isinstance(outcome, RefusedWhole) and request.purpose == "doubt":
+            self.doubts.refused_alone(request.context, outcome)
         if not isinstance(outcome, KeysRead):
             return  # the next audit, or look, asks again
         entry = outcome.entries[0] if outcome.entries else None

@@ -13,7 +13,7 @@ from .messages import Call
 from .pipeline import Parts
 from .queries import lock_info
 from .release import Releases
-from .requests import Committed, Entry, Operation, Outcome, RolledBack, Transact, Verb
+from .requests import Committed, Entry, Operation, Outcome, RefusedWhole, RolledBack, Transact, Verb
 
 __all__ = ["Denials"]
 
@@ -69,19 +69,27 @@ class Denials(Releases):
         """At the end of a step: send what may be sent, and ask who has what was refused."""
         super().flush()
         while self._unnamed:
-            # A transaction of reads only costs no Raft write (measured).
             denied, self._unnamed = self._unnamed[:MAX_OPS], self._unnamed[MAX_OPS:]
-            operations = tuple(Operation(Verb.GET, slots[0].key) for slots, _ in denied)
-            refused = tuple(call for _, calls in denied for call in calls)
-            generation = self._session.current.generation
-            read = Transact(generation, operations, "holder", refused, timeout=self._timeout)
-            self._naming[read] = denied
-            self._out.send(read)
+            self._read_holders(denied)
+
+    def _read_holders(self, denied: list[Denied]) -> None:
+        """A transaction of reads only costs no Raft write (measured)."""
+        operations = tuple(Operation(Verb.GET, slots[0].key) for slots, _ in denied)
+        refused = tuple(call for _, calls in denied for call in calls)
+        generation = self._session.current.generation
+        read = Transact(generation, operations, "holder", refused, timeout=self._timeout)
+        self._naming[read] = denied
+        self._out.send(read)
 
     def named(self, request: Transact, outcome: Outcome) -> None:
         """A read of holders was answered, or not: the denied are refused, with what it says."""
         denied = self._naming.pop(request, [])
         entries: dict[str, Entry] = {}
+        if isinstance(outcome, RefusedWhole) and len(denied) > 1:
+            middle = (len(denied) + 1) // 2
+            self._read_holders(denied[:middle])
+            self._read_holders(denied[middle:])
+            return
         if isinstance(outcome, Committed):
             entries = {entry.key: entry for entry in outcome.entries}
         elif isinstance(outcome, RolledBack) and outcome.refused:

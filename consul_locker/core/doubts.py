@@ -19,7 +19,8 @@ from typing import Protocol
 
 from .batch import MAX_OPS
 from .ledger import Ledger, Slot
-from .requests import Committed, Entry, Operation, Outcome, ReadKey, Refusal, RolledBack, Transact, Verb
+from .refused_keys import RefusedKeys, halves
+from .requests import Committed, Entry, Operation, Outcome, ReadKey, Refusal, RefusedWhole, RolledBack, Transact, Verb
 from .session import Session
 from .step import Outbox
 
@@ -81,7 +82,10 @@ def not_ours(outcome: Outcome) -> set[int] | None:
 class Doubts:
     """Watches over keys that we may have without a lease."""
 
-    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger, timeout: float) -> None:
+    def __init__(
+        self, outbox: Outbox, session: Session, ledger: Ledger, refused: RefusedKeys, timeout: float
+    ) -> None:
+        self._refused = refused
         self._out = outbox
         self._session = session
         self._ledger = ledger
@@ -114,11 +118,7 @@ class Doubts:
         self._doubts.pop(slot, None)
         self._doubts[slot] = _Doubt(self._out.now)
         if len(self._doubts) > MAX_DOUBTS:
-            oldest = next(iter(self._doubts))
-            del self._doubts[oldest]
-            oldest.doubts.clear()
-            oldest.leftover = False
-            self._ledger.tidy(oldest)
+            self._forget(next(iter(self._doubts)))
         self._look_within(FIRST_PAUSE)
 
     def leftover(self, slot: Slot) -> None:
@@ -194,6 +194,9 @@ class Doubts:
     def looked(self, request: Transact, outcome: Outcome) -> None:
         """Keys that we do not have were checked: one for which the check did not fail is ours all the same."""
         self._looks.discard(request)
+        if isinstance(outcome, RefusedWhole):
+            self._refused_whole(request, outcome)
+            return
         others = not_ours(outcome)
         for place, slot in enumerate(request.context):
             if others is None:
@@ -203,6 +206,31 @@ class Doubts:
                 self._clear(slot)
             else:
                 self.found(slot)
+
+    def _refused_whole(self, request: Transact, outcome: RefusedWhole) -> None:
+        if len(request.context) == 1:
+            self.refused_alone(request.context[0], outcome)
+            return
+        for half in halves(request):
+            self._looks.add(half)
+            self._out.send(half)
+
+    def refused_alone(self, slot: Slot, outcome: RefusedWhole) -> None:
+        """Consul refused to look at this key. One that it does not take is not ours there, and is looked at no more."""
+        if not outcome.of_key:
+            self._later(slot)
+            return
+        self._refused.add(slot.key)
+        for former in self._former:
+            former.pop(slot.id, None)
+        if self._idle(slot):
+            self._forget(slot)
+
+    def _forget(self, slot: Slot) -> None:
+        self._doubts.pop(slot, None)
+        slot.doubts.clear()
+        slot.leftover = False
+        self._ledger.tidy(slot)
 
     def found(self, known: Slot) -> None:
         """Consul shows our session at a key: unless that is known, it is read and given back."""

@@ -18,9 +18,9 @@ from ..errors import ConsulLockerError
 from .batch import MAX_OPS
 from .fair_places import Standing, Steward, packed, queue_of, turn_of
 from .ledger import Ledger, Slot, Work
-from .line import WATCH_WAIT, Waiting, pause_length
+from .line import WATCH_WAIT, Waiting, pause_length, poll_pause
 from .messages import Call, CancelRequest
-from .requests import Entry, KeysRead, Operation, Outcome, Transact, Verb, Watch
+from .requests import Entry, KeysRead, Operation, Outcome, RefusedWhole, Transact, Verb, Watch
 from .session import Session
 from .step import Outbox
 
@@ -245,18 +245,26 @@ class Queue(Waiting):
 
     def looks(self, generation: int, timeout: float) -> list[Transact]:
         """At the end of a step: the transactions of reads that show the queues."""
-        requests: list[Transact] = []
         wanted, self._to_look = [one for one in dict.fromkeys(self._to_look) if one.look], []
-        for part in packed(wanted):
-            operations = tuple(
-                dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for standing in part for slot in standing.slots)
-            )
-            calls = tuple(standing.call for standing in part)
-            request = Transact(generation, operations, "look", calls, context=part, timeout=timeout)
-            for standing in part:
-                standing.look, standing.asked = False, request
-            requests.append(request)
-        return requests
+        return [self._look_of(part, generation, timeout) for part in packed(wanted)]
+
+    @staticmethod
+    def _look_of(part: list[Standing], generation: int, timeout: float | None) -> Transact:
+        operations = tuple(
+            dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for standing in part for slot in standing.slots)
+        )
+        calls = tuple(standing.call for standing in part)
+        request = Transact(generation, operations, "look", calls, context=part, timeout=timeout)
+        for standing in part:
+            standing.look, standing.asked = False, request
+        return request
+
+    def look_in_halves(self, request: Transact) -> None:
+        """A look was refused as a whole: those who still wait for it look in two."""
+        part = [standing for standing in request.context if standing.asked is request]
+        middle = (len(part) + 1) // 2
+        for half in filter(None, (part[:middle], part[middle:])):
+            self._out.send(self._look_of(half, request.generation, request.timeout))
 
     def looked(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
         """A look was answered by ``entries``; or by nothing, and ``failure`` says why."""
@@ -329,6 +337,9 @@ class Queue(Waiting):
 
     def _watch_standing(self, standing: Standing, key: str, index: int) -> None:
         """Watch the place before, or the lock, from what was seen of it on: no change is missed."""
+        if standing.polled:
+            self._pause_standing(standing)
+            return
         self._rest(standing)
         standing.watch = watch = Watch(self._session.current.generation, "key", key, index, WATCH_WAIT)
         self._watched[watch] = standing
@@ -341,6 +352,7 @@ class Queue(Waiting):
             return  # given up meanwhile
         standing.watch = None
         if not isinstance(outcome, KeysRead):
+            standing.polled = isinstance(outcome, RefusedWhole)
             self._pause_standing(standing)
             return
         news = outcome.index > request.index
@@ -362,7 +374,9 @@ class Queue(Waiting):
         self._rest(standing)
         standing.paused = True
         standing.pauses += 1
-        self._out.timer(("pause", standing.call), self._out.now + pause_length(standing.pauses, self._out.random()))
+        random = self._out.random()
+        length = poll_pause(random) if standing.polled else pause_length(standing.pauses, random)
+        self._out.timer(("pause", standing.call), self._out.now + length)
 
     def obstacle(self, call: Call) -> Slot | None:
         """The lock that a waiting call could not have when it was looked last."""

@@ -66,6 +66,7 @@ class Standing:
         paused: whether it makes a pause before the next attempt; ``pauses``: how many it made in a row.
         asking: whether it is its turn, and the lock is asked for.
         blocked: the first of its locks that it could not have when it was looked last.
+        polled: whether Consul does not let us watch what is before it: it is looked again and again instead.
         doubtful: the lease that this Locker has of a lock for which Consul refused the call: it is lost, most likely.
     """
 
@@ -80,6 +81,7 @@ class Standing:
         "paused",
         "pauses",
         "places",
+        "polled",
         "slots",
         "watch",
         "work",
@@ -98,6 +100,7 @@ class Standing:
         self.pauses = 0
         self.asking = False
         self.blocked: Slot | None = None
+        self.polled = False
         self.doubtful: BaseLease | None = None
 
     def shares(self, slot: Slot) -> bool:

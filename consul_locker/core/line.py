@@ -6,6 +6,9 @@ state (index 0), and a query on a missing key, which Consul wakes for the writes
 counts as a free key. A key in its lock-delay is free already, so no watch can tell when it opens: it
 is tried again after pauses. A watch that comes back with nothing newer is repeated after a pause, too: an
 intermediary may not know of blocking queries, and answer each of them at once.
+
+Some Consuls take keys in transactions that they refuse in ``/v1/kv`` (1.21.5 to 1.22.4, docs/consul_versions.rst),
+where the blocking queries are. Such a key is read by transaction from time to time instead, as long as somebody waits.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, Protocol
 
-from ..errors import AccessDenied, AlreadyLocked, ConsulLockerError
+from ..errors import AccessDenied, AlreadyLocked, ConsulLockerError, InvalidLockId
 from .ledger import Ledger, Slot, Work
 from .messages import Call, CancelRequest
-from .requests import Entry, KeysRead, Outcome, Transact, Watch
+from .requests import Entry, KeysRead, Outcome, RefusedWhole, Transact, Watch
 from .session import Session
 from .step import Outbox
 
@@ -30,6 +33,9 @@ WATCH_WAIT = 300.0
 #: the longest, with jitter. The default lock-delay of others is 15 s (doc), 60 s the longest.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
+#: The shortest pause before a key that cannot be watched is read again, in seconds; jitter adds up to a half. Each read
+#: costs Consul a request, each second between them costs whoever waits half a second on average.
+POLL_EVERY = 1.0
 
 
 def pause_length(count: int, random: float) -> float:
@@ -37,12 +43,23 @@ def pause_length(count: int, random: float) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count - 1, 10)) * (0.5 + random / 2)
 
 
+def poll_pause(random: float) -> float:
+    """The pause before a key that cannot be watched is read again, in seconds, with jitter; ``random`` in [0, 1)."""
+    return POLL_EVERY * (1 + random / 2)
+
+
 def next_index(request: Watch, outcome: KeysRead) -> int:
     """Where to go on watching a key, after a watch that showed nothing newer.
 
-    An index that falls means a restored snapshot: begin at nought again (doc, measured).
+    An index that falls means a restored snapshot: begin at nought again (doc, measured). That of a poll is the key's.
     """
+    if request.target == "poll":
+        return outcome.index
     return outcome.index if outcome.index == request.index else 0
+
+
+#: What Consul refuses for these reasons it will refuse again: nobody waits for that.
+FOR_GOOD = (AccessDenied, InvalidLockId)
 
 
 class Asker(Protocol):
@@ -67,6 +84,7 @@ class Waiting:
         self._paused: set[str] = set()  # ids whose next attempt has a timer
         self._resting: dict[str, int] = {}  # those of them that are to be watched then, and from which index on
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
+        self._polled: set[str] = set()  # ids whose key Consul does not let us watch
         self.asker: Asker  # set once, by Lifecycle
 
     # ------------------------------------------------------------- what only a fair Locker has: see queue.py
@@ -102,6 +120,9 @@ class Waiting:
     def looked(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
         """What was asked is answered by ``entries``; or by nothing, and ``failure`` says why."""
 
+    def look_in_halves(self, request: Transact) -> None:
+        """What was asked was refused as a whole."""
+
     def disband(self) -> list[Slot]:
         """A stop begins. Returns what is to be given back first."""
         return []
@@ -116,7 +137,7 @@ class Waiting:
 
     def outlasts(self, call: Call, error: ConsulLockerError) -> bool:
         """Whether a call that waits goes on in spite of a failure: what Consul forbids it will forbid again."""
-        return call.wait_until is not None and self.may_wait(call) and not isinstance(error, AccessDenied)
+        return call.wait_until is not None and self.may_wait(call) and not isinstance(error, FOR_GOOD)
 
     def known_taken(self, slot: Slot) -> bool:
         """Whether something will tell when to try again: no need to ask before.
@@ -227,6 +248,7 @@ class Waiting:
             self._out.cancel(("pause", slot.id))
         if not slot.works:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
             self._pauses.pop(slot.id, None)
+            self._polled.discard(slot.id)
         slot.entry = None  # nothing shows any more who has the key
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
             self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them
@@ -235,7 +257,8 @@ class Waiting:
     # ----------------------------------------------------------------------------------- being woken
 
     def _watch(self, slot: Slot, index: int) -> None:
-        watch = Watch(self._session.current.generation, "key", slot.key, index, WATCH_WAIT)
+        target, wait = ("poll", 0.0) if slot.id in self._polled else ("key", WATCH_WAIT)
+        watch = Watch(self._session.current.generation, target, slot.key, index, wait)
         self._watches[slot.id] = watch
         self._ids[watch] = slot.id
         self._out.send(watch)
@@ -247,6 +270,10 @@ class Waiting:
             return  # given up meanwhile
         slot = self._ledger.slots[id]
         del self._watches[id]
+        if isinstance(outcome, RefusedWhole) and request.target == "key":
+            self._polled.add(id)
+            self._watch(slot, 0)
+            return
         if not isinstance(outcome, KeysRead):
             self._pause(slot)
             return
@@ -258,7 +285,7 @@ class Waiting:
             self.serve(slot)
             return
         slot.entry = entry
-        if outcome.index > request.index:
+        if outcome.index > request.index and request.target == "key":
             self._watch(slot, outcome.index)
         else:
             self._pause(slot)
@@ -273,7 +300,9 @@ class Waiting:
             return
         self._paused.add(slot.id)
         self._pauses[slot.id] = count = self._pauses.get(slot.id, 0) + 1
-        self._out.timer(("pause", slot.id), self._out.now + pause_length(count, self._out.random()))
+        random = self._out.random()
+        length = poll_pause(random) if slot.id in self._polled else pause_length(count, random)
+        self._out.timer(("pause", slot.id), self._out.now + length)
 
     def pause_over(self, id: Any) -> None:
         """A pause before the next attempt at a key is over."""
@@ -299,3 +328,4 @@ class Waiting:
         self._paused.clear()
         self._resting.clear()
         self._pauses.clear()
+        self._polled.clear()

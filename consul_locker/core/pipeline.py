@@ -19,7 +19,8 @@ from .batch import Batch
 from .ledger import Kind, Ledger, Slot, Work
 from .line import Waiting
 from .messages import Call
-from .requests import Failed, Operation, Outcome, ReadKey, Refusal, Refused, TooLarge
+from .refused_keys import error_of
+from .requests import Failed, Operation, Outcome, ReadKey, Refusal, Refused, RefusedWhole
 from .session import Session
 from .step import Outbox
 
@@ -118,6 +119,8 @@ class Operations:
             work.tenure = self._ledger.next_tenure()
             value = f"{self._value}{work.tenure}}}".encode()
         options = self._options
+        if any(slot.key in self._audit.refused for slot in work.slots):
+            work.limit = 1  # it is refused again, most likely: nobody shares that
         self._batch.want(
             work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
         )
@@ -205,16 +208,9 @@ class Operations:
         return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
 
     @staticmethod
-    def _failure(outcome: Outcome) -> tuple[ConsulLockerError, bool]:
+    def _failure(outcome: Outcome, ids: tuple[str, ...] = ()) -> tuple[ConsulLockerError, bool]:
         if isinstance(outcome, Failed):
             return outcome.error, outcome.sent
-        if isinstance(outcome, TooLarge):
-            return (
-                ConsulUnavailable(
-                    "Consul refused the transaction as too large (413); shorten the lock's value",
-                    operation="transaction",
-                    status=413,
-                ),
-                False,
-            )
+        if isinstance(outcome, RefusedWhole):
+            return error_of(outcome, ids), False
         return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True

@@ -16,6 +16,7 @@ from .audit import Audit
 from .batch import MAX_OPS
 from .ledger import Ledger
 from .messages import Call
+from .refused_keys import error_of
 from .requests import (
     Committed,
     Entry,
@@ -27,6 +28,7 @@ from .requests import (
     ReadSession,
     Refusal,
     Refused,
+    RefusedWhole,
     RolledBack,
     SessionRead,
 )
@@ -143,6 +145,8 @@ class Questions:
             self._out.settle(
                 call, outcome.session if call.verb != "holder" else call.argument.with_session(outcome.session)
             )
+        elif isinstance(outcome, RefusedWhole) and isinstance(request, ReadKey):
+            self._out.settle(call, error=error_of(outcome, (call.id,)))
         elif isinstance(outcome, Committed):
             self._out.settle(call, [lock_info(entry.key, entry) for entry in outcome.entries])
         else:
@@ -162,6 +166,6 @@ class Questions:
             return ConsulUnavailable(
                 f"Consul refused the operations, not the lock: {what}", operation="guarded", status=409
             )
-        return ConsulUnavailable(
-            "Consul refused the operations as too large (413)", operation="guarded", status=413
-        )
+        assert isinstance(outcome, RefusedWhole)  # nothing to split: all or none of it is what the user wants
+        why = "too large (413)" if outcome.status == 413 else f"a whole ({outcome.status}: {outcome.what})"
+        return ConsulUnavailable(f"Consul refused the operations as {why}", operation="guarded", status=outcome.status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import ConsulLockerError
+from ..errors import ConsulLockerError, InvalidLockId
 from ..lease import BaseLease
 from .ledger import Kind, Slot, Work
 from .messages import Call
@@ -69,7 +69,7 @@ class Releases(Operations):
             return
         work.reading = False
         if not isinstance(outcome, KeysRead):
-            self._release_failed(work, self._failure(outcome)[0])
+            self._release_failed(work, self._failure(outcome, (slot.id,))[0])
             return
         life = self._session.current
         entry = outcome.entries[0] if outcome.entries else None
@@ -108,8 +108,10 @@ class Releases(Operations):
         self._doubts.leftover(slot)
         if work.lease is not None:
             self._tell_lost(slot, work.lease, "release failed")
+        # Of a key that Consul does not take there was nothing to release: the lock that stood before it was refused.
+        nothing = work.lease is None and isinstance(error, InvalidLockId)
         for call in work.live():
-            self._answer_release(call, False, error)
+            self._answer_release(call, False, None if nothing and call.verb == "release_all" else error)
         self._finish(work)
 
     def _answer_release(self, call: Call, held: bool, error: ConsulLockerError | None) -> None:

@@ -103,7 +103,7 @@ class ReadSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadKey(Request):
-    """Asked of the leader. Answered by `KeysRead` with one entry or none.
+    """Asked of the leader. Answered by `KeysRead` with one entry or none, or by `RefusedWhole`.
 
     ``purpose`` tells the core what it wanted it for.
     """
@@ -123,7 +123,7 @@ class ReadPrefix(Request):
 
 @dataclass(frozen=True, eq=False)
 class Transact(Request):
-    """One transaction. Answered by `Committed`, `RolledBack` or `TooLarge`.
+    """One transaction. Answered by `Committed`, `RolledBack` or `RefusedWhole`.
 
     Attributes:
         operations: at most 64.
@@ -143,7 +143,7 @@ class Transact(Request):
 
 @dataclass(frozen=True, eq=False)
 class RawTransact(Request):
-    """A transaction of a user's own operations, as Consul's JSON. Answered by `Committed` or `RolledBack`."""
+    """A transaction of a user's own operations, as Consul's JSON. Answered as a `Transact`."""
 
     operations: tuple[dict[str, Any], ...]
     call: Call
@@ -154,7 +154,8 @@ class Watch(Request):
     """A blocking query. Answered by what its target shows, when something changed there or ``wait`` is over.
 
     Attributes:
-        target: ``"session"`` (`SessionRead`), ``"key"`` (`KeysRead`), or ``"node"``, all sessions there
+        target: ``"session"`` (`SessionRead`), ``"key"`` (`KeysRead`, or `RefusedWhole` by a Consul that shows the key
+            in transactions only), ``"poll"``, the same at once and by transaction, or ``"node"``, all sessions there
             (`SessionsRead`), which only a runtime asks.
         name: the session's id, the node, or the key.
         index: the X-Consul-Index seen last; 0 asks for the present state at once.
@@ -258,7 +259,10 @@ class SessionsRead:
 
 @dataclass(frozen=True)
 class KeysRead:
-    """The keys that were asked for and are there. ``index``: as of a `SessionRead`."""
+    """The keys that were asked for and are there.
+
+    ``index``: as of a `SessionRead`; read by transaction, the key's own, 0 where it is not there.
+    """
 
     entries: tuple[Entry, ...]
     index: int
@@ -286,8 +290,19 @@ class RolledBack:
 
 
 @dataclass(frozen=True)
-class TooLarge:
-    """413."""
+class RefusedWhole:
+    """Nothing was done, and not for an outage: Consul does not take what is in the request. ``what``: its words.
+
+    It does not say which operation it is about: a half of them may be taken.
+    """
+
+    status: int
+    what: str
+
+    @property
+    def of_key(self) -> bool:
+        """Whether it is about a key, whose words are ``Invalid key in transaction: invalid key name, …`` (measured)."""
+        return "invalid key" in self.what.lower()
 
 
 @dataclass(frozen=True)
@@ -313,6 +328,6 @@ Outcome = Union[
     NamesRead,
     Committed,
     RolledBack,
-    TooLarge,
+    RefusedWhole,
     Failed,
 ]

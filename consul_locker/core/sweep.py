@@ -19,7 +19,19 @@ from itertools import islice
 from .batch import MAX_OPS
 from .doubts import Doubts, not_ours
 from .ledger import Ledger
-from .requests import Failed, NamesRead, Operation, Outcome, ReadPrefix, Request, RolledBack, Transact, Verb
+from .refused_keys import RefusedKeys
+from .requests import (
+    Failed,
+    NamesRead,
+    Operation,
+    Outcome,
+    ReadPrefix,
+    RefusedWhole,
+    Request,
+    RolledBack,
+    Transact,
+    Verb,
+)
 from .session import Session
 from .step import Outbox
 
@@ -43,11 +55,20 @@ class Sweep:
     Args:
         name: the Locker's.
         doubts: told of the keys found.
+        refused: the keys that Consul does not take, which are left out.
     """
 
     def __init__(
-        self, name: str, outbox: Outbox, session: Session, ledger: Ledger, doubts: Doubts, timeout: float
+        self,
+        name: str,
+        outbox: Outbox,
+        session: Session,
+        ledger: Ledger,
+        doubts: Doubts,
+        refused: RefusedKeys,
+        timeout: float,
     ) -> None:
+        self._refused = refused
         self._prefix = name + "/"
         self._out = outbox
         self._session = session
@@ -61,7 +82,7 @@ class Sweep:
         self._wanted = False  # another sweep is to begin
         self._asked: Request | None = None  # what was not answered yet
         self._names: Iterator[str] | None = None  # of keys yet to be checked, of the sweep under way
-        self._part: tuple[str, ...] = ()  # of those of the last transaction that are to be checked again
+        self._parts: list[tuple[str, ...]] = []  # of the last transactions, that are to be checked again; the next last
         self._not_before = 0.0
         self._failures = 0  # in a row
         self._requests = 0  # of the sweep under way
@@ -114,9 +135,14 @@ class Sweep:
         elif isinstance(outcome, RolledBack) and outcome.refused:
             # Some may not be read, an ACL says: the rest was not looked at.
             refused = {refused.position for refused in outcome.refused}
-            self._part = tuple(key for place, key in enumerate(request.context) if place not in refused)
+            self._parts.append(tuple(key for place, key in enumerate(request.context) if place not in refused))
+        elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
+            middle = (len(request.context) + 1) // 2
+            self._parts += [request.context[middle:], request.context[:middle]]
+        elif isinstance(outcome, RefusedWhole) and outcome.of_key:
+            self._refused.add(request.context[0])  # so it is not ours there
         else:
-            self._part = request.context
+            self._parts.append(request.context)
             self._pause()
             return
         self._failures = 0
@@ -125,14 +151,20 @@ class Sweep:
     def _check(self) -> None:
         life = self._session.current
         assert self._names is not None
-        unknown = (key for key in self._names if self._ledger.may_be_unknown(key, life.session_id))
-        keys, self._part = self._part or tuple(islice(unknown, MAX_OPS)), ()
+        unknown = (key for key in self._names if self._is_unknown(key, life.session_id))
+        keys: tuple[str, ...] = ()
+        while self._parts and not keys:
+            keys = self._parts.pop()
+        keys = keys or tuple(islice(unknown, MAX_OPS))
         if not keys:
             self._names = None
             self._not_before = self._out.now + max(REST, self._requests * REST_EACH)
             return
         operations = tuple(Operation(Verb.CHECK_SESSION, key, session=life.session_id) for key in keys)
         self._ask(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
+
+    def _is_unknown(self, key: str, session_id: str) -> bool:
+        return self._ledger.may_be_unknown(key, session_id) and key not in self._refused
 
     def _ask(self, request: Request) -> None:
         self._asked = request

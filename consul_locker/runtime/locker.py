@@ -101,6 +101,8 @@ class Runtime(Protocol):
 class BaseLocker(Generic[LeaseT]):
     """The part of a Locker that never waits. See the Locker of the face."""
 
+    #: How it is called in a repr.
+    _full_name: str
     #: Who calls, in the words of the face.
     _caller: str
     _runtime: Runtime
@@ -174,7 +176,7 @@ class BaseLocker(Generic[LeaseT]):
         return counters
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} {self.name!r} {self.state} held={len(self._leases)}>"
+        return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NOT_SENT)

@@ -110,7 +110,8 @@ class Watching:
         self._nodes: dict[str, _Node] = {}  # those that are watched
         self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began, watched or not
         # Those on keys come first: a caller waits for each, and a lost session is noticed by its renewal too.
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {"key": deque(), "node": deque(), "session": deque()}
+        kinds = ("key", "poll", "node", "session")
+        self._lines: dict[str, deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
         self._crowded = asyncio.Event()  # while watches wait for a place
 
     async def watch(self, request: Watch) -> Outcome:

@@ -52,6 +52,7 @@ class Locker(BaseLocker[Lease]):
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
     """
 
+    _full_name = "consul_locker.Locker"
     _caller = "thread"
     _factory: BaseFactory[Any]
     _runtime: Carrying

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import ConfigurationError, ConsulLockerError, InvalidLockId
+from consul_locker import ConfigurationError, InvalidLockId
 
 from .tools import Consul, Gate
 
@@ -55,8 +55,10 @@ def test_other_ids_arrive_byte_for_byte(locker: Any, consul: Consul, name: str) 
     refused = [id for id in TAKEN if refuses(consul, f"{name}/{id}/lock")]
     assert refused in ([], REFUSED_BY_NEWER)
     for id in refused:
-        with pytest.raises(ConsulLockerError, match="Invalid key"):
-            locker.lock(id)
+        for call in (locker.lock, locker.release, locker.info, locker.holder):
+            with pytest.raises(InvalidLockId, match="Invalid key") as error:
+                call(id)
+            assert error.value.id == id
     taken = [id for id in TAKEN if id not in refused]
     for id in taken:
         lease = locker.lock(id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consul_locker.core.batch import MAX_BYTES, Batch
 from consul_locker.core.ledger import Kind, Ledger, Work
-from consul_locker.core.requests import Operation, Refusal, Refused, RolledBack, TooLarge, Transact, Verb
+from consul_locker.core.requests import Operation, Refusal, Refused, RefusedWhole, RolledBack, Transact, Verb
 
 from .helpers import Driver, failure, held
 
@@ -109,11 +109,11 @@ def test_too_large_goes_in_halves_and_a_single_one_fails() -> None:
     driver.call("lock", "0")
     calls = [driver.call("lock", id) for id in "abcd"]
     driver.grant()
-    driver.answer(driver.commit(), TooLarge())
+    driver.answer(driver.commit(), RefusedWhole(413, ""))
     assert len(driver.commit().operations) == 2
     driver.grant()
-    driver.answer(driver.commit(), TooLarge())
-    driver.answer(driver.commit(), TooLarge())
+    driver.answer(driver.commit(), RefusedWhole(413, ""))
+    driver.answer(driver.commit(), RefusedWhole(413, ""))
     assert "413" in str(driver.result(calls[2]))
     driver.grant()
     assert [driver.result(call).id for call in (calls[0], calls[1], calls[3])] == ["a", "b", "d"]

@@ -23,12 +23,12 @@ from consul_locker.core.requests import (
     ReadSession,
     Refusal,
     Refused,
+    RefusedWhole,
     Renewed,
     RenewSession,
     RolledBack,
     SessionCreated,
     SessionRead,
-    TooLarge,
     Transact,
     Verb,
     Watch,
@@ -863,8 +863,8 @@ def test_guarded_operations_refused_for_a_lock_that_was_released() -> None:
     assert driver.all(ReadKey) == []
 
 
-@pytest.mark.parametrize("outcome", [_refused(2, Refusal.OTHER), TooLarge(), failure()])
-def test_guarded_operations_refused_for_themselves(outcome: RolledBack | TooLarge | Failed) -> None:
+@pytest.mark.parametrize("outcome", [_refused(2, Refusal.OTHER), RefusedWhole(413, ""), failure()])
+def test_guarded_operations_refused_for_themselves(outcome: RolledBack | RefusedWhole | Failed) -> None:
     driver = Driver().ready()
     call, request = _guarded(driver, driver.locked("a"))
     driver.answer(request, outcome)

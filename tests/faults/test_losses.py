@@ -28,6 +28,7 @@ from .conftest import embedded_only, real_only
 from .proxy import (
     AUDIT,
     DESTROY,
+    LIST,
     READ,
     RELEASE,
     WAIT,
@@ -190,9 +191,10 @@ def test_what_a_server_that_lags_says_is_no_loss(
     with face.factory(proxy.address) as factory:
         locker = factory.create(name, ttl=TTL)
         lease = locker.lock("a")
-        for rule in (watch, proxy.arrange(Fate.FORGED, AUDIT, 1, refusal)):
+        # What follows: all of the name is listed, as after a restored snapshot; the key is read.
+        for rule, following in ((watch, LIST), (proxy.arrange(Fate.FORGED, AUDIT, 1, refusal), READ)):
             rule.wait()
-            look = proxy.arrange(Fate.SLOW, READ, 1)
+            look = proxy.arrange(Fate.SLOW, following, 1)
             look.let_go()
             rule.let_go()
             look.wait_answered()

@@ -33,6 +33,7 @@ from consul_locker.core.requests import (
     ReadSession,
     Refusal,
     Refused,
+    RefusedWhole,
     Renewed,
     RenewSession,
     Request,
@@ -77,6 +78,7 @@ class SimConsul:
         restored: whether a snapshot ever was: then the order of places may be another one than before.
         lacked: sessions that the server which has just started does not know of yet.
         filtered: whether the token may not see, renew, make or destroy sessions now.
+        spoilt: the key of a lock that this Consul does not take, nor the places in its queue; empty if it takes all.
     """
 
     def __init__(self) -> None:
@@ -91,6 +93,7 @@ class SimConsul:
         self.restored = False
         self.lacked: frozenset[str] = frozenset()
         self.filtered = False
+        self.spoilt = ""
         self.history: deque[dict[str, Entry]] = deque(maxlen=HISTORY)
         self.expiry: dict[str, float] = {}
         self._kv_index = 0
@@ -104,6 +107,8 @@ class SimConsul:
         self.expire(now)
         if self.filtered and isinstance(request, (CreateSession, DestroySession, RenewSession)):
             return Failed(AccessDenied("session", 403, "Permission denied"), False)
+        if self.spoilt and any(self.spoilt in (key, lock_key_of(key)) for key in _keys(request)):
+            return RefusedWhole(400, "Invalid key in transaction: invalid key name")
         if isinstance(request, Transact):
             if request.purpose == "commit":
                 return self._transact(request.operations, now, self.keys)
@@ -343,6 +348,15 @@ class SimConsul:
 
 
 WRITES = frozenset((Verb.LOCK, Verb.UNLOCK, Verb.SET, Verb.DELETE, Verb.DELETE_CAS))
+
+
+def _keys(request: Request) -> list[str]:
+    """The keys that a transaction names, or a read that is one."""
+    if isinstance(request, ReadKey):
+        return [request.key]
+    if isinstance(request, RawTransact):
+        return [operation["KV"]["Key"] for operation in request.operations]
+    return [operation.key for operation in request.operations] if isinstance(request, Transact) else []
 
 
 def _parsed(operation: dict[str, Any]) -> Operation:

@@ -36,6 +36,7 @@ from consul_locker.core.requests import (
     Verb,
 )
 from consul_locker.core.session import TRUST_AFTER_READ
+from consul_locker.errors import InvalidLockId
 from consul_locker.keys import lock_key, lock_key_of, place_number
 from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
@@ -347,6 +348,9 @@ class Player:
         if call not in self.open:
             raise Violation("every call is settled once", f"{call} again: {command.value!r} {command.error!r}")
         del self.open[call]
+        if isinstance(command.error, InvalidLockId):
+            if self.around.sim.spoilt not in map(self.key, call.ids):
+                raise Violation("a key that Consul does not take spoils no other call", f"{call}: {command.error}")
         if call.verb not in LOCKS or command.error is not None:
             return
         leases: list[BaseLease] = command.value if isinstance(command.value, list) else [command.value]

@@ -48,6 +48,8 @@ OLD = FORMER_FOR + PERIOD
 ROUND = 3.0
 #: How often a step is broken off, where steps are.
 BREAKS = 0.1
+#: In this part of the schedules Consul does not take the key of one of several ids.
+SPOILT = 0.15
 #: A line of the longest steps, near their ends.
 LONGEST_STEP = 1000
 #: What may go wrong beside single requests.
@@ -107,6 +109,8 @@ class World:
         self.registers: dict[str, Register] = {}
         self.players: list[Player] = []
         self.ids = ["a", "b", "c"][: self.rng.randint(1, 3)]
+        if len(self.ids) > 1 and (chance := Random(f"{seed} spoilt")).random() < SPOILT:
+            self.sim.spoilt = f"n/{chance.choice(self.ids)}/lock"
         self.trouble = self.rng.choice([0.0, 0.05, 0.2, 0.4])  # how often a request meets with a fault
         # Whether an acquire may come again after its answer. Where none does, refused and released keys are not looked
         # at: that would cover up for what is found otherwise.

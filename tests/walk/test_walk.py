@@ -6,7 +6,7 @@ import pytest
 
 from consul_locker.core.locker import LockerCore
 
-from . import faults, session_faults, walk
+from . import faults, refusal_faults, session_faults, walk
 from .simulation import Violation, play
 
 #: Schedules in which a planted bug must show. Most show in the first dozen, a few need a rare order of events.
@@ -44,6 +44,10 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 def test_those_of_the_end_of_sessions_are_among_them() -> None:
     assert set(session_faults.NAMES) < set(faults.PLANTED)
+
+
+def test_those_of_refused_keys_are_among_them() -> None:
+    assert set(refusal_faults.NAMES) < set(faults.PLANTED)
 
 
 def test_there_are_enough_planted_bugs() -> None:

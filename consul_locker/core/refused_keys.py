@@ -1,0 +1,75 @@
+"""What Consul refuses as a whole: one key in a transaction that it does not take, or too much in it.
+
+A Consul since February 2026 answers a transaction with 400 when any of its keys breaks its rules, without saying which
+(measured; docs/consul_versions.rst). So what is refused as a whole is sent again in halves until the culprit is alone:
+a number of rounds that grows with the logarithm only. Only the culprit's call is refused, the others are served.
+
+A key that was refused alone is remembered for a while: it goes in a transaction of its own, and what only looks at keys
+leaves it out. It cannot be one of ours on a Consul that refuses it, unless it was taken before that Consul came; then
+nothing can check or release it, and it ends with the session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
+from .requests import RefusedWhole, Transact
+from .step import Outbox
+
+__all__ = ["RefusedKeys", "error_of", "halves"]
+
+#: How long a refused key is remembered, in seconds. Not for ever: an operator may turn Consul's check off.
+REFUSED_FOR = 600.0
+#: So many refused keys are remembered at most, the latest.
+MAX_REFUSED = 1024
+
+
+class RefusedKeys:
+    """The keys that Consul refused by themselves, for a while."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._out = outbox
+        self._until: dict[str, float] = {}  # the latest stands last
+
+    def __contains__(self, key: str) -> bool:
+        until = self._until.get(key)
+        if until is not None and until <= self._out.now:
+            del self._until[key]
+            return False
+        return until is not None
+
+    def add(self, key: str) -> None:
+        """Consul refused this key, alone."""
+        self._until.pop(key, None)
+        self._until[key] = self._out.now + REFUSED_FOR
+        if len(self._until) > MAX_REFUSED:
+            del self._until[next(iter(self._until))]
+
+
+def halves(request: Transact) -> tuple[Transact, Transact]:
+    """The same reads in two transactions; the context has an item for each key, at least two of them."""
+    items, operations = request.context, request.operations
+    middle = (len(items) + 1) // 2
+    cut = middle * (len(operations) // len(items))
+    return (
+        replace(request, operations=operations[:cut], context=items[:middle]),
+        replace(request, operations=operations[cut:], context=items[middle:]),
+    )
+
+
+def error_of(outcome: RefusedWhole, ids: tuple[str, ...]) -> ConsulLockerError:
+    """What the one call is told whose operations were refused as a whole.
+
+    Args:
+        outcome: what Consul said.
+        ids: of the locks that the operations are about, a set if they are several.
+    """
+    if outcome.of_key:
+        who = "Consul does not take its key" if len(ids) == 1 else "Consul does not take the key of one of them"
+        return InvalidLockId(ids[0] if len(ids) == 1 else ids, f"{who} ({outcome.status}: {outcome.what})")
+    if outcome.status == 413:
+        what = "Consul refused the transaction as too large (413); shorten the lock's value"
+    else:
+        what = f"transaction: Consul did not take the request (status {outcome.status}: {outcome.what})"
+    return ConsulUnavailable(what, operation="transaction", status=outcome.status)
