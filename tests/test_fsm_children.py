@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.fsm import Fsm, Input, State, Table, TableError, UnknownInput
+from consul_locker.fsm import Defer, Fsm, Input, State, Table, TableError, UnknownInput
 from consul_locker.fsm.children import MAX_PENDING
 
 
@@ -315,6 +315,45 @@ def test_what_was_posted_to_a_child_before_it_had_a_parent_is_handled() -> None:
     parent = Fsm.of({"a": State(inputs={"go": "b"}), "b": State(child=lambda client: child)}, initial_state="a")
     child.handle("make")
     assert log == [("later",)]
+
+
+def test_an_input_that_was_deferred_twice_before_there_was_a_parent_is_one_input() -> None:
+    """machina has one object for it in both places, so what is noted on it at the one is seen at the other."""
+
+    def defer_twice(me: Fsm, n: int) -> None:
+        me.defer_until_transition("later")
+        me.defer_until_transition("never")
+
+    child = Fsm.of(
+        {
+            "now": State(inputs={"x": defer_twice, "_reset": "later"}),
+            "later": State(),
+            "never": State(),
+        },
+        initial_state="now",
+    )
+    child.handle("x", 1)
+    assert [type(queued.input) for queued in child.input_queue] != [str, str]
+    assert [queued.input for queued in child.input_queue] == ["x", "x"]
+    parent = Fsm.of({"p": State(child=lambda client: child, inputs={"x": lambda client, n: n})}, initial_state="p")
+    (left,) = child.input_queue
+    assert (left.until, left.input) == ("never", Input("x", bubbling=True))
+    assert parent.composite_state == "p.later"
+
+
+def test_one_that_is_adopted_in_the_middle_of_its_replay_goes_on() -> None:
+    log: list[Any] = []
+    states = {
+        "now": State(inputs={"join": Defer("later"), "x": Defer("later")}),
+        "later": State(inputs={"join": lambda me: parent.handle("go"), "x": note(log, "x")}),
+    }
+    child = Fsm.of(states, initial_state="now")
+    parent = Fsm.of({"a": State(inputs={"go": "b"}), "b": State(child=lambda client: child)}, initial_state="a")
+    child.handle("join")
+    child.handle("x", 1)
+    child.transition("later")
+    assert log == [("x", 1)]
+    assert parent.composite_state == "b.later"
 
 
 def test_safe_emit_of_a_child_swallows_its_parent_s_errors(caplog: pytest.LogCaptureFixture) -> None:

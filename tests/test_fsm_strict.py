@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from consul_locker.diagrams import ANY_STATE
 from consul_locker.fsm import Action, Defer, Fsm, Input, Row, State, Table, TableError, UnknownInput, extend
 
 
@@ -56,6 +57,7 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"idle": State(inputs={2: act})}, "states['idle'].inputs: 2 is no name"),
     ({"idle": State(), " x": State()}, "states: ' x' cannot be drawn"),
     ({"idle": State(), "a\nb": State()}, "states: 'a\\nb' cannot be drawn"),
+    ({"idle": State(), ANY_STATE: State()}, "states: '(any state)' cannot be drawn"),
     (idle(**{"": act}), "states['idle'].inputs: '' cannot be drawn"),
     (idle(**{"go to x": act}), "states['idle'].inputs: 'go to x' is taken"),
     (idle(fsm_state=act), "states['idle'].inputs: 'fsm_state' is taken"),

@@ -278,6 +278,14 @@ def test_endless_entry_actions_are_an_error() -> None:
     assert fsm._guard.depth == 0
 
 
+def test_without_strict_the_end_is_python_s_own() -> None:
+    fsm = Fsm.of({"s": State(inputs={"again": lambda me: me.handle("again")})}, initial_state="s", strict=False)
+    with pytest.raises(RecursionError) as caught:
+        fsm.handle("again")
+    assert not isinstance(caught.value, TooDeep)
+    fsm.transition("s")
+
+
 def test_endless_inputs_are_an_error_and_the_machine_goes_on() -> None:
     fsm = Fsm.of(
         {"s": State(inputs={"again": lambda me: me.handle("again"), "well": lambda me: "well"})}, initial_state="s"
@@ -298,7 +306,7 @@ def test_endless_deferral_is_an_error() -> None:
 
 @pytest.mark.parametrize("levels", [0, 3])
 def test_the_depth_is_there_before_python_s_own_ends(levels: int) -> None:
-    """Each of the 80 may be as deep as a handler in a child of a child."""
+    """Each of them may be as deep as a handler in a child of a child."""
     log: list[int] = []
 
     def deeper(me: Fsm, left: int) -> None:
@@ -312,6 +320,24 @@ def test_the_depth_is_there_before_python_s_own_ends(levels: int) -> None:
     fsm = Fsm(table)
     fsm.handle("deeper", MAX_DEPTH // (levels + 1) - 1)
     assert len(log) == MAX_DEPTH // (levels + 1)
+
+
+def test_machines_that_send_each_other_to_and_fro_are_an_error_too() -> None:
+    machines: list[Fsm] = []
+    for other in (1, 0):
+        states = {"s": State(inputs={"x": lambda me, other=other: machines[other].handle("x")})}
+        machines.append(Fsm.of(states, initial_state="s"))
+    with pytest.raises(TooDeep):
+        machines[0].handle("x")
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+def test_a_child_and_its_parent_that_send_each_other_to_and_fro_are_an_error(levels: int) -> None:
+    table = Table({"s": State(inputs={"down": lambda me: me.handle("up")})}, initial_state="s")
+    for _ in range(levels):
+        table = Table({"s": State(child=table, inputs={"up": lambda me: me.handle("down")})}, initial_state="s")
+    with pytest.raises(TooDeep):
+        Fsm(table).handle("down")
 
 
 def test_after_dispose_nothing_is_handled_any_more() -> None:

@@ -12,7 +12,10 @@ from typing import Any
 from .errors import TableError
 from .parts import CATCH_ALL, GO, MODEL_ATTRIBUTE, START, Action, Defer, State, plain_name, plain_names
 
-__all__ = ["Check", "plain_inputs", "plain_states"]
+__all__ = ["ANY_STATE", "Check", "plain_inputs", "plain_states"]
+
+ANY_STATE = "(any state)"
+"""What stands in drawings for the machine itself, whose catch-all serves every state; no name of a strict state."""
 
 _RESERVED_STATES = frozenset({"", CATCH_ALL, "=", START})
 """No names for states: ``*`` and ``=`` are wildcards of `transitions`, "" means "no state" in its rows."""
@@ -90,6 +93,8 @@ class Check:
         for name, state in table.states.items():
             place = f"states[{name!r}]"
             self._name("states", name)
+            if name == ANY_STATE:
+                raise TableError("states", name, "cannot be drawn: it stands for the machine itself there")
             self._effect(f"{place}.on_enter", state.on_enter)
             self._effect(f"{place}.on_exit", state.on_exit)
             self._inputs(f"{place}.inputs", state.inputs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cas
 from .children import Nest
 from .errors import UnknownInput
 from .events import Emitter
-from .parts import CATCH_ALL, RESET, START, Input, Queued, State, plain_name, plain_names
+from .parts import CATCH_ALL, RESET, START, Deferred, Input, Queued, State, passed_on, plain_name, plain_names
 from .rows import described, rows_of
 from .snapshots import put, taken
 from .spec import Table
@@ -242,7 +242,7 @@ class Fsm(Emitter, Generic[Client]):
         if owner != get_ident() and owner is not None:
             return guard.call(self.handle, input, *args)
         depth = guard.depth
-        if depth >= MAX_DEPTH:
+        if depth >= MAX_DEPTH and self.table.strict:
             guard.too_deep(f"{input!r} in {self.state!r} of {self.namespace!r}")
         guard.depth = depth + 1
         try:
@@ -285,8 +285,7 @@ class Fsm(Emitter, Generic[Client]):
         """The same, in a machine that has children, or a parent: machines pass on the `Input` itself."""
         if given is None:
             raise TypeError("handle() needs the name of an input, not None")
-        if not isinstance(given, Input):
-            given = Input(given)
+        given = passed_on(given)
         self._given = (given, args)
         if self._in_exit_handler:
             return None
@@ -335,7 +334,7 @@ class Fsm(Emitter, Generic[Client]):
                 self._tell("invalidstate", {"state": self.fsm_state, "attempted_state": state})
             return
         depth = guard.depth
-        if depth >= MAX_DEPTH:
+        if depth >= MAX_DEPTH and self.table.strict:
             guard.too_deep(f"the transition from {self.state!r} to {state!r} of {self.namespace!r}")
         guard.depth = depth + 1
         try:
@@ -375,6 +374,9 @@ class Fsm(Emitter, Generic[Client]):
         """Be let in by a parent's guard from now on."""
         if self._nest is None:
             self._nest = Nest(self, self._below)
+            self._queue = [queued._replace(input=passed_on(queued.input)) for queued in self._queue]
+            if self._given is not None:
+                self._given = passed_on(self._given[0]), self._given[1]
         if self._guard is not guard:
             self._guard.moved(guard)
             self._guard = guard
@@ -394,6 +396,9 @@ class Fsm(Emitter, Generic[Client]):
         if not self._let_in(self.defer_until_transition, state) or self._given is None:
             return
         given, args = self._given
+        if type(given) is str:
+            given = Deferred(given)
+            self._given = given, args  # it may be deferred once more
         state = plain_names(state)
         self._queue.append(Queued(state, given, args))
         if self._heard("deferred"):

@@ -31,8 +31,9 @@ else:
     Handler = Reaction = Effect = Child = Any
 
 __all__ = [
-    "CATCH_ALL", "GO", "MODEL_ATTRIBUTE", "RESET", "START", "Action", "Client", "Defer", "Effect", "Handler", "Input",
-    "Queued", "Reaction", "Row", "State", "function_of", "plain_name", "plain_names", "row_of", "targets_of",
+    "CATCH_ALL", "GO", "MODEL_ATTRIBUTE", "RESET", "START", "Action", "Client", "Defer", "Deferred", "Effect",
+    "Handler", "Input", "Queued", "Reaction", "Row", "State", "function_of", "passed_on", "plain_name", "plain_names",
+    "row_of", "targets_of",
 ]  # fmt: skip
 
 CATCH_ALL = "*"
@@ -130,6 +131,30 @@ class Input:
         self.delegated = delegated
         self.ticket = ticket
         self.bubbling = bubbling
+
+
+class Deferred(str):
+    """The name of an input that was deferred: one `Input`, however often, once machines pass it on to each other."""
+
+    __slots__ = ("_passed",)
+
+    _passed: Input
+
+    @property
+    def passed(self) -> Input:
+        """The input itself."""
+        try:
+            return self._passed
+        except AttributeError:
+            self._passed = Input(str(self))
+            return self._passed
+
+
+def passed_on(given: Any) -> Input:
+    """An input as machines pass it on to each other."""
+    if isinstance(given, Input):
+        return given
+    return given.passed if isinstance(given, Deferred) else Input(given)
 
 
 class Queued(NamedTuple):

@@ -19,9 +19,10 @@ __all__ = ["DISPOSED", "MAX_DEPTH", "Guard"]
 
 _LOGGER = logging.getLogger("consul_locker.fsm")
 
-MAX_DEPTH = 80
-"""How many inputs and transitions may be one inside the other. Each takes about 7 frames of Python's 1,000 (measured:
-docs/machina.rst), so that this is reached before they are used up, with a third of them left to the caller."""
+MAX_DEPTH = 64
+"""How many inputs and transitions of a strict table may be one inside the other. Each takes at most 6 frames of
+Python's 1,000 (measured by benchmarks/bench_fsm.py), so this is reached before they are used up, and two machines that
+send each other to and fro come to it, too. Without strict Python's own limit is left, as with machina JavaScript's."""
 
 _Posted = tuple[Callable[..., Any], Any, tuple[Any, ...]]
 

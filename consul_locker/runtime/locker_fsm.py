@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from ..core.messages import Call
 from ..fsm import CATCH_ALL, Fsm, Listener, Queued, Subscription, TableError
@@ -136,6 +136,9 @@ class FsmView(Fsm):
             if "args" in payload:
                 payload["args"] = _plain(payload["args"])
             self._hear(lambda: self.emit(event, payload))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("the machine of a Locker can be neither pickled nor copied, as the Locker itself cannot")
 
     def snapshot(self) -> dict[str, Any]:
         """Refused: a Locker's session and its locks are in Consul."""
