@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -357,13 +358,20 @@ def test_what_is_written() -> None:
 
 
 def test_a_wire_leaves_no_cycle_to_the_collector() -> None:
-    gc.collect()
-    for answer in (OK, CHUNKED + b"0\r\n\r\n"):
-        wire: Any = Wire("h")
-        wire.request(GET)
-        wire.feed(answer)
-    del wire
-    assert gc.collect() == 0
+    class Watched(Wire):
+        __slots__ = ("__weakref__",)
+
+    gc.disable()
+    try:
+        for answer in (OK, CHUNKED + b"0\r\n\r\n", OK[:-1]):
+            wire = Watched("h")
+            gone = weakref.ref(wire)
+            wire.request(GET)
+            wire.feed(answer)
+            del wire
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_what_a_signal_handler_raises_is_not_taken_for_the_servers_fault() -> None:
