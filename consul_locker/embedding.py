@@ -68,7 +68,8 @@ class EmbeddedLocker(Emitter):
         self._numbers = count(1)  # of calls, and of what was told of them
         self._session: str | None = None  # the last session of which the parent was told
         self._leases: dict[str, Any] = {}  # by id: the last lease of which the parent was told
-        self._denied: dict[str, tuple[int, BaseException]] = {}  # by id: the last refusal, and its number
+        self._denied: dict[str, tuple[int, BaseException]] = {}  # by id: the last refusal, while calls are under way
+        self._calls: set[int] = set()  # the numbers of calls for locks that are under way
         self._tasks: set[Any] = set()  # what is under way: an event loop holds its tasks weakly
 
     # ------------------------------------------------------------------------------------- what one can see
@@ -80,7 +81,7 @@ class EmbeddedLocker(Emitter):
 
     @property
     def composite_state(self) -> str:
-        """The same: there is no machine below it."""
+        """The Locker's state, too, since there is no machine below it."""
         return self.state
 
     def knows(self, input: Any) -> bool:
@@ -88,7 +89,7 @@ class EmbeddedLocker(Emitter):
         return plain_name(input) in INPUTS
 
     def can_handle(self, input: Any) -> bool:
-        """The same: a Locker answers both in each of its states."""
+        """Whether it takes it now; a Locker answers both of its inputs in each of its states."""
         return self.knows(input)
 
     def __repr__(self) -> str:
@@ -105,7 +106,7 @@ class EmbeddedLocker(Emitter):
             options: ``wait`` and ``timeout``, as for `Locker.lock`.
 
         Returns:
-            A future (threads) or a task (asyncio) of the answer. That arrives as an input, too: a lock that was asked
+            A future (threads) or a task (asyncio) of the answer, which arrives as an input, too. A lock that was asked
             for here becomes ``lock_acquired`` or ``lock_denied``, whatever it was that refused it.
 
         Raises:
@@ -118,11 +119,18 @@ class EmbeddedLocker(Emitter):
         if given.name not in INPUTS:
             self._bubble(given, args)
             return None
-        number, stay = next(self._numbers), self._stay
-        task = self._view.handle(given.name, *args, **options)
+        done: Any = self._done
+        number = next(self._numbers)
+        if given.name == "lock":
+            done = partial(self._lock_done, args[0] if args else None, number, self._stay)
+            self._calls.add(number)  # before its signals may come
+        try:
+            task = self._view.handle(given.name, *args, **options)
+        except BaseException:
+            self._calls.discard(number)
+            raise
         self._tasks.add(task)
-        asked = partial(self._lock_done, check_id(args[0]), number, stay) if given.name == "lock" else self._done
-        task.add_done_callback(asked)
+        task.add_done_callback(done)
         return task
 
     def _bubble(self, given: Input, args: tuple[Any, ...]) -> None:
@@ -140,22 +148,28 @@ class EmbeddedLocker(Emitter):
             self._session = data["session_id"]
         elif event == "lock_acquired":
             self._leases[data["id"]] = data["lease"]
-        elif event == "lock_denied":
+        elif event in ("lock_lost", "released"):
+            self._leases.pop(data["id"], None)
+        elif event == "lock_denied" and self._calls:
             self._denied[data["id"]] = next(self._numbers), data["error"]
         self._pass_up(stay, event, data)
 
-    def _lock_done(self, id: str, number: int, stay: object, task: Any) -> None:
+    def _lock_done(self, asked: Any, number: int, stay: object, task: Any) -> None:
         """See to it that the parent hears how a call ended: a lock from the cache gives no signal, for one."""
         error = self._done(task)
+        self._calls.discard(number)
         if task.cancelled():
             return
+        id = check_id(asked)
         if error is not None:
             told, last = self._denied.get(id, (0, None))
             if told < number or type(last) is not type(error) or str(last) != str(error):
                 self._pass_up(stay, "lock_denied", {"id": id, "key": lock_key(self.locker.name, id), "error": error})
-        elif self._leases.get(id) is not task.result():
+        elif self._leases.get(id) is not task.result() and task.result().valid:
             lease = self._leases[id] = task.result()
             self._pass_up(stay, "lock_acquired", {"id": id, "key": lease.key, "lease": lease})
+        if not self._calls:
+            self._denied = {}
 
     def _done(self, task: Any) -> BaseException | None:
         """Forget a call that is done; its error counts as seen, which asyncio would log."""

@@ -478,15 +478,21 @@ def test_a_machine_that_is_thrown_away_refuses_nothing() -> None:
     guard = Fsm.of({"a": State()}, initial_state="a", mutex=True)._guard
     guard.owner = threading.get_ident()
 
-    class Child:
-        pass
-
-    child = Child()
+    child = Told()  # whatever object
     MACHINES.add(child, guard)
     assert MACHINES.here
     del child
     gc.collect()
-    another = Child()
+    another = Told()
     MACHINES.add(another, guard)
     MACHINES.remove(another)
     assert not MACHINES.here
+
+
+def test_a_machine_may_leave_after_its_factory_was_closed() -> None:
+    with LockerFactory.embedded() as factory:
+        told = Told()
+        fsm = house(lambda me: embed(factory.create("e")), told)
+        told.wait_for("session_created")
+    fsm.handle("off")
+    assert fsm.state == "off"
