@@ -8,6 +8,7 @@ observers never waits for the machine either. What would wait for Consul while t
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from itertools import count
 from typing import Any
@@ -65,6 +66,7 @@ class EmbeddedLocker(Emitter):
         self._stay: object = None  # stands for the time between entry and leaving
         self._left = False
         self._subscription: Any = None
+        self._mutex = threading.RLock()  # for `_is_new`; a finalizer may come in between
         self._numbers = count(1)  # of calls, and of what was told of them
         self._session: str | None = None  # the last session of which the parent was told
         self._leases: dict[str, Any] = {}  # by id: the last lease of which the parent was told
@@ -143,9 +145,8 @@ class EmbeddedLocker(Emitter):
     def _hear(self, stay: object, event: str, data: dict[str, Any]) -> None:
         """Hear what the Locker's machine tells, and its signals."""
         if event == "session_created":
-            if data["session_id"] == self._session:
+            if not self._is_new(data["session_id"]):
                 return  # it was there already when the state was entered
-            self._session = data["session_id"]
         elif event == "lock_acquired":
             self._leases[data["id"]] = data["lease"]
         elif event in ("lock_lost", "released"):
@@ -153,6 +154,13 @@ class EmbeddedLocker(Emitter):
         elif event == "lock_denied" and self._calls:
             self._denied[data["id"]] = next(self._numbers), data["error"]
         self._pass_up(stay, event, data)
+
+    def _is_new(self, session: str) -> bool:
+        """Whether the parent was not told of a session yet; it counts as told from now on."""
+        with self._mutex:
+            new = session != self._session
+            self._session = session
+            return new
 
     def _lock_done(self, asked: Any, number: int, stay: object, task: Any) -> None:
         """See to it that the parent hears how a call ended: a lock from the cache gives no signal, for one."""
@@ -220,8 +228,7 @@ class EmbeddedLocker(Emitter):
             MACHINES.add(self, self._guard)
         self._subscription = self._view.on(CATCH_ALL, partial(self._hear, stay))
         session = self.locker.session_id
-        if session is not None:  # its signal may be over, or yet to come
-            self._session = session
+        if session is not None and self._is_new(session):  # its signal may be over, or yet to come
             self._pass_up(stay, "session_created", {"session_id": session})
 
     def _refuse_again(self, again: bool) -> None:
