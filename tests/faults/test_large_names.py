@@ -17,7 +17,8 @@ from consul_locker.core import doubts
 
 from ..behaviour.tools import Consul, until
 from ..real_consul import RealConsul
-from .test_losses import SLACK, TTL, private, snapshot
+from .test_losses import private, snapshot
+from .times import SLACK, TTL
 
 __all__ = ["private"]
 

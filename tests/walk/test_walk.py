@@ -6,7 +6,9 @@ import pytest
 
 from consul_locker.core.locker import LockerCore
 
+from . import fair_faults as _fair_faults  # noqa: F401 # their bugs stand in `faults.PLANTED`
 from . import faults, refusal_faults, session_faults, walk
+from . import lock_faults as _lock_faults  # noqa: F401 # likewise
 from .simulation import Violation, play
 
 #: Schedules in which a planted bug must show. Most show in the first dozen, a few need a rare order of events.
