@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,6 @@ from .proxy import (
 from .times import PAUSED_FOR, PERIOD, SLACK, TTL
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def private(consul_binary: str) -> Iterator[RealConsul]:
-    """A real agent for these tests, which do to it what would disturb others."""
-    with RealConsul(consul_binary) as agent:
-        yield agent
 
 
 def is_over(lease: Any, reason: str) -> None:
