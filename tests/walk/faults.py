@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,9 +28,13 @@ from consul_locker.core import (
     step as outbox,
 )
 from consul_locker.core.ledger import Kind
-from consul_locker.core.messages import Answered, Call
-from consul_locker.core.requests import Operation, Verb
+from consul_locker.core.locker import LockerCore
+from consul_locker.core.messages import Answered, Call, Command, Event, Settle
+from consul_locker.core.requests import Committed, Operation, Transact, Verb
+from consul_locker.errors import AlreadyLocked
 from consul_locker.fsm import Queued, Table
+
+from .streams import change_commands, change_events
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -149,15 +154,11 @@ def call_settled_twice(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def denied_call_answered_again(patch: pytest.MonkeyPatch) -> None:
-    deny = grants.Grants._deny_now
+    def again(event: Event, commands: list[Command]) -> list[Command]:
+        denied = [one for one in commands if isinstance(one, Settle) and isinstance(one.error, AlreadyLocked)]
+        return [*commands, *denied]
 
-    def twice(self: Any, slots: Any, calls: list[Call], *rest: Any) -> None:
-        deny(self, slots, calls, *rest)
-        for call in calls:
-            call.settled = False
-        deny(self, slots, calls, *rest)
-
-    patch.setattr(grants.Grants, "_deny_now", twice)
+    change_commands(patch, again)
 
 
 @plant
@@ -228,14 +229,13 @@ def value_without_tenure(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def fence_from_the_lock_index(patch: pytest.MonkeyPatch) -> None:
-    done = grants.Grants._done
+    def wrong(core: LockerCore, event: Event) -> Event:
+        if not isinstance(event, Answered) or not isinstance(event.outcome, Committed):
+            return event
+        entries = tuple(replace(entry, modify_index=entry.lock_index) for entry in event.outcome.entries)
+        return Answered(event.request, replace(event.outcome, entries=entries))
 
-    def wrong(self: Any, work: Any, entries: Any) -> None:
-        for entry in entries.values():
-            object.__setattr__(entry, "modify_index", entry.lock_index)
-        done(self, work, entries)
-
-    patch.setattr(grants.Grants, "_done", wrong)
+    change_events(patch, wrong)
 
 
 @plant
@@ -252,12 +252,9 @@ def release_unguarded(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def answers_taken_twice(patch: pytest.MonkeyPatch) -> None:
-    step = locker.LockerCore.step
+    def twice(event: Event, commands: list[Command]) -> list[Command]:
+        if not isinstance(event, Answered) or not isinstance(event.request, Transact):
+            return commands
+        return [*commands, *(one for one in commands if isinstance(one, Settle))]
 
-    def twice(self: Any, event: Any, now: float) -> Any:
-        commands = step(self, event, now)
-        if isinstance(event, Answered) and getattr(event.request, "purpose", "") == "commit":
-            commands = [*commands, *commands]
-        return commands
-
-    patch.setattr(locker.LockerCore, "step", twice)
+    change_commands(patch, twice)

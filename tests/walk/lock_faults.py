@@ -13,7 +13,6 @@ from consul_locker.core import (
     audit,
     doubts,
     ledger,
-    locker,
 )
 from consul_locker.core import (
     line as waiting,
@@ -22,10 +21,11 @@ from consul_locker.core import (
     pipeline as operations,
 )
 from consul_locker.core.ledger import Kind
-from consul_locker.core.messages import Call
+from consul_locker.core.messages import Call, Command, Emit, Event
 from consul_locker.core.requests import Failed, KeysRead
 
 from .faults import plant
+from .streams import change_commands
 
 
 @plant
@@ -135,31 +135,27 @@ def lock_of_a_taker_that_was_gone_kept(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def released_and_lost_both_told(patch: pytest.MonkeyPatch) -> None:
-    released = grants.Grants._released
+    def both(event: Event, commands: list[Command]) -> list[Command]:
+        told = [one for one in commands if isinstance(one, Emit) and one.signal == "released"]
+        return [*commands, *(Emit("lock_lost", {**one.facts, "reason": "released"}) for one in told)]
 
-    def both(self: Any, work: Any, held: bool) -> None:
-        released(self, work, held)
-        if held and work.lease is not None:
-            self._tell_lost(work.slots[0], work.lease, "released")
-
-    patch.setattr(grants.Grants, "_released", both)
+    change_commands(patch, both)
 
 
 @plant
 def loss_not_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_tell_lost", lambda self, slot, lease, reason: None)
+    def silent(event: Event, commands: list[Command]) -> list[Command]:
+        return [one for one in commands if not (isinstance(one, Emit) and one.signal == "lock_lost")]
+
+    change_commands(patch, silent)
 
 
 @plant
 def session_ended_told_before_its_leases(patch: pytest.MonkeyPatch) -> None:
-    end = grants.Grants.end_generation
+    def early(event: Event, commands: list[Command]) -> list[Command]:
+        return sorted(commands, key=lambda one: not (isinstance(one, Emit) and one.signal == "session_ended"))
 
-    def early(self: Any, reason: str, released: bool = False) -> Any:
-        self._out.emit("session_ended", session_id=self._session.life.session_id, reason=reason)
-        return end(self, reason, released)
-
-    patch.setattr(grants.Grants, "end_generation", early)
-    patch.setattr(locker.LockerCore, "_end_session", lambda self, reason: self.session.end())
+    change_commands(patch, early)
 
 
 @plant
