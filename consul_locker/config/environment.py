@@ -22,7 +22,7 @@ __all__ = [
     "find_token",
     "resolve_address",
     "switch",
-    "trusted_places",
+    "trusted_certificates",
 ]
 
 DEFAULT_HOST = "127.0.0.1"
@@ -62,7 +62,7 @@ def _parse_address(option: str, text: str) -> Address:
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _parse_place(option, text, None, text)
+        return _parse_host_port(option, text, None, text)
     if scheme == "unix":
         if not rest or "\0" in rest:
             raise ConfigurationError(
@@ -71,27 +71,27 @@ def _parse_address(option: str, text: str) -> Address:
         return Address(None, None, None, rest)
     if scheme not in URL_PORTS:
         raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
-    return _parse_place(option, rest.removesuffix("/"), scheme, text)
+    return _parse_host_port(option, rest.removesuffix("/"), scheme, text)
 
 
-def _parse_place(option: str, place: str, scheme: str | None, text: str) -> Address:
+def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
     """The part of an address that says host and port; ``text`` is the whole, for errors."""
-    if "@" in place:
+    if "@" in host_port:
         # the value may hold a password, so the error does not repeat it
         raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
-    if any(char in place for char in "/?#"):
+    if any(char in host_port for char in "/?#"):
         raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
-    if place.startswith("["):
-        host, closed, after = place[1:].partition("]")
+    if host_port.startswith("["):
+        host, closed, after = host_port[1:].partition("]")
         if not closed or (after and not after.startswith(":")):
             raise ConfigurationError(option, text, "an IPv6 address with a port looks like [::1]:8500")
         digits = after[1:] if after else None
         _check_ipv6(option, host, text)
-    elif place.count(":") > 1:
-        host, digits = place, None
+    elif host_port.count(":") > 1:
+        host, digits = host_port, None
         _check_ipv6(option, host, text)
     else:
-        host, colon, after = place.partition(":")
+        host, colon, after = host_port.partition(":")
         digits = after if colon else None
         host = _host_name(option, host, text)
     if digits is None:
@@ -150,8 +150,8 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
             raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
         if secure is not None and found.scheme not in (None, "https" if secure else "http"):
             raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
-        asked = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
-        scheme = found.scheme or ("https" if asked else "http")
+        tls = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
+        scheme = found.scheme or ("https" if tls else "http")
         port = port or found.port
     if found.unix_path is not None:
         if secure:
@@ -180,7 +180,7 @@ def find_token(token: object, environ: Mapping[str, str]) -> str | None:
     return token or None
 
 
-def trusted_places(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
     """The file and the folder of trusted certificates."""
     cafile = environ.get("CONSUL_CACERT") or None
     capath = environ.get("CONSUL_CAPATH") or None

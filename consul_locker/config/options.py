@@ -24,7 +24,7 @@ from .environment import (
     find_token,
     resolve_address,
     switch,
-    trusted_places,
+    trusted_certificates,
 )
 
 __all__ = ["ClientOptions", "LockerOptions", "RetryInterval"]
@@ -178,7 +178,7 @@ class ClientOptions:
             _truth("secure", secure)
         address = resolve_address(host, port, secure, environ)
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
-        cafile, capath = (None, None) if ca is not None else trusted_places(environ)
+        cafile, capath = (None, None) if ca is not None else trusted_certificates(environ)
         client_cert, client_key = client_certificate(cert, key, environ)
         return cls(
             scheme=address.scheme or "http",

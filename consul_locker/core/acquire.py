@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
 from ..lease import BaseLease, SessionLife
-from .denials import Denials
+from .endings import Endings
 from .ledger import Kind, Slot, Work
 from .messages import Call
 from .refused_keys import error_of
@@ -19,7 +19,7 @@ from .requests import Committed, Entry, Operation, Outcome, Refusal, Refused, Re
 __all__ = ["Grants"]
 
 
-class Grants(Denials):
+class Grants(Endings):
     """Locks and releases of one Locker, while it is ready."""
 
     # ------------------------------------------------------------------------------------ asking
@@ -267,12 +267,12 @@ class Grants(Denials):
 
     # ------------------------------------------------------------------- what the queue of a fair Locker needs
 
-    def take_places(self, places: tuple[Slot, ...], errand: Call, show: bool) -> Work:
-        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled.
+    def take_places(self, places: tuple[Slot, ...], place_call: Call, show: bool) -> Work:
+        """Take places, all or none. `FairLine.placed` or `not_placed` follows, unless ``place_call`` is settled.
 
-        ``show``: the answer shows how the queues stand.
+        ``show``: whether the answer shows the queues.
         """
-        return self._want(Kind.LOCK, places, [errand], shows=show)
+        return self._want(Kind.LOCK, places, [place_call], shows=show)
 
     def leave_place(self, place: Slot) -> None:
         """Give a place back."""
@@ -282,20 +282,20 @@ class Grants(Denials):
         """A place was given back by the transaction that granted its lock."""
         self._end_lease(place)
         self._ledger.drop(place)
-        self._doubts.asked(place)
+        self._doubts.add_former(place)
 
     def suspect(self, slot: Slot) -> None:
         """Something spoke against the lease of a key: have it read."""
         self._audit.suspect(slot)
 
-    def looked(self, request: Transact, outcome: Outcome) -> None:
+    def turn_answered(self, request: Transact, outcome: Outcome) -> None:
         """A look at queues was answered."""
         if isinstance(outcome, Committed):
-            self._waiting.looked(request, outcome.entries, None)
+            self._waiting.turn_answered(request, outcome.entries, None)
         elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
-            self._waiting.look_in_halves(request)
+            self._waiting.split_turn_read(request)
         else:
-            self._waiting.looked(request, (), self._failure(outcome, request.calls[0].ids)[0])
+            self._waiting.turn_answered(request, (), self._failure(outcome, request.calls[0].ids)[0])
 
     # ------------------------------------------------------------------------------------- the end
 
@@ -316,38 +316,6 @@ class Grants(Denials):
         if not work.sent and (not work.started or self._batch.unwant(work)):
             self._finish(work)
 
-    def refuse_waiting(self) -> list[Call]:
-        """A stop begins: take out every call that wants a lock, and every operation not sent yet.
-
-        What is in flight is answered by Consul yet; a lock that comes for nobody is given back.
-
-        Returns:
-            The calls, for the caller to refuse.
-        """
-        calls: list[Call] = []
-        for work in list(self._ledger.works()):
-            if work.kind is Kind.LOCK:
-                if not work.takes_places:
-                    calls.extend(work.live())
-                work.calls = []
-                if not work.sent:
-                    self._batch.unwant(work)
-                    for following in self._ledger.finish(work):
-                        if following.kind is Kind.RELEASE:
-                            self._start(following)
-        for slot in list(self._ledger.slots.values()):
-            for call in [call for call in slot.waiters if not call.settled]:
-                calls.append(call)
-                self._waiting.remove(call)
-        return sorted(calls, key=lambda call: call.order)
-
-    def end_leases(self, reason: str) -> None:
-        """A stop destroys the session: no lease may be relied on from now on. Observers hear of it later."""
-        for slot in self._ledger.slots.values():
-            if slot.lease is not None:
-                self._out.end(slot.lease, reason)
-        self._ledger.leases.clear()
-
     def return_unused(self, call: Call) -> None:
         """A call was answered with leases, but its caller was gone by then: whoever else took them keeps them."""
         for lease in call.leases:
@@ -356,55 +324,3 @@ class Grants(Denials):
             if slot is not None and slot.lease is lease:
                 self._give_back_untaken(slot)
         call.leases = ()
-
-    def end_generation(self, reason: str, released: bool = False) -> list[Call]:
-        """The session is over: every lease with it, and every operation.
-
-        Args:
-            reason: why, for the leases.
-            released: whether each lease counts as released (a stop that Consul confirmed).
-
-        Returns:
-            The calls that still want a lock, in the order in which they came.
-        """
-        calls, gone = self.forget(reason)
-        for slot, lease in gone:
-            if released:
-                self._tell("released", slot, "released", lease=lease)
-            else:
-                self._tell_lost(slot, lease, reason)
-        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
-
-    def forget(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
-        """Every lease is over, and every operation, whatever they were in the middle of; observers are not told.
-
-        Returns:
-            The calls that still want a lock, and the leases whose end is to be told.
-        """
-        ledger = self._ledger
-        calls: list[Call] = []
-        gone: list[tuple[Slot, BaseLease]] = []
-        for work in ledger.works():
-            if work.takes_places:
-                continue  # its call is in the line, or gone
-            if work.kind is Kind.LOCK:
-                calls.extend(work.live())
-            else:
-                if work.lease is not None:
-                    gone.append((work.slots[0], work.lease))
-                for call in work.live():
-                    self._out.settle(call, False if call.verb == "release" else call.argument[1])
-        for slot in list(ledger.slots.values()):
-            calls.extend(call for call in slot.waiters if not call.settled)
-            lease = slot.lease
-            if lease is not None:
-                self._out.end(lease, reason)
-                ledger.drop(slot)
-                gone.append((slot, lease))
-        ledger.slots.clear()
-        ledger.leases.clear()  # a drop that was broken off leaves one behind
-        self._batch.forget()
-        self._waiting.end_generation()
-        self._audit.end_generation()
-        self._end_naming()
-        return calls, gone

@@ -135,8 +135,8 @@ class Audit:
             self._refused_whole(request, outcome)
         if not isinstance(outcome, RolledBack):
             return
-        for place in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
-            slot, lease = request.context[place]
+        for position in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
+            slot, lease = request.context[position]
             if slot.lease is lease:
                 self.suspect(slot)
 

@@ -76,7 +76,7 @@ class Batch:
                 return True
         return False
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """The generation is over: nothing of it is wanted, and answers still to come mean nothing."""
         self._wanted.clear()
         self._in_flight.clear()

@@ -36,19 +36,19 @@ class Call:
         reason: why it waits: ``held``, ``lock-delay``, ``local`` or ``failed``.
         error: what its last attempt met while it waited.
         leases: what it was answered with.
-        spared_until: until when it waits for the end of a former session of its own Locker; None while it never had to.
+        former_until: until when it waits for the end of a former session of its own Locker; None while it never had to.
     """
 
     __slots__ = (
         "argument",
         "deadline",
         "error",
+        "former_until",
         "ids",
         "leases",
         "order",
         "reason",
         "settled",
-        "spared_until",
         "timeout",
         "verb",
         "wait",
@@ -79,7 +79,7 @@ class Call:
         self.reason = ""
         self.leases: tuple[BaseLease, ...] = ()
         self.error: ConsulLockerError | None = None
-        self.spared_until: float | None = None
+        self.former_until: float | None = None
 
     @property
     def id(self) -> str:

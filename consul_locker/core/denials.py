@@ -105,27 +105,27 @@ class Denials(Releases):
             holder = lock_info(slots[0].id, entry) if entry is not None and held else None
             queued = self._options.fair and not held and entry is not None
             known = isinstance(outcome, (Committed, RolledBack))
-            spared = [call for call in calls if known and not queued and self._may_spare(call, entry)]
-            others = [call for call in calls if call not in spared]
+            waiting = [call for call in calls if known and not queued and self._blocked_by_former(call, entry)]
+            others = [call for call in calls if call not in waiting]
             self._deny_now(slots, others, "held", holder if self._options.identify_holder else None, queued)
-            for call in spared:
-                self._spare(call, slots[0].id)
+            for call in waiting:
+                self._wait_for_former(call, slots[0].id)
 
-    def _may_spare(self, call: Call, entry: Entry | None) -> bool:
+    def _blocked_by_former(self, call: Call, entry: Entry | None) -> bool:
         """Whether what is in a call's way is a former session of this Locker, which is destroyed now, or was just now.
 
         ``entry`` is the key as it is now. Free by now, it may have been held by such a session a moment ago.
         """
         former = self._session.destroys.former()
         holder = entry.session if entry is not None else None
-        in_time = call.spared_until is None or self._out.now < call.spared_until
+        in_time = call.former_until is None or self._out.now < call.former_until
         return bool(former) and in_time and (holder is None or holder in former) and not call.settled
 
-    def _spare(self, call: Call, id: str) -> None:
+    def _wait_for_former(self, call: Call, id: str) -> None:
         """Let a call wait for the end of that session, though it would wait for nobody else."""
-        if call.spared_until is None:
-            call.spared_until = call.wait_until = self._out.now + PREDECESSOR_WAIT
-        self._out.timer(("wait", call), call.spared_until)  # refused once more, its timer was cancelled
+        if call.former_until is None:
+            call.former_until = call.wait_until = self._out.now + PREDECESSOR_WAIT
+        self._out.timer(("wait", call), call.former_until)  # refused once more, its timer was cancelled
         self._waiting.add(call, self._ledger.slot(id))
 
     def _end_naming(self) -> None:
@@ -140,9 +140,9 @@ class Denials(Releases):
         """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""
         self._out.count("denied", len(slots))
         held = lock is not None and lock.session is not None
-        if held and self._may_spare(call, lock):
+        if held and self._blocked_by_former(call, lock):
             self._deny_now(slots, [], "held", None)
-            self._spare(call, slots[0].id)
+            self._wait_for_former(call, slots[0].id)
             return
         known = lock_info(slots[0].id, lock) if lock is not None and held and self._options.identify_holder else None
         self._deny_now(slots, [call], "held", known, queued=not held)

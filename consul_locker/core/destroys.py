@@ -87,7 +87,7 @@ class Destroys:
                 self._out.cancel(("destroy", session_id))
                 self.again(session_id)
 
-    def mend(self, latest: str | None) -> None:
+    def recover(self, latest: str | None) -> None:
         """After a step that was broken off, perhaps in the middle of any of this: all are tried again.
 
         Args:

@@ -118,7 +118,7 @@ class Doubts:
         self._doubts.pop(slot, None)
         self._doubts[slot] = _Doubt(self._out.now)
         if len(self._doubts) > MAX_DOUBTS:
-            self._forget(next(iter(self._doubts)))
+            self._drop(next(iter(self._doubts)))
         self._look_within(FIRST_PAUSE)
 
     def leftover(self, slot: Slot) -> None:
@@ -126,7 +126,7 @@ class Doubts:
         slot.leftover = True
         self.add(slot)
 
-    def asked(self, slot: Slot) -> None:
+    def add_former(self, slot: Slot) -> None:
         """The session asked for this key, and does not have it now: refused, given back, or lost."""
         former, most = (self._former[1], MAX_FORMER_PLACES) if slot.is_place else (self._former[0], MAX_FORMER)
         former.pop(slot.id, None)
@@ -153,7 +153,7 @@ class Doubts:
         if self._looks:  # a Consul that does not answer is asked once
             self._look_within(LOOK_EVERY)
             return
-        slots = [*self._in_doubt(), *self._gone()]
+        slots = [*self._in_doubt(), *self._former_slots()]
         for start in range(0, len(slots), MAX_OPS):
             part = slots[start : start + MAX_OPS]
             operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
@@ -176,7 +176,7 @@ class Doubts:
                 doubt.due = self._out.now + LOOK_EVERY  # its answer may say less often
                 yield slot
 
-    def _gone(self) -> Iterable[Slot]:
+    def _former_slots(self) -> Iterable[Slot]:
         """The former keys, when it is time to look at them; not those that are in use again, or in doubt."""
         now = self._out.now
         if self._former_due > now + TOGETHER:
@@ -198,11 +198,11 @@ class Doubts:
             self._refused_whole(request, outcome)
             return
         others = not_ours(outcome)
-        for place, slot in enumerate(request.context):
+        for position, slot in enumerate(request.context):
             if others is None:
                 if isinstance(outcome, RolledBack):
                     self._later(slot)  # refused, it may be so for good
-            elif place in others:
+            elif position in others:
                 self._clear(slot)
             else:
                 self.found(slot)
@@ -224,9 +224,9 @@ class Doubts:
         for former in self._former:
             former.pop(slot.id, None)
         if self._idle(slot):
-            self._forget(slot)
+            self._drop(slot)
 
-    def _forget(self, slot: Slot) -> None:
+    def _drop(self, slot: Slot) -> None:
         self._doubts.pop(slot, None)
         slot.doubts.clear()
         slot.leftover = False

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Doubt", "Inquiry", "Sign"]
+__all__ = ["Evidence", "Inquiry", "Sign"]
 
 
-class Doubt(Enum):
+class Evidence(Enum):
     """What speaks against the session in use."""
 
     NONE = "nothing"
@@ -39,14 +39,14 @@ class Sign(Enum):
 
 #: What a sign makes of a doubt; one that is not here leaves it as it is.
 _NEXT = {
-    (Doubt.NONE, Sign.UNSEEN): Doubt.UNSEEN,
-    (Doubt.NONE, Sign.RENEWAL_404): Doubt.REFUSED,
-    (Doubt.UNSEEN, Sign.RENEWAL_404): Doubt.REFUSED,
-    (Doubt.UNSEEN, Sign.READ_SILENT): Doubt.NONE,
-    (Doubt.UNSEEN, Sign.LIVES): Doubt.NONE,
-    (Doubt.REFUSED, Sign.READ_EMPTY): Doubt.PROVEN,
-    (Doubt.REFUSED, Sign.RENEWAL_SILENT): Doubt.NONE,
-    (Doubt.REFUSED, Sign.LIVES): Doubt.NONE,
+    (Evidence.NONE, Sign.UNSEEN): Evidence.UNSEEN,
+    (Evidence.NONE, Sign.RENEWAL_404): Evidence.REFUSED,
+    (Evidence.UNSEEN, Sign.RENEWAL_404): Evidence.REFUSED,
+    (Evidence.UNSEEN, Sign.READ_SILENT): Evidence.NONE,
+    (Evidence.UNSEEN, Sign.LIVES): Evidence.NONE,
+    (Evidence.REFUSED, Sign.READ_EMPTY): Evidence.PROVEN,
+    (Evidence.REFUSED, Sign.RENEWAL_SILENT): Evidence.NONE,
+    (Evidence.REFUSED, Sign.LIVES): Evidence.NONE,
 }
 
 
@@ -54,15 +54,15 @@ class Inquiry:
     """The inquiry into one session.
 
     Attributes:
-        doubt: what speaks against it now.
+        evidence: what speaks against it now.
     """
 
-    __slots__ = ("doubt",)
+    __slots__ = ("evidence",)
 
     def __init__(self) -> None:
-        self.doubt = Doubt.NONE
+        self.evidence = Evidence.NONE
 
-    def hear(self, sign: Sign) -> Doubt:
+    def hear(self, sign: Sign) -> Evidence:
         """A witness said something. Returns what speaks against the session now."""
-        self.doubt = _NEXT.get((self.doubt, sign), self.doubt)
-        return self.doubt
+        self.evidence = _NEXT.get((self.evidence, sign), self.evidence)
+        return self.evidence

@@ -10,17 +10,16 @@ from copy import copy
 from typing import Any
 
 from ..config.options import LockerOptions
-from ..errors import ConsulLockerError, ConsulUnavailable, SessionEnded, SessionUnavailable
+from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
 from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
 from .audit import Audit
 from .batch import MAX_OPS, Batch
-from .calls import LOCKS, QUESTIONS
-from .fair_line import Queue
+from .fair_line import FairLine
 from .ledger import Ledger
 from .line import Waiting
-from .machine import ACQUIRING, READY, STOPPED, TABLE, Actions
+from .machine import READY, STOPPED, TABLE, Actions
 from .messages import Call, confirmed_destroy
 from .pipeline import LeaseType, Parts
 from .queries import Questions
@@ -35,10 +34,6 @@ STOP_REQUESTS = 2.0
 #: The pause before a stop destroys a session again that Consul said to have destroyed and still has, in seconds: a
 #: server that has just started needs some milliseconds to apply its log.
 STOP_PAUSE = 0.25
-#: The reason of losses after a step that was broken off.
-BROKEN_OFF = "broken off"
-#: What releases are answered when there is no session any more.
-_WITHOUT_LOCKS = {"release": False, "release_all": 0, "leave": 0}
 
 
 class Lifecycle:
@@ -66,7 +61,7 @@ class Lifecycle:
         self.session = Session(options, out, timeout)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
-        self._waiting = (Queue if options.fair else Waiting)(out, self.session, self.ledger)
+        self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger)
         self._audit = Audit(options, out, self.session, self.ledger, timeout)
         self._grants = Grants(
             Parts(
@@ -85,14 +80,14 @@ class Lifecycle:
             )
         )
         self._questions = Questions(options, out, self.ledger, self._audit, timeout)
-        self._waiting.asker = self._grants
+        self._waiting.grants = self._grants
         self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy
         # The destroy of a stop, while it is under way, and then the read that confirms it.
         self.stopping: DestroySession | ReadSession | None = None
         self._giving_back = False  # a stop destroys once everything that is to be given back was
         self._stops: list[Call] = []
-        self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
+        self._interrupted: list[Call] = []  # calls of a session that was given up, to be asked again
         self._gave_up = False
         actions: Actions = self
         self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
@@ -214,11 +209,11 @@ class Lifecycle:
         if call.settled:
             return  # its time was over while it was buffered
         if self._stops:
-            self._ask_while_stopping(call)
+            self._call_while_stopping(call)
         else:
             self._grants.lock(call)
 
-    def _ask_while_stopping(self, call: Call) -> None:
+    def _call_while_stopping(self, call: Call) -> None:
         """Refused; after a start it waits for that."""
         if self._starting:
             self.fsm.defer_until_transition(READY)
@@ -232,7 +227,7 @@ class Lifecycle:
         if call.verb == "leave":
             self._grants.leave(call)  # during a stop, too: a hold that is left raises nothing (rule 9)
         elif self._stops:
-            self._ask_while_stopping(call)
+            self._call_while_stopping(call)
         elif call.verb == "release":
             self._grants.release(call)
         else:
@@ -250,7 +245,7 @@ class Lifecycle:
             self._refuse_buffered()
             return  # another stop is at it
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
-        first = self._waiting.disband()
+        first = self._waiting.begin_stop()
         self._giving_back = bool(first)
         self._refuse_all(self._grants.refuse_waiting())
         if self.options.lock_delay > 0 or self.options.delete_on_release:
@@ -332,7 +327,7 @@ class Lifecycle:
         A session given up as lost may live on in Consul; undestroyed, it would refuse its successor.
         """
         life = self.session.current
-        self._orphans = self._grants.end_generation(reason)
+        self._interrupted = self._grants.end_generation(reason)
         self._end_session(reason)
         self.session.destroys.add(life.session_id)
 
@@ -343,69 +338,16 @@ class Lifecycle:
             return
         self._out.warn(f"Locker {self.options.name!r}: session {self.session.current.session_id} is lost ({reason})")
         self._give_up_session(reason)
-        calls, self._orphans = self._orphans, []
+        calls, self._interrupted = self._interrupted, []
         self.fsm.handle("session_lost")
-        self._ask_again(calls)
+        self._repeat(calls)
 
-    def _ask_again(self, calls: list[Call]) -> None:
+    def _repeat(self, calls: list[Call]) -> None:
         for call in calls:
             if self.state == STOPPED:
                 self._out.settle(call, error=self._refusal())  # they came before the Locker gave up
             else:
                 self.fsm.handle("lock", call)
-
-    def _mend(self) -> None:
-        """The step before was broken off in its middle: what it left half done cannot be told from what is done.
-
-        So all of it goes, with the session, as at a loss: whoever wants a lock is served by the next session. A
-        release needs nothing more. What became of a question, and of operations of a user's own, is unknown.
-        """
-        self._out.warn(f"Locker {self.options.name!r}: a step was broken off in its middle; its session is given up")
-        calls = self._out.unanswered()
-        for call in calls:
-            call.settled = False
-        leases, sessions = self._out.begun()
-        for lease in leases:
-            self._out.end(lease, BROKEN_OFF)
-        self._grants.forget(BROKEN_OFF)  # what it would tell is told below: observers may have heard of less, or more
-        self.session.mend()
-        for lease in leases:
-            self._out.count("lost")
-            self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=BROKEN_OFF)
-        for session_id in sessions:
-            self._out.emit("session_ended", session_id=session_id, reason=BROKEN_OFF)
-        starting = self._starting
-        self.fsm.break_off()
-        self._begin_anew(stops=any(call.verb == "stop" for call in calls))
-        if starting:
-            self.fsm.handle("start")
-        again = [call for call in calls if call.verb in LOCKS and not call.settled]
-        for call in again:
-            self._out.limit(call)
-        for call in calls:
-            if call.verb in QUESTIONS:
-                unknown = ConsulUnavailable("the call was broken off", operation=call.verb, sent=True)
-                self._out.settle(call, error=unknown)
-            elif call.verb not in LOCKS:
-                self._out.settle(call, _WITHOUT_LOCKS.get(call.verb))
-        self._ask_again(again)
-
-    def _begin_anew(self, stops: bool) -> None:
-        """After a step that was broken off, in whatever state that left the machine in."""
-        self._stops = []
-        self._orphans = []
-        self._giving_back = False
-        self.stopping = None
-        self._out.cancel(("stop",))
-        self._out.cancel(("stop", "again"))
-        if self.state == READY:
-            self.fsm.handle("session_destroyed" if stops else "session_lost")
-        elif stops:
-            self.fsm.handle("stop")
-        elif self.state == ACQUIRING:
-            self.session.create()
-        else:
-            self.fsm.handle("retry")
 
     # ---------------------------------------------------------------------------------- what is told
 

@@ -25,7 +25,7 @@ from .requests import Entry, KeysRead, Outcome, RefusedWhole, Transact, Watch
 from .session import Session
 from .step import Outbox
 
-__all__ = ["Asker", "Waiting"]
+__all__ = ["LineGrants", "Waiting"]
 
 #: How long Consul may hold a watch on a key, in seconds; see `session.WATCH_WAIT`.
 WATCH_WAIT = 300.0
@@ -62,7 +62,7 @@ def next_index(request: Watch, outcome: KeysRead) -> int:
 FOR_GOOD = (AccessDenied, InvalidLockId)
 
 
-class Asker(Protocol):
+class LineGrants(Protocol):
     """What waiting needs of `Grants`."""
 
     def lock(self, call: Call) -> None:
@@ -82,12 +82,12 @@ class Waiting:
         self._watches: dict[str, Watch] = {}  # id -> the query under way
         self._ids: dict[Watch, str] = {}  # and back
         self._paused: set[str] = set()  # ids whose next attempt has a timer
-        self._resting: dict[str, int] = {}  # those of them that are to be watched then, and from which index on
+        self._watch_next: dict[str, int] = {}  # those of them that are to be watched then, and from which index on
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
         self._polled: set[str] = set()  # ids whose key Consul does not let us watch
-        self.asker: Asker  # set once, by Lifecycle
+        self.grants: LineGrants  # set once, by Lifecycle
 
-    # ------------------------------------------------------------- what only a fair Locker has: see queue.py
+    # ------------------------------------------------------------- what only a fair Locker has: see fair_line.py
 
     def admits(self, call: Call) -> bool:
         """Whether the call may ask for its locks now."""
@@ -113,17 +113,17 @@ class Waiting:
     def lost(self, place: Slot) -> None:
         """A place is gone."""
 
-    def looks(self, generation: int, timeout: float) -> list[Transact]:
+    def turn_reads(self, generation: int, timeout: float) -> list[Transact]:
         """What is to be asked at the end of a step."""
         return []
 
-    def looked(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
+    def turn_answered(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
         """What was asked is answered by ``entries``; or by nothing, and ``failure`` says why."""
 
-    def look_in_halves(self, request: Transact) -> None:
+    def split_turn_read(self, request: Transact) -> None:
         """What was asked was refused as a whole."""
 
-    def disband(self) -> list[Slot]:
+    def begin_stop(self) -> list[Slot]:
         """A stop begins. Returns what is to be given back first."""
         return []
 
@@ -158,9 +158,9 @@ class Waiting:
     def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
         """Put a call into the line of a key, at the place that its arrival gives it."""
         self._begin(call, reason, error)
-        self._line_up(call, slot)
+        self._add_to_line(call, slot)
         if reason == "held":
-            if slot.id not in self._watches and slot.id not in self._resting:
+            if slot.id not in self._watches and slot.id not in self._watch_next:
                 self._watch(slot, 0)
         elif reason != "local":
             self._pause(slot)
@@ -177,7 +177,7 @@ class Waiting:
                 self._out.timer(("wait", call), call.wait_until)
 
     @staticmethod
-    def _line_up(call: Call, slot: Slot) -> None:
+    def _add_to_line(call: Call, slot: Slot) -> None:
         insort(slot.waiters, call, key=attrgetter("order"))
 
     def remove(self, call: Call) -> None:
@@ -186,7 +186,7 @@ class Waiting:
             slot = self._ledger.slots.get(id)
             if slot is not None and call in slot.waiters:
                 slot.waiters.remove(call)
-                self._settle_down(slot)
+                self._end_unneeded_watch(slot)
             elif slot is not None:
                 self._ledger.tidy(slot)
         if call.wait_until is not None:
@@ -211,7 +211,7 @@ class Waiting:
             self._out.count("denied")
             self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local", shared=slot.is_shared))
         else:
-            self.asker.deny([slot], [call], call.reason)
+            self.grants.deny([slot], [call], call.reason)
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: whoever can go on does, in order of arrival."""
@@ -230,10 +230,10 @@ class Waiting:
             if told and call.reason != "local":
                 continue  # refused although we have a lease on it: what told so tells when to go on, no hot loop
             slot.waiters.remove(call)
-            self.asker.lock(call)
-        self._settle_down(slot)
+            self.grants.lock(call)
+        self._end_unneeded_watch(slot)
 
-    def _settle_down(self, slot: Slot) -> None:
+    def _end_unneeded_watch(self, slot: Slot) -> None:
         """Stop what nobody waits for."""
         if any(call.reason != "local" for call in slot.waiters):
             return
@@ -244,7 +244,7 @@ class Waiting:
         paused = slot.id in self._paused
         if paused:
             self._paused.remove(slot.id)
-            self._resting.pop(slot.id, None)
+            self._watch_next.pop(slot.id, None)
             self._out.cancel(("pause", slot.id))
         if not slot.works:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
             self._pauses.pop(slot.id, None)
@@ -289,12 +289,12 @@ class Waiting:
             self._watch(slot, outcome.index)
         else:
             self._pause(slot)
-            self._resting[id] = next_index(request, outcome)
+            self._watch_next[id] = next_index(request, outcome)
 
     def _pause(self, slot: Slot) -> None:
         """A pause before the next attempt: for a lock-delay, which no watch shows, or after a failure.
 
-        Or before the next watch, where `_resting` says so.
+        Or before the next watch, where `_watch_next` says so.
         """
         if slot.id in self._paused:
             return
@@ -309,7 +309,7 @@ class Waiting:
         if id not in self._paused:
             return
         self._paused.remove(id)
-        index = self._resting.pop(id, None)
+        index = self._watch_next.pop(id, None)
         slot = self._ledger.slots.get(id)
         if slot is not None and index is not None:
             self._watch(slot, index)
@@ -326,6 +326,6 @@ class Waiting:
         self._watches.clear()
         self._ids.clear()
         self._paused.clear()
-        self._resting.clear()
+        self._watch_next.clear()
         self._pauses.clear()
         self._polled.clear()

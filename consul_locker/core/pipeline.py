@@ -136,8 +136,8 @@ class Operations:
                 break
             self._out.count("transactions")
             self._out.send(request)
-        for look in self._waiting.looks(life.generation, self._timeout):
-            self._out.send(look)
+        for read in self._waiting.turn_reads(life.generation, self._timeout):
+            self._out.send(read)
 
     def _end_lease(self, slot: Slot) -> None:
         """The lease is over for everybody who has it, before the release goes out."""
@@ -156,7 +156,7 @@ class Operations:
         if lease is not None:
             self._out.end(lease, reason)
             self._ledger.drop(slot)
-            self._doubts.asked(slot)
+            self._doubts.add_former(slot)
             self._tell_lost(slot, lease, reason)
 
     def lose(self, slot: Slot, reason: str) -> None:
@@ -174,7 +174,7 @@ class Operations:
         for slot in work.slots:
             # What Consul has not looked at cannot be delivered to it once more.
             if slot.lease is None and (work.landed or work.kind is Kind.RELEASE):
-                self._doubts.asked(slot)
+                self._doubts.add_former(slot)
         for following in self._ledger.finish(work):
             self._start(following)
         for slot in work.slots:

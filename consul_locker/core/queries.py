@@ -60,26 +60,26 @@ def own_operations(operations: object) -> list[dict[str, Any]]:
         raise ConfigurationError(
             "operations", f"({len(found)} operations)", f"at most {MAX_OWN}, as many as Consul takes beside the guard"
         )
-    return [_own_operation(f"operations[{place}]", operation) for place, operation in enumerate(found)]
+    return [_own_operation(f"operations[{position}]", operation) for position, operation in enumerate(found)]
 
 
-def _own_operation(place: str, operation: object) -> dict[str, Any]:
+def _own_operation(name: str, operation: object) -> dict[str, Any]:
     inner = operation.get("KV") if isinstance(operation, Mapping) and len(operation) == 1 else None
     if not (isinstance(inner, Mapping) and isinstance(inner.get("Verb"), str) and isinstance(inner.get("Key"), str)):
-        raise ConfigurationError(place, operation, f"an operation looks like {_FORM}")
+        raise ConfigurationError(name, operation, f"an operation looks like {_FORM}")
     value = inner.get("Value")
     try:
         if value is not None:
             b64decode(value.replace("\r", "").replace("\n", ""), validate=True)  # Consul skips line ends, too
     except (AttributeError, TypeError, ValueError):
         raise ConfigurationError(
-            place, operation, "its Value is a text in base64, as in base64.b64encode(b'blue').decode()"
+            name, operation, "its Value is a text in base64, as in base64.b64encode(b'blue').decode()"
         ) from None
     own = {"KV": dict(inner)}
     try:
         json.dumps(own, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(place, operation, f"JSON cannot carry it: {error}") from None
+        raise ConfigurationError(name, operation, f"JSON cannot carry it: {error}") from None
     return own
 
 

@@ -128,7 +128,7 @@ class Transact(Request):
     Attributes:
         operations: at most 64.
         purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"sweep"``,
-            ``"holder"``, ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
+            ``"holder"``, ``"turn"`` or ``"tidy"`` (the queue of a fair Locker).
         calls: whose outcome depends on it; a blocked one of these may carry it (`consul_locker.threads.runtime`).
         context: the core's own.
         consistent: whether the leader makes sure that it is one, before it answers; for one of reads.

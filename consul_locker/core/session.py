@@ -19,7 +19,7 @@ from ..config.options import LockerOptions
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
 from ..lease import SessionLife
 from .destroys import Destroys
-from .gone import Doubt, Inquiry, Sign
+from .gone import Evidence, Inquiry, Sign
 from .messages import CancelRequest
 from .refusals import lasting, needs_node, no_server
 from .requests import (
@@ -92,7 +92,7 @@ class Session:
         self.cause: BaseException | None = None
         self.refusal: ConsulLockerError | None = None
         self._ttl = options.ttl
-        self._asked = 0.0  # when the attempt under way began
+        self._attempt_began = 0.0  # when the attempt under way began
         self._renewing: RenewSession | ReadSession | None = None
         self._renewing_since = 0.0
         self._inquiry = Inquiry()
@@ -101,12 +101,12 @@ class Session:
         self._watch_since = 0.0  # when it was sent
         self._watch_failures = 0  # in a row: answers that failed, or did not show the session
         self._watches_quick = 0  # in a row
-        self._looked = False  # whether the watch of this session was ever answered
+        self._watch_answered = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
         self.destroys = Destroys(outbox, timeout)
         self._latest: str | None = None  # the session that was created last and was to be used
         self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
-        self._looked_up = False  # whether the attempt under way looked for a node
+        self._node_searched = False  # whether the attempt under way looked for a node
 
     @property
     def current(self) -> SessionLife:
@@ -119,12 +119,12 @@ class Session:
     def create(self) -> None:
         """Begin a new generation: ask Consul for a session."""
         self.generation += 1
-        self._looked_up = False
-        self._ask(self._options.node or self._found_node)
+        self._node_searched = False
+        self._request(self._options.node or self._found_node)
 
-    def _ask(self, node: str | None) -> None:
+    def _request(self, node: str | None) -> None:
         options = self._options
-        self._asked = self._out.now
+        self._attempt_began = self._out.now
         self._out.send(
             CreateSession(
                 self.generation,
@@ -146,7 +146,7 @@ class Session:
         """An attempt was answered.
 
         Returns:
-            ``"created"``, ``"failed"``, ``"refused"`` when time alone does not mend it, ``"looking"`` when it goes on
+            ``"created"``, ``"failed"``, ``"refused"`` when time alone does not mend it, ``"searching"`` when it goes on
             with a look-up, or ``"late"`` for an attempt that is not wanted any more.
         """
         late = request.generation != self.generation or self.life is not None
@@ -156,7 +156,7 @@ class Session:
                     self.destroys.add(outcome.session_id)
                 return "late"
             self._latest = outcome.session_id
-            deadline = self._asked + self._trust
+            deadline = self._attempt_began + self._trust
             if deadline <= self._out.now:  # its life would be over before it began, again and again
                 self.destroys.add(outcome.session_id)
                 self.cause = ConsulUnavailable(
@@ -166,7 +166,7 @@ class Session:
                 )
                 return "failed"
             self.life = SessionLife(self.generation, outcome.session_id, deadline)
-            self.destroys.hurry(self._asked)
+            self.destroys.hurry(self._attempt_began)
             self.refusal = self.cause = None
             return "created"
         if late:
@@ -174,10 +174,10 @@ class Session:
         assert isinstance(outcome, Failed)  # requests.py answers a CreateSession with nothing else
         self._found_node = None  # it may be gone, or ill: another one is looked for
         dc = needs_node(self._options, outcome.error)
-        if dc is not None and not self._looked_up:
-            self._looked_up = True
+        if dc is not None and not self._node_searched:
+            self._node_searched = True
             self._out.send(FindNode(self.generation, dc, timeout=self._timeout))
-            return "looking"
+            return "searching"
         return self._failed(outcome.error)
 
     def nodes_found(self, request: FindNode, outcome: Outcome) -> str:
@@ -191,8 +191,8 @@ class Session:
             return self._failed(no_server(request.dc))
         # Any of them, so that the sessions of many Lockers do not all go with one node.
         self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
-        self._ask(self._found_node)
-        return "looking"
+        self._request(self._found_node)
+        return "searching"
 
     def _failed(self, error: ConsulLockerError) -> str:
         self.cause = error
@@ -228,9 +228,9 @@ class Session:
         self._renewing = self._reading = None
         self._inquiry = Inquiry()
         self._watch_failures = self._watches_quick = 0
-        self._looked = False
+        self._watch_answered = False
         self._node = ""
-        self._schedule(self._asked)
+        self._schedule(self._attempt_began)
         self._out.timer(("deadline",), self.current.deadline)
         self._watch_again(0)
 
@@ -248,7 +248,7 @@ class Session:
         if self.life is None or self._renewing is not None:
             return
         self._renewing_since = self._out.now
-        if self._ttl is None and self._inquiry.doubt is Doubt.NONE:
+        if self._ttl is None and self._inquiry.evidence is Evidence.NONE:
             self._renewing = ReadSession(
                 self.generation, self.life.session_id, timeout=min(self._timeout, READ_EVERY / 2)
             )
@@ -292,18 +292,18 @@ class Session:
 
     def _hear(self, sign: Sign) -> str | None:
         """One of the two witnesses said something: ask for what is missing. Returns as `renewed`."""
-        doubt = self._inquiry.hear(sign)
-        if doubt is Doubt.PROVEN:
+        evidence = self._inquiry.hear(sign)
+        if evidence is Evidence.PROVEN:
             return "session destroyed"
-        if doubt is not Doubt.REFUSED:
+        if evidence is not Evidence.REFUSED:
             self._reading = None  # it was asked for because of a 404 that counts no more
         elif self._reading is None and sign is Sign.RENEWAL_404:
-            self._reading = self._ask_whether_it_lives(self._inquiry)
+            self._reading = self._read_session(self._inquiry)
         if sign is Sign.UNSEEN:
             self.renew()
         return None
 
-    def _ask_whether_it_lives(self, context: Inquiry | None) -> ReadSession:
+    def _read_session(self, context: Inquiry | None) -> ReadSession:
         life = self.current
         request = ReadSession(life.generation, life.session_id, context, timeout=self._timeout)
         self._out.send(request)
@@ -339,13 +339,13 @@ class Session:
         self._watch = None
         # A look at the present state that is not the first may stand for a query that was broken off, or for one that
         # did not find a session which a snapshot has brought back since.
-        looked_again, self._looked = self._looked and request.index == 0, True
+        started_over, self._watch_answered = self._watch_answered and request.index == 0, True
         if not isinstance(outcome, SessionRead) or outcome.session is None:
             self._watch_failures += 1
             self._watch_later(self._watch_failures)
             if isinstance(outcome, SessionRead):
                 # A server that has not applied its log yet shows no session either: ask the leader.
-                self._ask_whether_it_lives(None)
+                self._read_session(None)
             return None
         self._watch_failures = 0
         lasted = self._out.now - self._watch_since
@@ -360,7 +360,7 @@ class Session:
             self._watch_later(self._watches_quick - QUICK_WATCHES)
         else:
             self._watch_again(outcome.index if outcome.index > request.index else 0)
-        return "sweep" if looked_again or 0 < outcome.index <= request.index else None
+        return "sweep" if started_over or 0 < outcome.index <= request.index else None
 
     def _watch_later(self, times: int) -> None:
         pause = min(WATCH_PAUSE * 2.0 ** min(times - 1, 10), WATCH_PAUSE_MAX)
@@ -376,10 +376,10 @@ class Session:
     def end(self) -> SessionLife:
         """Forget the session in use, with all its timers; its generation is over."""
         life = self.current
-        self._forget()
+        self._clear()
         return life
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         if self.life is not None:
             self.life.deadline = float("-inf")  # whatever lease still points to it is over
             self.life = None
@@ -392,7 +392,7 @@ class Session:
             self._out.send(CancelRequest(self._watch))
             self._watch = None
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """After a step that was broken off: there is no session, and none that was may live on in Consul."""
-        self._forget()
-        self.destroys.mend(self._latest)
+        self._clear()
+        self.destroys.recover(self._latest)

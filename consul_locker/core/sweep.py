@@ -80,7 +80,7 @@ class Sweep:
     def begin(self) -> None:
         """A session is in use: there is nothing to sweep yet."""
         self._wanted = False  # another sweep is to begin
-        self._asked: Request | None = None  # what was not answered yet
+        self._pending: Request | None = None  # what was not answered yet
         self._names: Iterator[str] | None = None  # of keys yet to be checked, of the sweep under way
         self._parts: list[tuple[str, ...]] = []  # of the last transactions, that are to be checked again; the next last
         self._not_before = 0.0
@@ -96,20 +96,20 @@ class Sweep:
 
     def go_on(self) -> None:
         """Begin or go on with what is due, if anything is."""
-        if self._session.life is None or self._asked is not None or self._out.now < self._not_before:
+        if self._session.life is None or self._pending is not None or self._out.now < self._not_before:
             return
         if self._names is not None:
             self._check()
         elif self._wanted:
             self._wanted = False
             self._requests = 0
-            self._ask(ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout))
+            self._send(ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout))
 
     def listed(self, request: ReadPrefix, outcome: Outcome) -> None:
         """The names of all keys were read."""
-        if request is not self._asked:
+        if request is not self._pending:
             return
-        self._asked = None
+        self._pending = None
         if isinstance(outcome, NamesRead):
             self._failures = 0
             self._names = iter(outcome.names)
@@ -123,19 +123,19 @@ class Sweep:
 
     def checked(self, request: Transact, outcome: Outcome) -> None:
         """Some keys were checked."""
-        if request is not self._asked:
+        if request is not self._pending:
             return
-        self._asked = None
+        self._pending = None
         others = not_ours(outcome)
         if others is not None:
-            for place, key in enumerate(request.context):
-                slot = self._ledger.slot_of(key) if place not in others else None
+            for position, key in enumerate(request.context):
+                slot = self._ledger.slot_of(key) if position not in others else None
                 if slot is not None:
                     self._doubts.found(slot)
         elif isinstance(outcome, RolledBack) and outcome.refused:
             # Some may not be read, an ACL says: the rest was not looked at.
             refused = {refused.position for refused in outcome.refused}
-            self._parts.append(tuple(key for place, key in enumerate(request.context) if place not in refused))
+            self._parts.append(tuple(key for position, key in enumerate(request.context) if position not in refused))
         elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
             middle = (len(request.context) + 1) // 2
             self._parts += [request.context[middle:], request.context[:middle]]
@@ -161,13 +161,13 @@ class Sweep:
             self._not_before = self._out.now + max(REST, self._requests * REST_EACH)
             return
         operations = tuple(Operation(Verb.CHECK_SESSION, key, session=life.session_id) for key in keys)
-        self._ask(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
+        self._send(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
 
     def _is_unknown(self, key: str, session_id: str) -> bool:
         return self._ledger.may_be_unknown(key, session_id) and key not in self._refused
 
-    def _ask(self, request: Request) -> None:
-        self._asked = request
+    def _send(self, request: Request) -> None:
+        self._pending = request
         self._requests += 1
         self._out.send(request)
 

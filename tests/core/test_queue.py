@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.fair_places import Standing, Turn, queue_of, turn_of
+from consul_locker.core.fair_places import Contender, Turn, queue_of, turn_of
 from consul_locker.core.ledger import Slot
 from consul_locker.core.messages import Call, TimerFired
 from consul_locker.core.requests import (
@@ -50,7 +50,7 @@ def asked(driver: Driver, purpose: str) -> Transact:
 
 def look(driver: Driver, *entries: Entry) -> None:
     """The look that was asked for is answered."""
-    driver.answer(asked(driver, "look"), Committed(entries))
+    driver.answer(asked(driver, "turn"), Committed(entries))
 
 
 def take_place(driver: Driver, *others: Entry, created: int = 300) -> Entry:
@@ -82,8 +82,8 @@ FREE = entry(KEY, None, 201)
 def test_where_nobody_waits_a_lock_is_asked_for_after_one_look() -> None:
     driver = fair()
     call = driver.call("lock", "a")
-    assert [(op.verb, op.key) for op in asked(driver, "look").operations] == [(Verb.GET_TREE, KEY)]
-    assert asked(driver, "look").calls == (call,)  # who is blocked may carry it
+    assert [(op.verb, op.key) for op in asked(driver, "turn").operations] == [(Verb.GET_TREE, KEY)]
+    assert asked(driver, "turn").calls == (call,)  # who is blocked may carry it
     look(driver)
     assert [op.verb for op in driver.commit().operations] == [Verb.LOCK]
     driver.grant()
@@ -114,7 +114,7 @@ def test_who_is_refused_hears_of_the_holder_without_another_read(named: bool) ->
 def test_a_look_that_fails_is_told_to_who_does_not_wait() -> None:
     driver = fair()
     call = driver.call("lock", "a")
-    driver.answer(asked(driver, "look"), failure())
+    driver.answer(asked(driver, "turn"), failure())
     assert isinstance(driver.result(call), ConsulUnavailable)
     assert driver.emitted("lock_denied") == [("lock_denied", "a")]
 
@@ -123,7 +123,7 @@ def test_many_callers_look_in_one_transaction_of_at_most_64() -> None:
     driver = fair()
     driver.call("hold", "first", wait=None)
     driver.call("lock_many", *(str(number) for number in range(63)), wait=None)
-    looks = [each for each in driver.all(Transact) if each.purpose == "look"]
+    looks = [each for each in driver.all(Transact) if each.purpose == "turn"]
     assert [len(each.operations) for each in looks] == [1, 63]
 
 
@@ -454,7 +454,7 @@ def test_a_watch_that_fails_costs_a_pause() -> None:
     call, own = waiting(driver, TAKEN)
     driver.answer(driver.all(Watch)[-1], failure())
     driver.fire("pause", call)
-    driver.answer(asked(driver, "look"), failure())
+    driver.answer(asked(driver, "turn"), failure())
     driver.fire("pause", call)
     look(driver, TAKEN, own)
     assert driver.all(Watch)[-1].name == KEY
@@ -465,7 +465,7 @@ def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
     call, own = waiting(driver, TAKEN, place("B", 1, 150))
     watch = driver.all(Watch)[-1]
     driver.answer(watch, KeysRead((), 310))
-    late = asked(driver, "look")
+    late = asked(driver, "turn")
     driver.abandon(call)
     assert [each for each in driver.answer(late, Committed((FREE, own))) if isinstance(each, Transact)] == []
     assert driver.answer(watch, KeysRead((), 311)) == []
@@ -633,7 +633,7 @@ def test_a_set_shares_a_lock_of_this_locker_s_while_it_waits_for_another() -> No
     shown = [*own, mine, entry(other, STRANGER, 200)] if len(taking.operations) > 2 else own
     driver.answer(taking, Committed(tuple(shown)))
     assert driver.result(call) == PENDING
-    waiter = driver.core._waiting._standings[call]  # only a fair Locker has it
+    waiter = driver.core._waiting._contenders[call]  # only a fair Locker has it
     assert waiter.shares(driver.core.ledger.slots["a"])
 
 
@@ -695,7 +695,7 @@ B, C, DEAD, OWN = place("B", 1, 150), place("C", 1, 160), place(None, 2, 120), p
 )
 def test_whose_turn_it_is_without_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
     slot = Slot("a", KEY)
-    turn = turn_of(Standing(Call("lock", ("a",)), (slot,)), {each.key: each for each in found}, [_queue(found)], "S1")
+    turn = turn_of(Contender(Call("lock", ("a",)), (slot,)), {each.key: each for each in found}, [_queue(found)], "S1")
     assert turn == Turn(None, [] if before is None else [slot], before)
 
 
@@ -705,7 +705,7 @@ def test_whose_turn_it_is_without_a_place(found: tuple[Entry, ...], before: Entr
 )
 def test_whose_turn_it_is_with_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
     slot = Slot("a", KEY)
-    standing = Standing(Call("lock", ("a",)), (slot,))
+    standing = Contender(Call("lock", ("a",)), (slot,))
     standing.places = {"a": Slot("place", OWN.key, "a")}
     turn = turn_of(standing, {each.key: each for each in found}, [_queue(found)], "S1")
     assert turn == Turn(None, [] if before is None else [slot], before)
