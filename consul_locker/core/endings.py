@@ -1,4 +1,4 @@
-"""What ends all at once: the locks and operations of a Locker that stops, or whose session is over."""
+"""The end of all locks and operations at once: a stop, or the end of the session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Endings(Denials):
     def refuse_waiting(self) -> list[Call]:
         """A stop begins: take out every call that wants a lock, and every operation not sent yet.
 
-        What is in flight is answered by Consul yet; a lock that comes for nobody is given back.
+        Works in flight are still answered by Consul; a lock granted by one of them is given back.
 
         Returns:
             The calls, for the caller to refuse.
@@ -39,7 +39,7 @@ class Endings(Denials):
         return sorted(calls, key=lambda call: call.order)
 
     def end_leases(self, reason: str) -> None:
-        """A stop destroys the session: no lease may be relied on from now on. Observers hear of it later."""
+        """A stop destroys the session: its leases are not valid from now on. The signals follow later."""
         for slot in self._ledger.slots.values():
             if slot.lease is not None:
                 self._out.end(slot.lease, reason)
@@ -64,7 +64,7 @@ class Endings(Denials):
         return sorted(dict.fromkeys(calls), key=lambda call: call.order)
 
     def end_everything(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
-        """Every lease is over, and every operation, whatever they were in the middle of; observers are not told.
+        """End every lease and every operation, whatever their state. Sends no signals.
 
         Returns:
             The calls that still want a lock, and the leases whose end is to be told.

@@ -304,7 +304,7 @@ class FairLine(Waiting):
             self.remove(call)
             self.grants.fail(call, contender.slots, error)
 
-    # ----------------------------------------------------------------------------------- being woken
+    # ----------------------------------------------------------------------------------- watches and pauses
 
     def _watch_before(self, contender: Contender, key: str, index: int) -> None:
         """Watch the place before, or the lock, from the index that was read: no change is missed."""

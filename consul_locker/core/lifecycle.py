@@ -1,6 +1,6 @@
-"""The life of a Locker: what the actions of its table do (core/machine.py), from the first session to the last stop.
+"""The life of a Locker, from the first session to the last stop: the actions of its table (core/machine.py).
 
-`LockerCore` adds the entrance: which event is which input.
+`LockerCore` adds the entrance: it turns events into inputs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["Lifecycle"]
 
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
-#: The pause before a stop destroys a session again that Consul said to have destroyed and still has, in seconds: a
-#: server that has just started needs some milliseconds to apply its log.
+#: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session. A server
+#: that has just started needs some milliseconds to apply its log.
 STOP_PAUSE = 0.25
 
 
@@ -85,9 +85,9 @@ class Lifecycle:
         self.strategy = strategy
         # The destroy of a stop, while it is under way, and then the read that confirms it.
         self.stopping: DestroySession | ReadSession | None = None
-        self._giving_back = False  # a stop destroys once everything that is to be given back was
+        self._giving_back = False  # a stop waits for releases before it destroys
         self._stops: list[Call] = []
-        self._interrupted: list[Call] = []  # calls of a session that was given up, to be asked again
+        self._interrupted: list[Call] = []  # calls of a session that was given up; they are handled again
         self._gave_up = False
         actions: Actions = self
         self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
@@ -112,7 +112,7 @@ class Lifecycle:
         self._audit.begin()
 
     def enter_paused(self) -> None:
-        """On entering paused: whoever waits for a session that Consul refuses for good is told so at once."""
+        """On entering paused: if Consul refuses a session for good, calls that wait for one are refused at once."""
         if self.session.refusal is not None:
             self._refuse_buffered()
         self.count_retry()
@@ -121,8 +121,8 @@ class Lifecycle:
         """One more failed attempt: wait for the next, or give up."""
         try:
             pause = self.session.pause()
-        except Exception as error:  # retry_interval is the user's function; the Locker must not hang for it
-            self._out.warn(f"retry_interval raised {error!r}, or returned what is no length of time; giving up")
+        except Exception as error:  # retry_interval is the user's function; its errors must not block the Locker
+            self._out.warn(f"retry_interval raised {error!r}, or returned no length of time; giving up")
             pause = None
         if pause is None:
             self._gave_up = True
@@ -135,7 +135,7 @@ class Lifecycle:
         self._out.cancel(("retry",))
 
     def enter_stopped(self) -> None:
-        """On entering stopped: whoever waits in the buffer is refused (the original leaves them hanging)."""
+        """On entering stopped: deferred calls are refused (the original never answers them)."""
         self.session.abandon_attempt()
         if not self._starting:
             self._refuse_buffered()
@@ -144,7 +144,7 @@ class Lifecycle:
 
     @property
     def _starting(self) -> bool:
-        """Whether a start that came during a stop is to follow it; what is buffered besides came after that start."""
+        """Whether a start that came during a stop follows it. Other deferred calls came after that start."""
         return any(queued.input == "start" for queued in self.fsm.input_queue)
 
     def _refuse_buffered(self) -> None:
@@ -168,7 +168,7 @@ class Lifecycle:
 
     def _refusal(self) -> ConsulLockerError:
         if self.session.refusal is not None:
-            # Each has its own: an error collects the frames of every place that raises it.
+            # A copy for each call: an error collects a traceback wherever it is raised.
             return copy(self.session.refusal)
         if self._gave_up:
             return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
@@ -207,14 +207,14 @@ class Lifecycle:
     def ask_lock(self, call: Call) -> None:
         """A lock in ready."""
         if call.settled:
-            return  # its time was over while it was buffered
+            return  # its timeout was over while it was deferred
         if self._stops:
             self._call_while_stopping(call)
         else:
             self._grants.lock(call)
 
     def _call_while_stopping(self, call: Call) -> None:
-        """Refused; after a start it waits for that."""
+        """A call during a stop: refused, or deferred if a start is to follow."""
         if self._starting:
             self.fsm.defer_until_transition(READY)
         else:
@@ -225,7 +225,7 @@ class Lifecycle:
         if call.settled:
             return
         if call.verb == "leave":
-            self._grants.leave(call)  # during a stop, too: a hold that is left raises nothing (rule 9)
+            self._grants.leave(call)  # during a stop too: leaving a hold raises nothing (rule 9)
         elif self._stops:
             self._call_while_stopping(call)
         elif call.verb == "release":
@@ -241,9 +241,9 @@ class Lifecycle:
     def destroy_session(self) -> None:
         """A stop in ready: the session is destroyed, and so every lock freed."""
         if len(self._stops) > 1:
-            self.fsm.discard(lambda queued: queued.input == "start")  # the last word is to stop
+            self.fsm.discard(lambda queued: queued.input == "start")  # the last call decides: stop
             self._refuse_buffered()
-            return  # another stop is at it
+            return  # another stop is under way
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
         first = self._waiting.begin_stop()
         self._giving_back = bool(first)
@@ -257,7 +257,7 @@ class Lifecycle:
         self._destroy_when_given_back()
 
     def _destroy_when_given_back(self) -> None:
-        """Also what was on its way when the stop came: releases, and locks, which nobody wants any more."""
+        """Wait for works under way as well: releases, and locks that no call wants any more."""
         if not self._giving_back or not any(self.ledger.works()):
             self._giving_back = False
             self._destroy_now()
@@ -269,15 +269,15 @@ class Lifecycle:
         self._out.send(self.stopping)
 
     def _destroy_again(self) -> None:
-        """The pause after a destroy that was not confirmed is over; unless the stop is, too."""
+        """The pause after a destroy that was not confirmed is over: destroy again, unless the stop is over."""
         if self.stopping is not None:
             self._destroy_now()
 
     def _stop_answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
         """The destroy of a stop was answered, or the read that is to confirm it.
 
-        A server that has just started says yes to a destroy and does nothing (`Destroys`): only a read that does not
-        find the session confirms it. One that finds it, or fails, is followed by another destroy.
+        A server that has just started answers a destroy with true and does nothing (`Destroys`). Only a read that does
+        not find the session confirms the destroy. After a read that finds it, or fails, another destroy is sent.
         """
         if isinstance(request, ReadSession):
             if isinstance(outcome, SessionRead) and outcome.session is None:
@@ -300,7 +300,7 @@ class Lifecycle:
                 self._out.settle(call)
 
     def _finish_stop(self, confirmed: bool) -> None:
-        """The session has ended, or is taken for ended, whatever Consul says."""
+        """The session counts as ended from now on, confirmed or not."""
         life = self.session.current
         self._giving_back = False
         self.stopping = None
@@ -308,7 +308,7 @@ class Lifecycle:
         self._end_session("stopped")
         if not confirmed:
             self.session.destroys.add(life.session_id)
-        stops, self._stops = self._stops, []  # what was deferred until stopped must find no stop under way
+        stops, self._stops = self._stops, []  # inputs deferred until stopped must find no stop under way
         self._out.cancel(("stop",))
         self._out.cancel(("stop", "again"))
         self.fsm.handle("session_destroyed")
@@ -322,9 +322,9 @@ class Lifecycle:
         self._out.emit("session_ended", session_id=life.session_id, reason=reason)
 
     def _give_up_session(self, reason: str) -> None:
-        """The session in use is over: its locks are lost, and it is destroyed in the background, whatever the reason.
+        """Give up the session in use: its locks are lost, and it is destroyed in the background.
 
-        A session given up as lost may live on in Consul; undestroyed, it would refuse its successor.
+        It may still exist in Consul. If it did, its locks would be denied to the next session.
         """
         life = self.session.current
         self._interrupted = self._grants.end_generation(reason)
@@ -332,7 +332,7 @@ class Lifecycle:
         self.session.destroys.add(life.session_id)
 
     def _lose(self, reason: str) -> None:
-        """The session is lost: a new one is acquired, and whoever still wants a lock is served by it."""
+        """The session is lost: a new one is created, and calls that still want a lock are served by it."""
         if self._stops:
             self._finish_stop(confirmed=reason == "session destroyed")
             return
@@ -349,7 +349,7 @@ class Lifecycle:
             else:
                 self.fsm.handle("lock", call)
 
-    # ---------------------------------------------------------------------------------- what is told
+    # ---------------------------------------------------------------------------------- signals
 
     def _tell_transition(self, data: dict[str, Any]) -> None:
         action: str = data["action"]
