@@ -6,7 +6,8 @@ transaction (measured), because each transaction is one write to its log.
 
 A transaction does all or nothing. If some operations fail, Consul answers 409 and names them: their works (the losers)
 are refused, and the rest is sent again. Consul checks lock-delays before all else, so more losers may show up
-in a later round (measured). After two rounds the rest is sent in halves, so the number of rounds grows with the logarithm only.
+in a later round (measured). After two rounds the rest is sent in halves, so the number of rounds grows with the
+logarithm only.
 """
 
 from __future__ import annotations

@@ -141,9 +141,9 @@ class Slot:
     def is_place(self) -> bool:
         """Whether it is a place in the queue of a fair Locker, and not a lock.
 
-        A place is taken, given back, audited and doubted like a lock, but it belongs to the queue. It has no signals, no
-        counters, and no call gets its lease. The queue decides what a call does when its place is granted, refused
-        or lost. Its key is used once, and deleted when it is given back.
+        A place is taken, given back, audited and doubted like a lock, but it belongs to the queue. It has no signals
+        and no counters, and no call gets its lease. The queue decides what a call does when its place is granted,
+        refused or lost. Its key is used once, and deleted when it is given back.
         """
         return bool(self.place_for)
 

@@ -31,7 +31,7 @@ __all__ = ["Lifecycle"]
 
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
-#: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session. A server
+#: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session: one
 #: that has just started needs some milliseconds to apply its log.
 STOP_PAUSE = 0.25
 

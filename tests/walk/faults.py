@@ -345,7 +345,7 @@ def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(doubts.Doubts, "asked", lambda self, slot: None)
+    patch.setattr(doubts.Doubts, "add_former", lambda self, slot: None)
 
 
 @plant
