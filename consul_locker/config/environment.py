@@ -1,7 +1,7 @@
-"""Where Consul is and how to be let in, from arguments and the environment, as Consul's own tools read it.
+"""Consul's address and access to it, from arguments and the environment, as Consul's own tools read them.
 
-Whatever is wrong is a `ConfigurationError` that names the argument or the variable. `ClientOptions.build` in
-`consul_locker.config.options` puts the answers together.
+An error is a `ConfigurationError` that names the argument or the variable. `ClientOptions.build` in
+`consul_locker.config.options` calls these functions.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ DEFAULT_HOST = "127.0.0.1"
 #: Where an agent listens by default; for an address without a scheme that names no port.
 DEFAULT_PORT = 8500
 
-#: The ports of URLs that name none, which is where Consul's own tools then go.
+#: The ports of URLs that name none, as in Consul's own tools.
 URL_PORTS = {"http": 80, "https": 443}
 
-#: What Go's ``strconv.ParseBool`` takes, which reads these variables in Consul's own tools.
+#: The words that Go's ``strconv.ParseBool`` accepts; Consul's own tools read these variables with it.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -46,7 +46,7 @@ _HIDDEN = "(hidden)"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address as it was written; None for what it does not say."""
+    """An address as it was written; None for each part that is missing."""
 
     scheme: str | None
     host: str | None
@@ -75,7 +75,7 @@ def _parse_address(option: str, text: str) -> Address:
 
 
 def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
-    """The part of an address that says host and port; ``text`` is the whole, for errors."""
+    """Read the host and port of an address; ``text`` is the whole address, for errors."""
     if "@" in host_port:
         # the value may hold a password, so the error does not repeat it
         raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
@@ -111,11 +111,13 @@ def _check_ipv6(option: str, host: str, text: str) -> None:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise ConfigurationError(option, text, "this is no IPv6 address; one looks like ::1 or [::1]:8500") from None
+        raise ConfigurationError(
+            option, text, "this is not an IPv6 address; one looks like ::1 or [::1]:8500"
+        ) from None
 
 
 def _host_name(option: str, host: str, text: str) -> str:
-    """A host's name as DNS and an HTTP header can carry it."""
+    """A host's name in the form for DNS and an HTTP header."""
     if not host:
         return DEFAULT_HOST  # ":8500" is this machine, as in Consul's tools
     try:
@@ -123,7 +125,7 @@ def _host_name(option: str, host: str, text: str) -> str:
     except UnicodeError:
         name = ""
     if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
-        raise ConfigurationError(option, text, "this is no host's name")
+        raise ConfigurationError(option, text, "this is not a host's name")
     return name
 
 
