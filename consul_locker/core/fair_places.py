@@ -202,7 +202,8 @@ class Turn(NamedTuple):
     """Whether it is a call's turn, as a turn read shows it.
 
     Attributes:
-        lost: a place of its own that is missing: it was deleted, or the server is behind. Then the rest is empty.
+        lost: a place of its own that is missing, or a lock that it shares and that this Locker does not have:
+            it was deleted, or the server is behind. Then the rest is empty.
         blocked: the locks that it cannot have now: other calls wait before it, or another session has them.
         before: the key that it waits for: the last place before its own; without one, the lock. None: it is its turn.
     """
@@ -234,9 +235,12 @@ def turn_of(
             if own is None:
                 return Turn(place, [], None)
             live = live[:own]
-        if contender.shares(slot):
-            continue
         lock = locks.get(slot.key)
+        if contender.shares(slot):
+            if lock is not None and lock.session == session_id:
+                continue
+            if place is not None:
+                return Turn(slot, [], None)  # counted as shared, it would be locked before the calls that wait for it
         if live:
             blocked.append(slot)
             ahead.append(live[-1])
