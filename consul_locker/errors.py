@@ -166,7 +166,7 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         if self.reason == "lock-delay":
             return "it is still in its lock-delay (the session of its last holder ended a moment ago)"
         if self.reason == "local":
-            return "it is still in use by another caller of this Locker (what lock() got is, until it is released)"
+            return "it is still in use by another caller of this Locker (a lock by lock() stays until it is released)"
         if self.holder is not None:
             return f"it is still held by {self.holder.described()}"
         return f"it is still held by another session{', or others wait before it in its queue' if fair else ''}"

@@ -168,7 +168,7 @@ class BaseLease:
         )
 
     def end(self, reason: str) -> bool:
-        """For the core: the lease is over from now on. Wakes nobody. Returns False when it was over already."""
+        """For the core: the lease is over from now on. Wakes no caller. Returns False when it was over already."""
         if self._reason is not None:
             return False
         self._reason = reason
@@ -208,7 +208,7 @@ class BaseLease:
 def no_context_manager(lease: BaseLease, statement: str) -> str:
     """The message for a ``with`` statement on a lease: the lock would not be released at its end."""
     return (
-        f"a lease is no context manager: what lock() got belongs to the Locker, which has {lease.id!r} until "
+        f"a lease is no context manager: a lock got by lock() belongs to the Locker, which keeps {lease.id!r} until "
         f"release({lease.id!r}); to have it for the length of a block only, write "
         f"'{statement} locker.hold({lease.id!r}) as lease:'"
     )
