@@ -8,13 +8,13 @@ json or of python-consul2 escapes.
     +-- LockTimeout           the call's own time limit is over           (also TimeoutError)
     +-- SessionEnded          the Locker was stopped
     +-- SessionUnavailable    the Locker gave up: its retries are exhausted
-    +-- LockLost              a lease is over that the caller still relied on
+    +-- LockLost              the lease that the caller relies on is over
     +-- ConsulUnavailable     no answer from Consul, or one that makes no sense
     +-- AccessDenied          Consul's ACL refused the request (401, 403)
     +-- InvalidLockId         an id that cannot name a lock               (also ValueError)
-    +-- ConfigurationError    an option that cannot be meant              (also ValueError)
+    +-- ConfigurationError    an option that is not valid                 (also ValueError)
 
-All of them can be pickled and carry what they know as attributes.
+All of them can be pickled and have their facts as attributes.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class ConsulLockerError(Exception):
 
 
 class AlreadyLocked(ConsulLockerError):
-    """The lock was refused: somebody else has it.
+    """The lock was refused: another holder has it.
 
     Attributes:
         id: the lock's id.
         key: its key in Consul's KV store.
         reason: ``"held"`` (another session holds it), ``"lock-delay"`` (its last holder's session
             ended and Consul keeps it closed for a while) or ``"local"`` (another caller of this very
-            Locker holds it exclusively, or shares what was asked for exclusively).
-        holder: who has it, a `LockInfo`, where that was read; else None.
+            Locker holds it exclusively; or the call wants it exclusively, and others share it).
+        holder: its holder, a `LockInfo`, if it was read; else None.
         ids: for calls that ask for several locks, the ids that were refused.
-        queued: whether nobody has the lock, but others wait in its queue, who are served first (``fair=True``).
+        queued: whether the lock is free, but others wait in its queue and are served first (``fair=True``).
         shared: whether this very Locker has it by ``lock``, which keeps ``hold`` out (``"local"``).
     """
 
@@ -119,11 +119,11 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         id: the lock's id, or None for a call that is not about one lock.
         timeout: the limit, in seconds.
         state: the Locker's state at that moment.
-        reason: what a call that was waiting for a lock was last told, as in `AlreadyLocked`: ``"held"``,
-            ``"lock-delay"`` or ``"local"``; None for a call that Consul left unanswered, or could not answer.
-        holder: who had the lock then, a `LockInfo`, where that was read; else None.
-        cause: the failure of the last attempt of a call that was waiting all the same, or, in acquiring and paused, of
-            the last attempt to get a session; else None.
+        reason: why a waiting call was last refused, as in `AlreadyLocked`: ``"held"``, ``"lock-delay"`` or
+            ``"local"``; None for a call that Consul did not answer, or could not answer.
+        holder: the holder at that time, a `LockInfo`, if it was read; else None.
+        cause: the failure of the last attempt of a waiting call; in acquiring and paused, of the last attempt to get a
+            session; else None.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         if self.reason == "lock-delay":
             return "it is still in its lock-delay (the session of its last holder ended a moment ago)"
         if self.reason == "local":
-            return "it is still in use by another caller of this Locker (what lock() got is, until it is released)"
+            return "it is still in use by another caller of this Locker (a lock by lock() stays until it is released)"
         if self.holder is not None:
             return f"it is still held by {self.holder.described()}"
         return f"it is still held by another session{', or others wait before it in its queue' if fair else ''}"
@@ -177,8 +177,8 @@ class SessionEnded(ConsulLockerError):
 
     Attributes:
         name: the Locker's name.
-        cause: the last failure of a Locker that gave up, else None.
-        closed: whether its factory is closed, so that nothing begins it again.
+        cause: the last failure, if the Locker gave up; else None.
+        closed: whether its factory is closed, so that it cannot be started again.
     """
 
     def __init__(self, name: str, detail: str = "", cause: BaseException | None = None, closed: bool = False) -> None:
@@ -208,12 +208,12 @@ class SessionUnavailable(ConsulLockerError):
         if option is None:
             advice = "call start() once Consul is reachable, or raise max_retries"
         else:
-            advice = f"mend the option {option!r}, or call start() once Consul knows what it names"
+            advice = f"fix the option {option!r}, or call start() once Consul knows what it names"
         super().__init__(f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; {advice}")
 
 
 class LockLost(ConsulLockerError):
-    """A lease is over: whoever relied on it must stop.
+    """A lease is over: work that relies on it must stop.
 
     Attributes:
         id: the lock's id.
@@ -229,7 +229,7 @@ class LockLost(ConsulLockerError):
         self.fence = fence
         super().__init__(
             f"The lock {id!r} is lost ({reason}); stop the work it protects, and lock it again before "
-            f"beginning anew"
+            f"starting again"
         )
 
 
@@ -237,12 +237,13 @@ class ConsulUnavailable(ConsulLockerError):
     """Consul did not answer, or its answer makes no sense.
 
     Attributes:
-        operation: what was asked of Consul, e.g. ``"session create"``.
+        operation: the operation of Consul, e.g. ``"session create"``.
         status: the HTTP status of the answer, or None when there was none.
         cause: the error below, or None.
-        sent: whether the request may have taken effect all the same.
-        option: the option, ``"node"``, ``"checks"`` or ``"dc"``, that names what Consul does not know, or ``"host"``,
-            where another agent must be asked; None when there is none.
+        sent: whether the request may have taken effect although it failed.
+        option: the option that is the reason: ``"node"``, ``"checks"`` or ``"dc"`` if Consul does not know what it
+        names,
+            ``"host"`` if another agent is needed; else None.
     """
 
     def __init__(
@@ -267,9 +268,9 @@ class AccessDenied(ConsulLockerError):
     """Consul's ACL refused the request.
 
     Attributes:
-        operation: what was asked of Consul.
+        operation: the operation of Consul.
         status: 401 or 403.
-        detail: what Consul said.
+        detail: Consul's own words.
     """
 
     def __init__(self, operation: str, status: int, detail: str) -> None:
@@ -277,7 +278,7 @@ class AccessDenied(ConsulLockerError):
         self.status = status
         self.detail = detail
         if "ACL not found" in detail:
-            advice = "it does not know the token (option 'token'), or not yet: a new one takes a while to reach it"
+            advice = "it does not know the token (option 'token'), or not yet: a new token takes a while to reach it"
         else:
             advice = "the token (option 'token') needs session:write for the node and key:write for the Locker's keys"
         super().__init__(f"Consul refused {operation} ({status}: {detail}); {advice}")
@@ -298,7 +299,7 @@ class InvalidLockId(ConsulLockerError, ValueError):
 
 
 class ConfigurationError(ConsulLockerError, ValueError):
-    """An option that cannot be meant.
+    """An option that is not valid.
 
     Attributes:
         option: the option's name.

@@ -1,9 +1,8 @@
-"""Names and ids: which are legal, and the keys that they make.
+"""Names and ids: which are legal, and the keys made of them.
 
-The rule (docs/safety.rst, rule 11): a name or an id can never leave its place in Consul's KV store, and what
-is not refused arrives there byte for byte. HTTP stacks fold ``..`` and ``//`` in a path, so a key
-``svc/../../session/destroy/x/lock`` would be a request to another endpoint (measured); such segments
-are refused before any request.
+The rule (docs/safety.rst, rule 11): no key is outside of ``<name>/``, and a name or id that is not refused reaches
+Consul byte for byte. HTTP stacks fold ``..`` and ``//`` in a path, so a key ``svc/../../session/destroy/x/lock`` would
+be a request to another endpoint (measured). Such segments are refused before any request.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ __all__ = ["check_id", "check_name", "is_place", "lock_id", "lock_key", "lock_ke
 #: a full transaction of 64 operations far below Consul's limit of about 512 KB (measured).
 MAX_BYTES = 512
 
-#: Categories of Unicode that a Consul agent takes in a transaction but answers with 400 in the path of a request, so
-#: that such a key could be locked but neither read nor watched (measured): formats, private use, separators but the
-#: plain space. What Python's tables do not know yet is left to Consul.
+#: Categories of Unicode that a Consul agent accepts in a transaction but answers with 400 in the path of a request, so
+#: that such a key could be locked but neither read nor watched (measured): formats, private use, and separators other
+#: than the plain space. Characters that Python's tables do not know yet are left to Consul.
 _UNPRINTABLE = frozenset(("Cf", "Co", "Zl", "Zp", "Zs"))
 
 
@@ -95,8 +94,8 @@ def lock_id(name: str, key: str) -> str | None:
     return key[len(before) : -len(behind)]
 
 
-# A place in the queue of a fair Locker: <name>/<id>/lock-queue/<session>.<number>. It begins like the lock's key,
-# so one read by prefix shows lock and queue; and it ends like no lock's key, so no id can name it.
+# A place in the queue of a fair Locker: <name>/<id>/lock-queue/<session>.<number>. It begins like the lock's key, so
+# one read by prefix shows lock and queue. It does not end like a lock's key, so no id can name it.
 _PLACE_BEHIND = re.compile(r"-queue/[^/]+\.[0-9]+")
 _PLACE = re.compile(rf"(?P<lock>.*/lock){_PLACE_BEHIND.pattern}", re.DOTALL)
 

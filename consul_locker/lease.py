@@ -1,4 +1,4 @@
-"""The lease, as far as both faces share it, and the life of a session that all its leases depend on."""
+"""The lease, as far as both faces share it, and the life of the session on which all its leases depend."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class SessionLife:
 class BaseLease:
     """One tenure of one lock: from a grant to its release or loss.
 
-    All who share a lock are given the same lease, so what it says cannot be written to, and a copy is the lease itself:
-    one apart from it would never hear of its end.
+    All callers that share a lock get the same lease. So its facts are read-only. A copy is the lease itself, since a
+    separate copy would not notice the end of the lease.
     """
 
     __slots__ = (
@@ -66,9 +66,9 @@ class BaseLease:
         self._acquired_at = now
         self.exclusive = exclusive
         self.cached = False  # whether it may answer other calls, as the strategy said
-        self.takers = 0  # calls of the core that it answered; one whose caller is gone gives its share back (rule 7)
-        self._unclaimed = [True]  # who takes this out decides, see `claim`
-        self.shared = False  # whether a call that the core does not know of has it: then it is never given back untaken
+        self.takers = 0  # calls of the core that it answered, less those whose callers had gone (rule 7)
+        self._unclaimed = [True]  # the claim that takes this out succeeds, see `claim`
+        self.shared = False  # whether a call on the fast path has it: then it is never given back untaken
         self._life = life
         self._clock = clock
         self._reason: str | None = None
@@ -92,8 +92,8 @@ class BaseLease:
     def fence(self) -> int:
         """The key's ModifyIndex of the transaction that took the lock.
 
-        It rises with every tenure of the key, also after the key was deleted, so whatever the lock protects can refuse
-        a holder that is late (docs/safety.rst).
+        It rises with every tenure of the key, also after the key was deleted. So the resource that the lock protects
+        can refuse a holder that is late (docs/safety.rst).
         """
         return self._fence
 
@@ -168,33 +168,31 @@ class BaseLease:
         )
 
     def end(self, reason: str) -> bool:
-        """For the core: the lease is over from now on. Wakes nobody. Returns False when it was over already."""
+        """For the core: the lease is over from now on. Wakes no caller. Returns False when it was over already."""
         if self._reason is not None:
             return False
         self._reason = reason
         return True
 
     def claim(self) -> bool:
-        """Decide, once in the life of the lease, between a caller on the fast path and giving back what nobody has.
+        """Decide, once in the life of the lease: may the fast path use it, or may the core give it back?
 
-        The fast path answers a call without the Locker's mutex, so the core does not count that call; the core, under
-        the mutex, gives a lease back when none of the calls that it counted is there any more. Each of them claims the
-        lease first. Proof that no caller is given a lease that is given back for want of takers, whatever comes in
-        between:
+        The fast path answers a call without the Locker's mutex, so the core does not count that call. The core, under
+        the mutex, gives a lease back when all the calls that it counted have gone. Both claim the lease first. Proof
+        that no caller gets a lease that the core gives back as untaken, in any order of events:
 
         - ``list.pop`` is one atomic step, with and without the GIL, and the list never grows. So one claim succeeds.
-        - If it is that of the fast path, the core's fails, now and for ever: it keeps the lease.
+        - If it is the fast path's, each later claim of the core fails: the core keeps the lease.
         - If it is the core's, the fast path's fails and ``shared`` is never set: the call goes to the core, which
           answers it under the mutex, after the lease has ended.
-        - ``shared`` is set only after a claim of the fast path that succeeded, and never taken back: whoever reads it
-          as True needs no claim. Whoever reads it as False too early claims in vain, and goes to the core; that costs
-          time and nothing else.
+        - ``shared`` is set only after a claim of the fast path that succeeded, and never reset: a call that reads True
+          needs no claim. A call that reads False too early fails to claim and goes to the core; that costs only time.
 
-        A lease that ends for another reason (released, lost) may have been claimed; so the fast path looks whether it
-        is valid after that, as the last thing it does.
+        A lease may end for another reason (released, lost) after it was claimed. So the fast path checks last that the
+        lease is valid.
 
         Returns:
-            True for the first who asks.
+            True for the first claim, False for each later one.
         """
         try:
             self._unclaimed.pop()
@@ -203,14 +201,14 @@ class BaseLease:
         return True
 
     def wake(self) -> None:
-        """For the runtime, outside every mutex: whoever waits for the end of the lease goes on."""
+        """For the runtime, outside every mutex: wake the callers that wait for the end of the lease."""
         raise NotImplementedError  # each face has its own way to wait
 
 
 def no_context_manager(lease: BaseLease, statement: str) -> str:
-    """What is told to those who write ``with`` where a lease is: it would not be released at the end of it."""
+    """The message for a ``with`` statement on a lease: the lock would not be released at its end."""
     return (
-        f"a lease is no context manager: what lock() got belongs to the Locker, which has {lease.id!r} until "
+        f"a lease is no context manager: a lock got by lock() belongs to the Locker, which keeps {lease.id!r} until "
         f"release({lease.id!r}); to have it for the length of a block only, write "
         f"'{statement} locker.hold({lease.id!r}) as lease:'"
     )

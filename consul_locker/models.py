@@ -1,4 +1,4 @@
-"""What a user is shown: keys and sessions as Consul has them, and the words that options take."""
+"""Data for users: keys and sessions as Consul has them, and the words that options take."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = [
 ]
 
 
-#: What a session's end does to its keys; and the states of a Locker. Both are checked when they are used, too.
+#: What happens to the keys of a session when it ends; and the states of a Locker. Both are also checked at run time.
 Behavior = Literal["release", "delete"]
 StateName = Literal["acquiring", "ready", "paused", "stopped"]
 
-#: How much of what others wrote a message shows, in characters: the longest name of a host (Linux, HOST_NAME_MAX).
+#: The most characters of another program's text in a message: the longest host name (Linux, HOST_NAME_MAX).
 SHOWN = 64
-#: What is shown as it is. All else could break a line, or speak to the terminal.
+#: Text that is shown unchanged. Other characters could break a line, or control the terminal.
 _PLAIN = re.compile(rf"[0-9A-Za-z._-]{{1,{SHOWN}}}")
 
 
 def _shown(text: str) -> str:
-    """What somebody else wrote, as it may be in a message."""
+    """Another program's text, made safe for a message."""
     if _PLAIN.fullmatch(text):
         return text
     return f"{text[:SHOWN]!a}{'…' if len(text) > SHOWN else ''}"
@@ -42,7 +42,7 @@ class SessionInfo:
         node: the node of the agent it was created through.
         ttl: in seconds, or None for a session without one.
         lock_delay: in seconds.
-        behavior: what its end does to its keys, ``"release"`` or ``"delete"``.
+        behavior: what happens to its keys when it ends: ``"release"`` or ``"delete"``.
         checks: the health checks that end it when they fail.
         create_index: Consul's index of its creation.
     """
@@ -86,7 +86,7 @@ class LockInfo:
         return replace(self, session=session)
 
     def described(self) -> str:
-        """The holder in words, for messages: process and host where its value tells them, which anybody can write."""
+        """The holder in words, for messages: process and host, if the value has them (any program can write it)."""
         parts = []
         if isinstance(self.value, Mapping):
             for fact, words in (("pid", "process"), ("host", "on")):

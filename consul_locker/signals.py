@@ -17,7 +17,7 @@ state_changed       ``from_state`` (None at the beginning), ``to_state``, ``inpu
 input_deferred      ``input``, ``id``, ``until``
 ==================  =================================================================================
 
-How they are delivered is said in `consul_locker.threads.observers`.
+`consul_locker.threads.observers` describes how they are delivered.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 _namespace = Namespace()
 
 session_created = _namespace.signal("session-created", doc="A session exists; the Locker is about to be ready.")
-session_ended = _namespace.signal("session-ended", doc="The session is over; after the ends of all its leases.")
+session_ended = _namespace.signal("session-ended", doc="The session is over; sent after the ends of all its leases.")
 lock_requested = _namespace.signal("lock-requested", doc="Consul is asked for a lock.")
 lock_acquired = _namespace.signal("lock-acquired", doc="Consul granted a lock.")
 lock_denied = _namespace.signal("lock-denied", doc="A request for a lock was refused, or failed.")

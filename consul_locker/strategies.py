@@ -10,11 +10,11 @@ __all__ = ["NoStrategy", "PermanentStrategy", "Strategy"]
 
 
 class Strategy(Protocol):
-    """What a Locker remembers of its grants; `consul_locker.PermanentStrategy` says what its methods must not do."""
+    """What a Locker remembers of its grants. `consul_locker.PermanentStrategy` says what the methods must not do."""
 
     @property
     def shares_in_flight(self) -> bool:
-        """Whether callers who ask while a request is in flight share its answer."""
+        """Whether calls that come while a request is in flight share its answer."""
         ...
 
     def keeps(self, lease: BaseLease) -> bool:
@@ -27,14 +27,14 @@ class Strategy(Protocol):
 
 
 class PermanentStrategy:
-    """The original's: a granted lock is the Locker's until it is released, and asking again costs no request.
+    """The original's strategy: a granted lock is kept until it is released, and locking it again costs no request.
 
-    One of your own has the same members. They are asked under the Locker's mutex, and `serves` also without it, by
-    many threads at a time: they must be quick and must not call the Locker. Where `keeps` or `serves` raises, that is
+    A strategy of your own has the same members. They are called under the Locker's mutex, and `serves` also without it,
+    by many threads at a time: they must be quick and must not call the Locker. If `keeps` or `serves` raises, that is
     logged and counts as False.
 
     Attributes:
-        shares_in_flight: whether callers who ask while a request is in flight share its answer.
+        shares_in_flight: whether calls that come while a request is in flight share its answer.
     """
 
     shares_in_flight = True
@@ -43,7 +43,7 @@ class PermanentStrategy:
         """Every grant is remembered.
 
         Args:
-            lease: that was just granted.
+            lease: the lease that was just granted.
 
         Returns:
             True.
@@ -54,7 +54,7 @@ class PermanentStrategy:
         """A remembered lease answers every call (the Locker itself refuses one that is over).
 
         Args:
-            lease: that `keeps` was true for.
+            lease: a lease for which `keeps` returned True.
             now: the time of the call, in seconds on the Locker's clock.
 
         Returns:
@@ -67,16 +67,16 @@ class PermanentStrategy:
 
 
 class NoStrategy:
-    """Stands for ``strategy=None``: every call asks Consul, one after another for each key."""
+    """The strategy for ``strategy=None``: every call asks Consul, for each key one after another."""
 
     shares_in_flight = False
 
     def keeps(self, lease: BaseLease) -> bool:
-        """None: the Locker still knows the lease, which it must release, but it answers nobody else."""
+        """No grant is remembered. The Locker still has the lease, to release it, but it answers no other call."""
         return False
 
     def serves(self, lease: BaseLease, now: float) -> bool:
-        """Never: Consul is asked."""
+        """No lease answers a call: Consul is asked."""
         return False
 
     def __repr__(self) -> str:

@@ -100,7 +100,7 @@ def test_a_token_that_is_not_known_may_be_in_a_moment(face: Any, agent: AclConsu
     with face.factory(agent.address, token=secret) as factory:
         locker = factory.create(name)
         assert locker.wait_for_state("paused", WAIT)
-        with pytest.raises(LockTimeout, match=r"ACL not found.*the token .*a new one takes a while") as late:
+        with pytest.raises(LockTimeout, match=r"ACL not found.*the token .*a new token takes a while") as late:
             locker.lock("a", timeout=0.01)
         assert isinstance(late.value.cause, AccessDenied)
         waiting = locker.submit_lock("a")

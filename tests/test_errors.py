@@ -33,7 +33,7 @@ ERRORS = [
     (errors.SessionEnded("n", " since noon"), "since noon; call start()"),
     (errors.SessionEnded("n", cause=OSError("gone")), "is stopped (the last failure: gone); call start()"),
     (errors.SessionEnded("n", closed=True), "is stopped; its factory is closed; make a new one"),
-    (errors.SessionUnavailable("n", 3, errors.ConsulUnavailable("no", option="dc")), "mend the option 'dc', or call"),
+    (errors.SessionUnavailable("n", 3, errors.ConsulUnavailable("no", option="dc")), "fix the option 'dc', or call"),
     (errors.SessionUnavailable("n", 3, OSError("gone")), "the last failure: gone"),
     (errors.SessionUnavailable("n", 3), "within 3 retries and is stopped; call"),
     (errors.LockLost("a", "n/a/lock", "released", 7), "lost (released)"),

@@ -1,7 +1,7 @@
-"""Where Consul is and how to be let in, from arguments and the environment, as Consul's own tools read it.
+"""Consul's address and access to it, from arguments and the environment, as Consul's own tools read them.
 
-Whatever is wrong is a `ConfigurationError` that names the argument or the variable. `ClientOptions.build` in
-`consul_locker.config.options` puts the answers together.
+An error is a `ConfigurationError` that names the argument or the variable. `ClientOptions.build` in
+`consul_locker.config.options` calls these functions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "find_token",
     "resolve_address",
     "switch",
-    "trusted_places",
+    "trusted_certificates",
 ]
 
 DEFAULT_HOST = "127.0.0.1"
@@ -30,10 +30,10 @@ DEFAULT_HOST = "127.0.0.1"
 #: Where an agent listens by default; for an address without a scheme that names no port.
 DEFAULT_PORT = 8500
 
-#: The ports of URLs that name none, which is where Consul's own tools then go.
+#: The ports of URLs that name none, as in Consul's own tools.
 URL_PORTS = {"http": 80, "https": 443}
 
-#: What Go's ``strconv.ParseBool`` takes, which reads these variables in Consul's own tools.
+#: The words that Go's ``strconv.ParseBool`` accepts; Consul's own tools read these variables with it.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -46,7 +46,7 @@ _HIDDEN = "(hidden)"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address as it was written; None for what it does not say."""
+    """An address as it was written; None for each part that is missing."""
 
     scheme: str | None
     host: str | None
@@ -62,7 +62,7 @@ def _parse_address(option: str, text: str) -> Address:
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return _parse_place(option, text, None, text)
+        return _parse_host_port(option, text, None, text)
     if scheme == "unix":
         if not rest or "\0" in rest:
             raise ConfigurationError(
@@ -71,27 +71,27 @@ def _parse_address(option: str, text: str) -> Address:
         return Address(None, None, None, rest)
     if scheme not in URL_PORTS:
         raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
-    return _parse_place(option, rest.removesuffix("/"), scheme, text)
+    return _parse_host_port(option, rest.removesuffix("/"), scheme, text)
 
 
-def _parse_place(option: str, place: str, scheme: str | None, text: str) -> Address:
-    """The part of an address that says host and port; ``text`` is the whole, for errors."""
-    if "@" in place:
+def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
+    """Read the host and port of an address; ``text`` is the whole address, for errors."""
+    if "@" in host_port:
         # the value may hold a password, so the error does not repeat it
         raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
-    if any(char in place for char in "/?#"):
+    if any(char in host_port for char in "/?#"):
         raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
-    if place.startswith("["):
-        host, closed, after = place[1:].partition("]")
+    if host_port.startswith("["):
+        host, closed, after = host_port[1:].partition("]")
         if not closed or (after and not after.startswith(":")):
             raise ConfigurationError(option, text, "an IPv6 address with a port looks like [::1]:8500")
         digits = after[1:] if after else None
         _check_ipv6(option, host, text)
-    elif place.count(":") > 1:
-        host, digits = place, None
+    elif host_port.count(":") > 1:
+        host, digits = host_port, None
         _check_ipv6(option, host, text)
     else:
-        host, colon, after = place.partition(":")
+        host, colon, after = host_port.partition(":")
         digits = after if colon else None
         host = _host_name(option, host, text)
     if digits is None:
@@ -111,11 +111,13 @@ def _check_ipv6(option: str, host: str, text: str) -> None:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise ConfigurationError(option, text, "this is no IPv6 address; one looks like ::1 or [::1]:8500") from None
+        raise ConfigurationError(
+            option, text, "this is not an IPv6 address; one looks like ::1 or [::1]:8500"
+        ) from None
 
 
 def _host_name(option: str, host: str, text: str) -> str:
-    """A host's name as DNS and an HTTP header can carry it."""
+    """A host's name in the form for DNS and an HTTP header."""
     if not host:
         return DEFAULT_HOST  # ":8500" is this machine, as in Consul's tools
     try:
@@ -123,7 +125,7 @@ def _host_name(option: str, host: str, text: str) -> str:
     except UnicodeError:
         name = ""
     if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
-        raise ConfigurationError(option, text, "this is no host's name")
+        raise ConfigurationError(option, text, "this is not a host's name")
     return name
 
 
@@ -150,8 +152,8 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
             raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
         if secure is not None and found.scheme not in (None, "https" if secure else "http"):
             raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
-        asked = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
-        scheme = found.scheme or ("https" if asked else "http")
+        tls = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
+        scheme = found.scheme or ("https" if tls else "http")
         port = port or found.port
     if found.unix_path is not None:
         if secure:
@@ -180,7 +182,7 @@ def find_token(token: object, environ: Mapping[str, str]) -> str | None:
     return token or None
 
 
-def trusted_places(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
     """The file and the folder of trusted certificates."""
     cafile = environ.get("CONSUL_CACERT") or None
     capath = environ.get("CONSUL_CAPATH") or None

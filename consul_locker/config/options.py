@@ -1,7 +1,7 @@
 """The options of a factory and of a Locker: frozen, and checked once, when they are built.
 
-Whatever is wrong is a `ConfigurationError` that names the option (or the environment variable), the value
-and what would be right. Nothing behind this module needs to check an option again.
+An error is a `ConfigurationError` that names the option (or the environment variable), the value, and what is expected.
+After this module no option needs another check.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from .environment import (
     find_token,
     resolve_address,
     switch,
-    trusted_places,
+    trusted_certificates,
 )
 
 __all__ = ["ClientOptions", "LockerOptions", "RetryInterval"]
 
-#: A pause in seconds, or what computes it from the number of the retry (1 for the first).
+#: A pause in seconds, or a callable that computes it from the number of the retry (1 for the first).
 RetryInterval = float | Callable[[int], float]
 
-#: Seconds for a whole HTTP request. An agent without a leader holds requests for up to 7 s before it
-#: answers (measured), and that answer is worth having.
+#: The limit on a whole HTTP request, in seconds. An agent without a leader answers after up to 7 s (measured), and its
+#: answer is useful.
 DEFAULT_TIMEOUT = 10.0
 
 #: Consul refuses more than 200 connections from one address (``http_max_conns_per_client``); a third of
 #: that leaves room for other programs on the machine.
 DEFAULT_MAX_CONNECTIONS = 64
-#: The fewest: one for renewals, one for what callers carry themselves, one for all else. With so few nothing stays
-#: under way for long: watches are polls.
+#: The fewest: one for renewals, one for requests that callers carry, one for all others. With so few, no request may
+#: stay open for long: watches become polls.
 FEWEST_CONNECTIONS = 3
 FEW_CONNECTIONS = (
     f"a whole number, at least {FEWEST_CONNECTIONS}: one connection for renewals, one for what callers carry "
@@ -53,8 +53,8 @@ MIN_TTL, MAX_TTL = 10.0, 86_400.0
 #: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
 MAX_LOCK_DELAY = 60.0
 
-#: What the Locker itself writes into a lock's value: who has the lock, and the number of its tenure (docs/safety.rst,
-#: rule 4). A user's entry of one of these names would stand in its place, and the value would say what is not true.
+#: The entries that the Locker itself writes into a lock's value: its holder, and the number of the tenure
+#: (docs/safety.rst, rule 4). A user's entry of the same name would replace it, and the value would be wrong.
 OWN_ENTRIES = ("pid", "host", "name", "tenure")
 
 #: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
@@ -172,13 +172,13 @@ class ClientOptions:
             environ: the environment.
 
         Raises:
-            ConfigurationError: an option or a variable cannot be meant.
+            ConfigurationError: an option or a variable is not valid.
         """
         if secure is not None:
             _truth("secure", secure)
         address = resolve_address(host, port, secure, environ)
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
-        cafile, capath = (None, None) if ca is not None else trusted_places(environ)
+        cafile, capath = (None, None) if ca is not None else trusted_certificates(environ)
         client_cert, client_key = client_certificate(cert, key, environ)
         return cls(
             scheme=address.scheme or "http",
@@ -309,7 +309,7 @@ class LockerOptions:
             default_timeout: the limit of calls that name none, in seconds; None for no limit.
 
         Raises:
-            ConfigurationError: an option cannot be meant.
+            ConfigurationError: an option is not valid.
         """
         if behavior not in ("release", "delete"):
             raise ConfigurationError("behavior", behavior, '"release" or "delete"')

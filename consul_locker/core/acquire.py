@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
 from ..lease import BaseLease, SessionLife
-from .denials import Denials
+from .endings import Endings
 from .ledger import Kind, Slot, Work
 from .messages import Call
 from .refused_keys import error_of
@@ -19,10 +19,10 @@ from .requests import Committed, Entry, Operation, Outcome, Refusal, Refused, Re
 __all__ = ["Grants"]
 
 
-class Grants(Denials):
+class Grants(Endings):
     """Locks and releases of one Locker, while it is ready."""
 
-    # ------------------------------------------------------------------------------------ asking
+    # ------------------------------------------------------------------------------------ calls
 
     def lock(self, call: Call) -> None:
         """A call wants its locks: from the cache, shared with one in flight, or from Consul."""
@@ -55,7 +55,7 @@ class Grants(Denials):
             self._want(Kind.LOCK, slots, [call], exclusive, self._waiting.places(call))
 
     def _answers(self, slot: Slot) -> bool:
-        """Whether the lease of a key answers those who ask for it now: what the strategy, a user's object, says."""
+        """Whether the lease of a key answers a call now. The strategy, a user's object, decides."""
         lease = slot.lease
         if lease is None or not lease.cached or not lease.live:
             return False
@@ -73,7 +73,7 @@ class Grants(Denials):
             return False
 
     def _start(self, work: Work) -> None:
-        """Begin; but what was granted while it stood in line answers it: locked anew, its lease would be lost."""
+        """Begin a work. Leases granted while it was in line answer it: locked anew, they would be lost."""
         if work.kind is not Kind.LOCK or work.exclusive or not all(map(self._answers, work.slots)):
             super()._start(work)
             return
@@ -85,12 +85,12 @@ class Grants(Denials):
         self._finish(work)
 
     def _blocked_locally(self, call: Call, slots: Iterable[Slot]) -> Slot | None:
-        """The first slot that is in use on the other side of rule 9: shared against exclusive."""
+        """The first slot whose use in this Locker excludes the call (rule 9: shared against exclusive), or None."""
         exclusive = call.verb in ("hold", "hold_many")
         in_line = exclusive and not self._waiting.admitted(call)
         for slot in slots:
             if slot.works:
-                # What the last one in line leaves behind decides: a release leaves nothing.
+                # The state after the last work in line decides. After a release there is no lease.
                 tail = slot.works[-1]
                 if tail.kind is Kind.LOCK and (exclusive or tail.exclusive):
                     return slot
@@ -103,7 +103,7 @@ class Grants(Denials):
     # ---------------------------------------------------------------------------------- answers
 
     def answered(self, request: Transact, outcome: Outcome) -> str | None:
-        """A transaction of the batch was answered. Returns the reason when it shows the session lost."""
+        """A transaction of the batch was answered. Returns the reason if the session is lost, else None."""
         items = self._batch.take(request)
         if items is None:
             return None
@@ -131,16 +131,16 @@ class Grants(Denials):
         return None
 
     def _withdraw_unwanted(self, items: list[tuple[Work, list[Operation]]]) -> None:
-        """What is wanted again is not, if its callers have gone meanwhile."""
+        """Do not send a work again when all its callers have gone meanwhile."""
         for work, _ in items:
             if work.kind is Kind.LOCK and work.calls and not work.live():
                 self.withdraw(work)
 
     def _refused_whole(self, work: Work, outcome: RefusedWhole) -> None:
-        """Alone in its transaction, it is what Consul refuses."""
+        """Consul refused a transaction with this work alone, so it refuses this work."""
         if outcome.of_key and not work.many:
             self._audit.refused.add(work.slots[0].key)
-        work.landed = work.rounds > 0 and not outcome.of_key  # what it will always refuse is in no doubt
+        work.landed = work.rounds > 0 and not outcome.of_key  # no doubt if Consul always refuses the key
         self._failed(work, error_of(outcome, tuple(slot.place_for or slot.id for slot in work.slots)), False)
 
     def _done(self, work: Work, entries: dict[str, Entry]) -> None:
@@ -183,7 +183,7 @@ class Grants(Denials):
         self._out.settle(call, leases if call.verb in ("lock_many", "hold_many") else leases[0])
 
     def _give_back(self, work: Work, taken: list[tuple[Slot, int]]) -> None:
-        """An abandoned call leaves no lock behind (rule 7): what came for nobody is released."""
+        """No call wants these locks any more: they are released, so that nothing is left behind (rule 7)."""
         for slot, _ in taken:
             self._lost(slot, "taken again")
             self._doubts.leftover(slot)
@@ -209,7 +209,7 @@ class Grants(Denials):
         known = (Refusal.HELD, Refusal.LOCK_DELAY)
         lost = (Refusal.SESSION, Refusal.INDEX, Refusal.MISSING)
         if work.many and all(refused.refusal in lost for _, refused in found):
-            # A lock of the set that was held is held no longer: the audit will say so; take them all anew.
+            # A lock of the set that was held may be lost: the audit will find out. Take them all again.
             error: ConsulLockerError = ConsulUnavailable(
                 "a lock of the set that was held already may be lost; try again", operation="lock_many"
             )
@@ -233,7 +233,7 @@ class Grants(Denials):
         self._finish(work)
         self.deny(slots, final, reason)
         for slot in slots:
-            self._audit.suspect(slot)  # without a cache we asked for what we have, and somebody else has it
+            self._audit.suspect(slot)  # without a cache there may be a lease, which is lost then
 
     @staticmethod
     def _slot_of(work: Work, key: str) -> Slot:
@@ -242,12 +242,12 @@ class Grants(Denials):
     def _failed(self, work: Work, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
         """No usable answer, or a refusal that is no denial.
 
-        ``anew``: another attempt will ask for something else, so that whoever has time to wait goes on.
+        ``anew``: the next attempt sends other operations, so each call that has time to wait tries again.
         """
         if work.kind is Kind.RELEASE:
             self._release_failed(work, error)
             return
-        # One sent before, and rolled back, may have been delivered twice; but not with a key that Consul does not take.
+        # A transaction that was rolled back may be delivered once more, unless Consul refuses its key.
         if sent or (work.rounds and not isinstance(error, InvalidLockId)):
             self._doubt(work)
         calls = work.live()
@@ -265,42 +265,42 @@ class Grants(Denials):
                 self._out.settle(call, error=error)
         self._finish(work)
 
-    # ------------------------------------------------------------------- what the queue of a fair Locker needs
+    # ------------------------------------------------------------------- for the queue of a fair Locker
 
-    def take_places(self, places: tuple[Slot, ...], errand: Call, show: bool) -> Work:
-        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled.
+    def take_places(self, places: tuple[Slot, ...], place_call: Call, show: bool) -> Work:
+        """Take places, all or none. `FairLine.placed` or `not_placed` follows, unless ``place_call`` is settled.
 
-        ``show``: the answer shows how the queues stand.
+        ``show``: whether the answer shows the queues.
         """
-        return self._want(Kind.LOCK, places, [errand], shows=show)
+        return self._want(Kind.LOCK, places, [place_call], shows=show)
 
     def leave_place(self, place: Slot) -> None:
         """Give a place back."""
         self._want(Kind.RELEASE, (place,), [])
 
     def given_back(self, place: Slot) -> None:
-        """A place was given back by the transaction that granted its lock."""
+        """The transaction that granted the lock has given back its place."""
         self._end_lease(place)
         self._ledger.drop(place)
-        self._doubts.asked(place)
+        self._doubts.add_former(place)
 
     def suspect(self, slot: Slot) -> None:
-        """Something spoke against the lease of a key: have it read."""
+        """There is a sign that the lease of a key is lost: have the key read."""
         self._audit.suspect(slot)
 
-    def looked(self, request: Transact, outcome: Outcome) -> None:
-        """A look at queues was answered."""
+    def turn_answered(self, request: Transact, outcome: Outcome) -> None:
+        """A turn read was answered."""
         if isinstance(outcome, Committed):
-            self._waiting.looked(request, outcome.entries, None)
+            self._waiting.turn_answered(request, outcome.entries, None)
         elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
-            self._waiting.look_in_halves(request)
+            self._waiting.split_turn_read(request)
         else:
-            self._waiting.looked(request, (), self._failure(outcome, request.calls[0].ids)[0])
+            self._waiting.turn_answered(request, (), self._failure(outcome, request.calls[0].ids)[0])
 
     # ------------------------------------------------------------------------------------- the end
 
     def abandon(self, call: Call) -> None:
-        """Nobody wants the call's answer any more (its caller is gone; it is settled already)."""
+        """The caller of a call is gone, and the call is settled: take it out of the line and of its works."""
         self._waiting.remove(call)
         for id_ in call.ids:
             slot = self._ledger.slots.get(id_)
@@ -312,99 +312,15 @@ class Grants(Denials):
             self._ledger.tidy(slot)
 
     def withdraw(self, work: Work) -> None:
-        """Take an operation back if it was not sent yet; one that was sent is given back when it is answered."""
+        """Take an operation back if it was not sent yet. If it was, its lock is given back when it is answered."""
         if not work.sent and (not work.started or self._batch.unwant(work)):
             self._finish(work)
 
-    def refuse_waiting(self) -> list[Call]:
-        """A stop begins: take out every call that wants a lock, and every operation not sent yet.
-
-        What is in flight is answered by Consul yet; a lock that comes for nobody is given back.
-
-        Returns:
-            The calls, for the caller to refuse.
-        """
-        calls: list[Call] = []
-        for work in list(self._ledger.works()):
-            if work.kind is Kind.LOCK:
-                if not work.takes_places:
-                    calls.extend(work.live())
-                work.calls = []
-                if not work.sent:
-                    self._batch.unwant(work)
-                    for following in self._ledger.finish(work):
-                        if following.kind is Kind.RELEASE:
-                            self._start(following)
-        for slot in list(self._ledger.slots.values()):
-            for call in [call for call in slot.waiters if not call.settled]:
-                calls.append(call)
-                self._waiting.remove(call)
-        return sorted(calls, key=lambda call: call.order)
-
-    def end_leases(self, reason: str) -> None:
-        """A stop destroys the session: no lease may be relied on from now on. Observers hear of it later."""
-        for slot in self._ledger.slots.values():
-            if slot.lease is not None:
-                self._out.end(slot.lease, reason)
-        self._ledger.leases.clear()
-
     def return_unused(self, call: Call) -> None:
-        """A call was answered with leases, but its caller was gone by then: whoever else took them keeps them."""
+        """A call was answered with leases, but its caller was gone: leases that no other call took are given back."""
         for lease in call.leases:
             lease.takers -= 1
             slot = self._ledger.slots.get(lease.id)
             if slot is not None and slot.lease is lease:
                 self._give_back_untaken(slot)
         call.leases = ()
-
-    def end_generation(self, reason: str, released: bool = False) -> list[Call]:
-        """The session is over: every lease with it, and every operation.
-
-        Args:
-            reason: why, for the leases.
-            released: whether each lease counts as released (a stop that Consul confirmed).
-
-        Returns:
-            The calls that still want a lock, in the order in which they came.
-        """
-        calls, gone = self.forget(reason)
-        for slot, lease in gone:
-            if released:
-                self._tell("released", slot, "released", lease=lease)
-            else:
-                self._tell_lost(slot, lease, reason)
-        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
-
-    def forget(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
-        """Every lease is over, and every operation, whatever they were in the middle of; observers are not told.
-
-        Returns:
-            The calls that still want a lock, and the leases whose end is to be told.
-        """
-        ledger = self._ledger
-        calls: list[Call] = []
-        gone: list[tuple[Slot, BaseLease]] = []
-        for work in ledger.works():
-            if work.takes_places:
-                continue  # its call is in the line, or gone
-            if work.kind is Kind.LOCK:
-                calls.extend(work.live())
-            else:
-                if work.lease is not None:
-                    gone.append((work.slots[0], work.lease))
-                for call in work.live():
-                    self._out.settle(call, False if call.verb == "release" else call.argument[1])
-        for slot in list(ledger.slots.values()):
-            calls.extend(call for call in slot.waiters if not call.settled)
-            lease = slot.lease
-            if lease is not None:
-                self._out.end(lease, reason)
-                ledger.drop(slot)
-                gone.append((slot, lease))
-        ledger.slots.clear()
-        ledger.leases.clear()  # a drop that was broken off leaves one behind
-        self._batch.forget()
-        self._waiting.end_generation()
-        self._audit.end_generation()
-        self._end_naming()
-        return calls, gone

@@ -1,13 +1,11 @@
-"""The audit: do the locks that we believe to hold still stand in Consul, and are there others of ours?
+"""The audit: does our session still hold each lock in Consul that has a lease here?
 
 Once in each renewal period all held keys are checked by transactions of reads, which cost Consul no
-write (measured: 50 of them moved the Raft index by 0). A verdict against a lock counts only when its
-tenure is still the same and nothing is in flight for the key, and after a consistent read has
-confirmed it (docs/safety.rst, rule 2): an audit may cross a release, or ask a server that has not
-yet applied its log.
+write (measured: 50 of them moved the Raft index by 0). A failed check alone ends no lease, since an audit may cross a
+release, or reach a server that has not yet applied its log. A consistent read must confirm it, the verdict; and the
+tenure must still be the same, with no work for the key under way (docs/safety.rst, rule 2).
 
-Keys that we do not have, and may have all the same, are looked at by `Doubts`; those that nobody can know of, after a
-snapshot was restored, are found by `Sweep`.
+Keys that we may have without a lease are checked by `Doubts`. After a restored snapshot, `Sweep` finds them.
 """
 
 from __future__ import annotations
@@ -40,20 +38,20 @@ __all__ = ["Audit", "Keeper"]
 
 #: Keys in one transaction of an audit: two checks each.
 KEYS_PER_AUDIT = MAX_OPS // 2
-#: The longest time between two audits, in seconds, where a third of the TTL is longer: what happens to a key is not to
-#: stay unnoticed for hours because its session may live as long.
+#: The longest time between two audits, in seconds, where a third of the TTL is longer: with a TTL of a day, a change of
+#: a key would be noticed only after hours.
 LONGEST_PERIOD = 60.0
 
 
 class Keeper(Releaser, Protocol):
-    """What the audit needs of `Grants`."""
+    """The part of `Grants` that the audit uses."""
 
     def lose(self, slot: Slot, reason: str) -> None:
         """The lease of the key is lost."""
 
 
 class Audit:
-    """Watches over what Consul says of our keys."""
+    """Compares the held keys with Consul."""
 
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, timeout: float
@@ -82,21 +80,21 @@ class Audit:
         self.doubts.end_generation()
 
     def saw_index(self, index: int) -> None:
-        """An index that falls means a restored snapshot: our session may hold keys that we do not know."""
+        """Note an index. One that falls means a restored snapshot: our session may hold keys without a lease."""
         if index < self._highest:
             self.sweep()
             self._highest = index
         self._highest = max(self._highest, index)
 
     def sweep(self) -> None:
-        """A snapshot may have been restored: audit at once, and find keys of ours that we do not know."""
+        """A snapshot may have been restored: audit at once, and sweep."""
         if self._sweep.want():
             self._check_held()
 
-    # ------------------------------------------------------------------------------------ asking
+    # ------------------------------------------------------------------------------------ requests
 
     def audit(self) -> None:
-        """The period is over: check everything held."""
+        """The period is over: check all held keys."""
         if self._session.life is None:
             return
         self._check_held()
@@ -120,7 +118,7 @@ class Audit:
             )
 
     def suspect(self, slot: Slot) -> None:
-        """Something spoke against the lease of a key: read it."""
+        """There is a sign that the lease of a key is lost: read the key for a verdict."""
         life = self._session.life
         if life is not None and slot.lease is not None and not slot.works:
             self._out.send(
@@ -130,13 +128,13 @@ class Audit:
     # ----------------------------------------------------------------------------------- answers
 
     def audited(self, request: Transact, outcome: Outcome) -> None:
-        """An audit was answered; only a refusal says anything."""
+        """An audit was answered; only a refused check matters."""
         if isinstance(outcome, RefusedWhole):
             self._refused_whole(request, outcome)
         if not isinstance(outcome, RolledBack):
             return
-        for place in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
-            slot, lease = request.context[place]
+        for position in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
+            slot, lease = request.context[position]
             if slot.lease is lease:
                 self.suspect(slot)
 
@@ -153,11 +151,11 @@ class Audit:
             )
 
     def read(self, request: ReadKey, outcome: Outcome) -> None:
-        """A key was read, for a verdict or out of doubt."""
+        """A key was read, for a verdict or because it is in doubt."""
         if isinstance(outcome, RefusedWhole) and request.purpose == "doubt":
             self.doubts.refused_alone(request.context, outcome)
         if not isinstance(outcome, KeysRead):
-            return  # the next audit, or look, asks again
+            return  # the next audit, or look, checks it again
         entry = outcome.entries[0] if outcome.entries else None
         if request.purpose == "doubt":
             self.doubts.read(request.context, entry)
@@ -175,14 +173,14 @@ class Audit:
                 if not slot.works and slot.lease is None:
                     self.keeper.release_found(slot, entry.modify_index)
         else:
-            # Not ours: is it this key only, or has the session ended? The session's reader knows.
+            # Not ours: read the session to find out whether it has ended, or only this lock is lost.
             taken = "key taken over" if entry.session is not None else "released by a stranger"
             self._out.send(
                 ReadSession(life.generation, life.session_id, context=(slot, lease, taken), timeout=self._timeout)
             )
 
     def session_read(self, request: ReadSession, outcome: Outcome) -> None:
-        """The session was read, to confirm a loss; whether it is the session that is gone, `Session` knows."""
+        """The session was read, and `Session` has noted the answer. If it exists, only the lock is lost."""
         if not isinstance(outcome, SessionRead) or outcome.session is None:
             return
         if request.context is None:

@@ -4,10 +4,10 @@ Operations wanted while a transaction is in flight go together into the next one
 a real Consul serves about 4,000 single acquires a second, and over 30,000 when they come 64 to a
 transaction (measured), because each transaction is one write to its log.
 
-A transaction does all or nothing. One with losers is answered 409 with the failing operations; the
-losers are settled and the rest is sent again. Consul looks at lock-delays before it looks at anything
-else, so losers can stay hidden until a later round (measured); after two rounds what remains goes in
-halves, which ends after a number of rounds that grows with the logarithm only.
+A transaction does all or nothing. If some operations fail, Consul answers 409 and names them: their works (the losers)
+are refused, and the rest is sent again. Consul checks lock-delays before all else, so more losers may show up
+in a later round (measured). After two rounds the rest is sent in halves, so the number of rounds grows with the
+logarithm only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROUNDS_BEFORE_HALVES = 2
 
 
 class Outcomes:
-    """What an answer means for each work of a transaction.
+    """The outcome of each work of a transaction.
 
     Attributes:
         granted: works that were done, with the entries of the answer by key.
@@ -76,8 +76,8 @@ class Batch:
                 return True
         return False
 
-    def forget(self) -> None:
-        """The generation is over: nothing of it is wanted, and answers still to come mean nothing."""
+    def clear(self) -> None:
+        """The generation is over: nothing more is sent, and answers still to come are ignored."""
         self._wanted.clear()
         self._in_flight.clear()
 
@@ -114,7 +114,7 @@ class Batch:
         return self._in_flight.pop(request, None)
 
     def committed(self, items: list[tuple[Work, list[Operation]]], answer: Committed) -> Outcomes:
-        """Sort out a transaction that was done.
+        """The outcomes of a transaction that was committed.
 
         Each key is in a transaction for one work only (rule 6), so entries are found by key; the last
         one counts, since a check answers with the entry too.
@@ -123,13 +123,13 @@ class Batch:
         for _, ops in items:
             for op in ops:
                 if op.verb in (Verb.DELETE, Verb.DELETE_CAS):
-                    by_key.pop(op.key, None)  # the check before a delete shows what is gone by now
+                    by_key.pop(op.key, None)  # the check before a delete shows the key, which is deleted
         outcomes = Outcomes()
         outcomes.granted = [(work, by_key) for work, _ in items]
         return outcomes
 
     def rolled_back(self, items: list[tuple[Work, list[Operation]]], answer: RolledBack) -> Outcomes:
-        """Sort out a transaction that was refused: the losers come out, the rest is wanted again, first."""
+        """The outcomes of a transaction that was rolled back: the losers are refused, the rest is sent again first."""
         by_position = {refused.position: refused for refused in answer.refused}
         outcomes = Outcomes()
         rest: list[tuple[Work, list[Operation]]] = []
@@ -149,7 +149,7 @@ class Batch:
         return outcomes
 
     def again(self, items: list[tuple[Work, list[Operation]]], halves: bool) -> None:
-        """Send works again, before all others; ``halves``: in transactions of half the size."""
+        """Send works again, before all others. ``halves``: in transactions of at most half their number."""
         limit = max(1, (len(items) + 1) // 2)
         for work, ops in reversed(items):
             work.rounds += 1
@@ -162,16 +162,16 @@ class Batch:
     def operations(work: Work, session_id: str, value: bytes, flags: int, delete: bool) -> list[Operation]:
         """The operations that do a work.
 
-        A lock carries its tenure in ``value`` (rule 4). A release is guarded by the index of the tenure
-        that it means (rule 5): it can free no other, whenever it arrives. An unlock without flags would
-        set them to 0 (measured), so they are given again.
+        A lock has its tenure in ``value`` (rule 4). A release is guarded by the index of its tenure (rule 5), so it can
+        free no other tenure, whenever it arrives. An unlock without flags would set them to 0 (measured), so they are
+        given again.
         """
         if work.kind is Kind.LOCK:
             operations = []
             for slot in work.slots:
                 if work.many and slot.lease is not None:
-                    # Held already: it stays held, and must still be when the others are taken. The index
-                    # alone says so: whatever changes the holder changes it too.
+                    # Held already: it must still be held when the others are taken. The index is enough: each
+                    # change of the holder changes it too.
                     operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
                 else:
                     operations.append(Operation(Verb.LOCK, slot.key, value, flags, session_id))

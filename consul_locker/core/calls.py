@@ -9,11 +9,11 @@ from ..lease import BaseLease
 
 __all__ = ["LOCKS", "QUESTIONS", "RELEASES", "Call"]
 
-#: The verbs of a user's calls: those that are the input ``lock`` of the machine,
+#: The verbs of the calls that are the input ``lock`` of the machine.
 LOCKS = frozenset(("lock", "lock_many", "hold", "hold_many"))
-#: those that are its input ``release``,
+#: The verbs of the calls that are its input ``release``.
 RELEASES = frozenset(("release", "release_all", "leave"))
-#: and those that are no input, but are asked of Consul in every state.
+#: The verbs of the calls that are no input: questions to Consul, sent in every state.
 QUESTIONS = frozenset(("info", "holder", "session_info", "guarded"))
 
 
@@ -23,32 +23,32 @@ class Call:
     Attributes:
         verb: ``lock``, ``release``, ``lock_many``, ``hold``, ``hold_many``, ``leave``, ``release_all``, ``start``,
             ``stop``, ``reboot``, ``info``, ``holder``, ``session_info``, ``guarded``; and ``queue``, the core's own,
-            which stands for a waiting call while its places are taken (core/fair_line.py).
+            which stands for a waiting call while its places are being taken (core/fair_line.py).
         ids: the ids concerned, checked and as text.
         wait: how long to wait for another holder, in seconds; None for ever.
         timeout: the limit on the whole call, in seconds; None for none.
-        waiter: whatever the runtime needs to answer it; the core never looks at it.
-        argument: what a verb needs besides.
+        waiter: data of the runtime, which it needs to answer the call; the core does not use it.
+        argument: another argument of the verb.
         settled: whether it was answered already. The core sets it, and never answers twice.
-        order: of its arrival, within its Locker.
+        order: its number in the order of arrival, within its Locker.
         deadline: when its ``timeout`` is over, on the clock of ``now``; None for never.
         wait_until: when its ``wait`` is over, on that clock; None until it has to wait for the first time.
         reason: why it waits: ``held``, ``lock-delay``, ``local`` or ``failed``.
-        error: what its last attempt met while it waited.
-        leases: what it was answered with.
-        spared_until: until when it waits for the end of a former session of its own Locker; None while it never had to.
+        error: the failure of its last attempt while it waited.
+        leases: the leases that it was answered with.
+        former_until: until when it waits for the end of a former session of its Locker; None if it never had to.
     """
 
     __slots__ = (
         "argument",
         "deadline",
         "error",
+        "former_until",
         "ids",
         "leases",
         "order",
         "reason",
         "settled",
-        "spared_until",
         "timeout",
         "verb",
         "wait",
@@ -79,7 +79,7 @@ class Call:
         self.reason = ""
         self.leases: tuple[BaseLease, ...] = ()
         self.error: ConsulLockerError | None = None
-        self.spared_until: float | None = None
+        self.former_until: float | None = None
 
     @property
     def id(self) -> str:

@@ -1,4 +1,4 @@
-"""How calls are refused: what they and the observers are told, and who is said to have the lock."""
+"""How calls are refused: their errors, the signals, and the read that names the holder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .requests import Committed, Entry, Operation, Outcome, RefusedWhole, Rolled
 
 __all__ = ["Denials"]
 
-#: A denied call reads who has the lock unless less than this part of a request's timeout is left to it.
+#: The holder is read for a denied call unless less than this part of a request's timeout is left to the call.
 NAMING_SHARE = 0.1
 
 Denied = tuple[list[Slot], list[Call]]
@@ -28,14 +28,14 @@ class Denials(Releases):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        # What was refused, and to whom. The holder of the first key is to be read, or is being read.
+        # The refused slots and calls. The holder of the first slot is to be read, or is being read.
         self._unnamed: list[Denied] = []
         self._naming: dict[Transact, list[Denied]] = {}
 
     def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
-        """Refuse calls; where it is asked for and there is time, after reading who has the lock.
+        """Refuse calls, after reading the holder of the lock if an option asks for that and there is time.
 
-        Without calls (all of them go on waiting) the observers hear of it all the same.
+        The signal is sent even if there are no calls to refuse (all of them go on waiting).
         """
         self._out.count("denied", len(slots))
         asks = self._options.identify_holder or self._session.destroys.former()
@@ -54,7 +54,7 @@ class Denials(Releases):
     def _deny_now(
         self, slots: list[Slot], calls: list[Call], reason: str, holder: LockInfo | None, queued: bool = False
     ) -> None:
-        """Observers hear of each id that was refused; a call is told the first, whose holder was read, and all ids."""
+        """Send a signal for each refused id. The error of a call names the first id, its holder, and all ids."""
         ids = tuple(slot.id for slot in slots)
         first, *others = slots
         error = AlreadyLocked(first.id, first.key, reason, holder, ids, queued)
@@ -66,7 +66,7 @@ class Denials(Releases):
             self._out.settle(call, error=error)
 
     def flush(self) -> None:
-        """At the end of a step: send what may be sent, and ask who has what was refused."""
+        """At the end of a step: send what may be sent, and read the holders of refused locks."""
         super().flush()
         while self._unnamed:
             denied, self._unnamed = self._unnamed[:MAX_OPS], self._unnamed[MAX_OPS:]
@@ -82,7 +82,7 @@ class Denials(Releases):
         self._out.send(read)
 
     def named(self, request: Transact, outcome: Outcome) -> None:
-        """A read of holders was answered, or not: the denied are refused, with what it says."""
+        """A read of holders was answered, or failed: refuse the calls, with the holders that it shows."""
         denied = self._naming.pop(request, [])
         entries: dict[str, Entry] = {}
         if isinstance(outcome, RefusedWhole) and len(denied) > 1:
@@ -93,8 +93,8 @@ class Denials(Releases):
         if isinstance(outcome, Committed):
             entries = {entry.key: entry for entry in outcome.entries}
         elif isinstance(outcome, RolledBack) and outcome.refused:
-            # A key that is gone by now, as with delete_on_release, fails the whole transaction. It has no holder; the
-            # others are asked for again, fewer each time.
+            # A key that no longer exists, as with delete_on_release, fails the whole transaction. It has no holder. The
+            # other keys are read again, fewer each time.
             gone = {refused.position for refused in outcome.refused}
             for slots, calls in (each for at, each in enumerate(denied) if at not in gone):
                 self._name_or_deny(slots, calls)
@@ -105,31 +105,31 @@ class Denials(Releases):
             holder = lock_info(slots[0].id, entry) if entry is not None and held else None
             queued = self._options.fair and not held and entry is not None
             known = isinstance(outcome, (Committed, RolledBack))
-            spared = [call for call in calls if known and not queued and self._may_spare(call, entry)]
-            others = [call for call in calls if call not in spared]
+            waiting = [call for call in calls if known and not queued and self._blocked_by_former(call, entry)]
+            others = [call for call in calls if call not in waiting]
             self._deny_now(slots, others, "held", holder if self._options.identify_holder else None, queued)
-            for call in spared:
-                self._spare(call, slots[0].id)
+            for call in waiting:
+                self._wait_for_former(call, slots[0].id)
 
-    def _may_spare(self, call: Call, entry: Entry | None) -> bool:
-        """Whether what is in a call's way is a former session of this Locker, which is destroyed now, or was just now.
+    def _blocked_by_former(self, call: Call, entry: Entry | None) -> bool:
+        """Whether a call was refused because of a former session of this Locker, one that is being destroyed.
 
-        ``entry`` is the key as it is now. Free by now, it may have been held by such a session a moment ago.
+        ``entry`` is the key as it is now. If it is free now, such a session may have held it a moment ago.
         """
         former = self._session.destroys.former()
         holder = entry.session if entry is not None else None
-        in_time = call.spared_until is None or self._out.now < call.spared_until
+        in_time = call.former_until is None or self._out.now < call.former_until
         return bool(former) and in_time and (holder is None or holder in former) and not call.settled
 
-    def _spare(self, call: Call, id: str) -> None:
-        """Let a call wait for the end of that session, though it would wait for nobody else."""
-        if call.spared_until is None:
-            call.spared_until = call.wait_until = self._out.now + PREDECESSOR_WAIT
-        self._out.timer(("wait", call), call.spared_until)  # refused once more, its timer was cancelled
+    def _wait_for_former(self, call: Call, id: str) -> None:
+        """Let a call wait for the end of that session, even if it waits for no other holder."""
+        if call.former_until is None:
+            call.former_until = call.wait_until = self._out.now + PREDECESSOR_WAIT
+        self._out.timer(("wait", call), call.former_until)  # a refusal may have cancelled its timer
         self._waiting.add(call, self._ledger.slot(id))
 
     def _end_naming(self) -> None:
-        """The session is over: whoever was to hear a name is refused without."""
+        """The session is over: calls that were to be refused with a holder are refused without one."""
         for denied in [*self._naming.values(), self._unnamed]:
             for slots, calls in denied:
                 self._deny_now(slots, calls, "held", None)
@@ -137,12 +137,12 @@ class Denials(Releases):
         self._unnamed = []
 
     def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
-        """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""
+        """Refuse a call that does not wait. ``lock``: the entry of the first slot's key, None if there is none."""
         self._out.count("denied", len(slots))
         held = lock is not None and lock.session is not None
-        if held and self._may_spare(call, lock):
+        if held and self._blocked_by_former(call, lock):
             self._deny_now(slots, [], "held", None)
-            self._spare(call, slots[0].id)
+            self._wait_for_former(call, slots[0].id)
             return
         known = lock_info(slots[0].id, lock) if lock is not None and held and self._options.identify_holder else None
         self._deny_now(slots, [call], "held", known, queued=not held)

@@ -1,10 +1,10 @@
 """Sessions that are given up: each is destroyed in the background, until Consul no longer has it.
 
-A session that is given up as lost may live on in Consul, with its locks and its places in queues; undestroyed, it
-would refuse its successor. A server that has just started may answer a destroy with true and not do it, since its
-state lacks the session yet (source); so a destroy counts only when a consistent read does not find the session any
-more. A read that an ACL has emptied would count too: after a destroy that was answered true that is good enough, since
-a token that may destroy sessions may mostly read them, and what is left then ends by its TTL.
+A session that is given up as lost may still exist in Consul, with its locks and its places in queues. Until it is
+destroyed, its locks are denied to its successor. A server that has just started may answer a destroy with true and not
+do it, because its state lacks the session yet (source). So a destroy counts only after a consistent read that does not
+find the session. An ACL may also hide the session from that read. This is accepted after a destroy that was answered
+with true: a token that may destroy sessions can mostly read them, and if not, the session ends by its TTL.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["PREDECESSOR_WAIT", "Destroys"]
 #: The first and the longest pause before a failed destroy is tried again, in seconds.
 DESTROY_PAUSE = 1.0
 DESTROY_PAUSE_MAX = 60.0
-#: A call that a former session of its own Locker is in the way of waits for the end of that, so long at most, in
-#: seconds: a destroy takes some milliseconds, and where Consul cannot do it in a second it may take any time.
+#: A call that is blocked by a former session of its own Locker waits for its end, at most this long, in seconds. A
+#: destroy takes some milliseconds; if Consul cannot do it within a second, it may take any time.
 PREDECESSOR_WAIT = 1.0
 
 
 class _Given:
-    """One session that was given up: how often its destroy failed, and what is under way for it."""
+    """One session that was given up: its failed destroys, and the request under way."""
 
     __slots__ = ("attempts", "request", "since")
 
@@ -48,7 +48,7 @@ class Destroys:
         self._out = outbox
         self._timeout = timeout
         self._given: dict[str, _Given] = {}
-        self._former: dict[str, float] = {}  # id -> until when it may be in the way, on the clock of the steps
+        self._former: dict[str, float] = {}  # id -> until when it may block calls, on the clock of the steps
 
     @property
     def pending(self) -> frozenset[str]:
@@ -56,20 +56,20 @@ class Destroys:
         return frozenset(self._given)
 
     def former(self) -> frozenset[str]:
-        """The sessions whose locks may be in the way of the one in use, or were a moment ago."""
+        """The former sessions whose locks may block calls now, or did a moment ago."""
         for session_id in [one for one, until in self._former.items() if until < self._out.now]:
             del self._former[session_id]
         return frozenset(self._former)
 
     def add(self, session_id: str) -> None:
-        """Destroy a session, again and again until Consul does not have it any more."""
+        """Destroy a session, repeatedly until Consul does not have it any more."""
         if session_id not in self._given:
             self._former[session_id] = inf
             self._given[session_id] = _Given()
             self.again(session_id)
 
     def again(self, session_id: str) -> None:
-        """One attempt."""
+        """Try to destroy a session once."""
         given = self._given.get(session_id)
         if given is not None:
             given.since = self._out.now
@@ -77,21 +77,22 @@ class Destroys:
             self._out.send(request)
 
     def hurry(self, began: float) -> None:
-        """Consul has created a session: it works, so whatever waits for a pause, or hangs, is tried at once.
+        """Consul has created a session, so it works: try all destroys again at once that pause or hang.
 
         Args:
-            began: when the creation was asked for; destroys asked for after that are answered by the same Consul soon.
+            began: when the request for the session was sent. Destroys sent after that are left alone: they will be
+                answered soon.
         """
         for session_id, given in self._given.items():
             if given.request is None or given.since < began:
                 self._out.cancel(("destroy", session_id))
                 self.again(session_id)
 
-    def mend(self, latest: str | None) -> None:
-        """After a step that was broken off, perhaps in the middle of any of this: all are tried again.
+    def recover(self, latest: str | None) -> None:
+        """After a step that was broken off: try all destroys again.
 
         Args:
-            latest: the session that was created last; nobody knows whether it was given up.
+            latest: the session that was created last; it may or may not have been given up.
         """
         if latest is not None:
             self._given.setdefault(latest, _Given())
@@ -100,7 +101,7 @@ class Destroys:
             self.again(session_id)
 
     def answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
-        """A destroy, or the read that confirms one, was answered; what failed is tried again after a pause."""
+        """A destroy, or the read that confirms it, was answered. If it failed, it is tried again after a pause."""
         session_id = request.session_id
         given = self._given.get(session_id)
         if given is None or given.request is not request:
@@ -112,7 +113,7 @@ class Destroys:
                 self._out.send(confirming)
                 return
         elif isinstance(outcome, SessionRead) and outcome.session is None:
-            self._former[session_id] = self._out.now + PREDECESSOR_WAIT  # a refusal of before may be on its way
+            self._former[session_id] = self._out.now + PREDECESSOR_WAIT  # an earlier refusal may still arrive
             del self._given[session_id]
             return
         given.request = None

@@ -1,6 +1,6 @@
-"""A call that stands in the queue of a fair Locker, whose turn it is there, and what the queue needs of the locks.
+"""A call in the queue of a fair Locker (`Contender`), and whose turn it is (`turn_of`).
 
-See queue.py.
+fair_line.py keeps the calls and moves them on.
 """
 
 from __future__ import annotations
@@ -14,20 +14,31 @@ from ..keys import is_place, place_number
 from ..lease import BaseLease
 from .batch import MAX_OPS
 from .ledger import Slot, Work
-from .line import Asker
+from .line import LineGrants
 from .messages import Call
-from .requests import Entry, Transact, Watch
+from .requests import Entry, Operation, Transact, Verb, Watch
 
-__all__ = ["Standing", "Steward", "Turn", "packed", "queue_of", "turn_of"]
+__all__ = [
+    "Contender",
+    "FairGrants",
+    "Turn",
+    "leader",
+    "packed",
+    "queue_of",
+    "sharer",
+    "successor_of",
+    "turn_of",
+    "turn_read_of",
+]
 
 
-class Steward(Asker, Protocol):
+class FairGrants(LineGrants, Protocol):
     """What the queue needs of `Grants`."""
 
-    def take_places(self, places: tuple[Slot, ...], errand: Call, show: bool) -> Work:
-        """Ask for places, all or none; `Queue.placed` or `Queue.not_placed` follows, unless the errand is settled.
+    def take_places(self, places: tuple[Slot, ...], place_call: Call, show: bool) -> Work:
+        """Take places, all or none. `FairLine.placed` or `not_placed` follows, unless ``place_call`` is settled.
 
-        ``show``: the answer shows how the queues stand.
+        ``show``: whether the answer shows the queues.
         """
 
     def leave_place(self, place: Slot) -> None:
@@ -37,10 +48,10 @@ class Steward(Asker, Protocol):
         """A place was given back by another operation than its own."""
 
     def withdraw(self, work: Work) -> None:
-        """Take an operation back if it was not sent yet; one that was sent is given back when it is answered."""
+        """Take an operation back if it was not sent yet. If it was, its lock is given back when it is answered."""
 
     def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
-        """Refuse a call that does not wait; ``lock`` is the first slot's key, where it is there."""
+        """Refuse a call that does not wait. ``lock``: the entry of the first slot's key, None if there is none."""
 
     def fail(self, call: Call, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """Answer a call with an error."""
@@ -49,40 +60,42 @@ class Steward(Asker, Protocol):
         """Give back what is ours in Consul and has no lease."""
 
     def suspect(self, slot: Slot) -> None:
-        """Something spoke against the lease of a key: have it read."""
+        """There is a sign that the lease of a key is lost: have the key read."""
 
 
-class Standing:
-    """A call that waits, and what it waits for: a look, a watch, a pause, or its places. None of these: `Queue.serve`.
+class Contender:
+    """A call that waits, and what it waits for: a turn read, a watch, a pause, or its places.
+
+    With none of these it waits for `FairLine.serve`.
 
     Attributes:
         call: the call.
         slots: the locks that it wants.
         places: its place in the queue of each of them, by the lock's id; empty as long as it has none.
-        work: the operation that takes its places; ``errand`` stands for the call in it.
-        look: whether it is to be looked whose turn it is.
-        asked: the look that was sent.
+        work: the operation that takes its places; in it, ``place_call`` stands for the call.
+        read_due: whether a turn read is to be sent at the end of the step.
+        turn_read: the turn read that was sent and not answered yet.
         watch: the query on what is before it.
         paused: whether it makes a pause before the next attempt; ``pauses``: how many it made in a row.
-        asking: whether it is its turn, and the lock is asked for.
-        blocked: the first of its locks that it could not have when it was looked last.
-        polled: whether Consul does not let us watch what is before it: it is looked again and again instead.
-        doubtful: the lease that this Locker has of a lock for which Consul refused the call: it is lost, most likely.
+        has_turn: whether it is its turn, and the lock is being taken.
+        blocked: the first of its locks that it could not have at the last turn read.
+        polled: whether Consul refuses a watch on what is before it: then the queue is read after pauses instead.
+        doubtful: the lease that this Locker has of a lock for which Consul refused the call: most likely lost.
     """
 
     __slots__ = (
-        "asked",
-        "asking",
         "blocked",
         "call",
         "doubtful",
-        "errand",
-        "look",
+        "has_turn",
         "paused",
         "pauses",
+        "place_call",
         "places",
         "polled",
+        "read_due",
         "slots",
+        "turn_read",
         "watch",
         "work",
     )
@@ -92,19 +105,19 @@ class Standing:
         self.slots = slots
         self.places: dict[str, Slot] = {}
         self.work: Work | None = None
-        self.errand: Call | None = None
-        self.look = False
-        self.asked: Transact | None = None
+        self.place_call: Call | None = None
+        self.read_due = False
+        self.turn_read: Transact | None = None
         self.watch: Watch | None = None
         self.paused = False
         self.pauses = 0
-        self.asking = False
+        self.has_turn = False
         self.blocked: Slot | None = None
         self.polled = False
         self.doubtful: BaseLease | None = None
 
     def shares(self, slot: Slot) -> bool:
-        """Whether this Locker has the lock already, and the call shares it: who waits for it waits for this Locker."""
+        """Whether this Locker has the lock already, and the call may share it."""
         lease = slot.lease
         return (
             lease is not None
@@ -116,49 +129,83 @@ class Standing:
 
     @property
     def queues(self) -> bool:
-        """Whether it has places, or will have them."""
+        """Whether it has places, or is taking them."""
         return bool(self.places) or self.work is not None
 
     def turn(self, lock: Slot) -> tuple[float, float]:
-        """The order of its place in the queue of a lock; infinite while it has none."""
+        """Where its place is in the queue of a lock, as a value to sort by; infinite while it has none."""
         place = self.places.get(lock.id)
         if place is None or place.lease is None:
             return inf, inf
         return place.lease.fence, place_number(place.key)  # nothing has changed it, so this is its CreateIndex
 
     @property
-    def looking(self) -> bool:
-        """Whether it came just now, and has not been told to wait."""
-        return not self.places and (self.look or self.asked is not None)
+    def is_new(self) -> bool:
+        """Whether it came just now: its first turn read is not answered yet."""
+        return not self.places and (self.read_due or self.turn_read is not None)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way that will tell when to go on."""
-        return not (self.look or self.asked or self.watch or self.paused or self.work or self.asking)
+        """Whether nothing is under way that will move it on: only `FairLine.serve` can."""
+        return not (self.read_due or self.turn_read or self.watch or self.paused or self.work or self.has_turn)
 
 
-def packed(standings: Iterable[Standing]) -> list[list[Standing]]:
-    """Those who look, in parts whose looks fit into one transaction each."""
-    parts: list[list[Standing]] = []
+def packed(contenders: Iterable[Contender]) -> list[list[Contender]]:
+    """The calls that are due, in parts whose reads fit into one transaction each."""
+    parts: list[list[Contender]] = []
     room = 0
-    for standing in standings:
-        if len(standing.slots) > room:
+    for contender in contenders:
+        if len(contender.slots) > room:
             parts.append([])
             room = MAX_OPS
-        parts[-1].append(standing)
-        room -= len(standing.slots)
+        parts[-1].append(contender)
+        room -= len(contender.slots)
     return parts
 
 
+def turn_read_of(part: list[Contender], generation: int, timeout: float | None) -> Transact:
+    """The turn read of some calls: the locks and their queues, in one transaction of reads."""
+    operations = tuple(
+        dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for contender in part for slot in contender.slots)
+    )
+    calls = tuple(contender.call for contender in part)
+    request = Transact(generation, operations, "turn", calls, context=part, timeout=timeout)
+    for contender in part:
+        contender.read_due, contender.turn_read = False, request
+    return request
+
+
+def leader(contender: Contender, line: Iterable[Contender]) -> Contender | None:
+    """The call of `lock` in the line that has a place which ``contender`` shares, if there is one."""
+    if contender.call.verb != "lock":
+        return None
+    sharing = (other for other in line if other.call.verb == "lock" and other.queues)
+    return next((other for other in sharing if other is not contender), None)
+
+
+def successor_of(contender: Contender, line: Iterable[Contender]) -> Contender | None:
+    """The first call in the line that shared the place of ``contender``, which leaves, and so takes it over."""
+    if contender.call.verb != "lock":
+        return None
+    others = (other for other in line if other.call.verb == "lock")
+    return next((other for other in others if other.work is None and not other.is_new), None)
+
+
+def sharer(lock: Slot, line: Iterable[Contender]) -> Contender | None:
+    """The first call in the line that shares the lease that this Locker has of the lock."""
+    if lock.lease is None or lock.lease.exclusive:
+        return None  # there is nothing to share: do not go through the line, which may be long
+    return next((one for one in line if one.call.verb == "lock" and one.shares(lock)), None)
+
+
 class Turn(NamedTuple):
-    """What the keys of a call's locks, and of the places in their queues, say of its turn.
+    """Whether it is a call's turn, as a turn read shows it.
 
     Attributes:
-        lost: a place of its own that is not there, or a lock that it shares and that this Locker does not have:
-            deleted by somebody, or the server is behind. Then nothing else is said.
-        blocked: the locks that it cannot have now, since others wait before it, or somebody else has them.
-        before: the key that it waits for: the last place before its own, or, where nobody waits before it, the lock.
-            None: it is its turn.
+        lost: a place of its own that is missing, or a lock that it shares and that this Locker does not have:
+            it was deleted, or the server is behind. Then the rest is empty.
+        blocked: the locks that it cannot have now: other calls wait before it, or another session has them.
+        before: the key that it waits for: the last place before its own; without one, the lock. None: it is its turn.
     """
 
     lost: Slot | None
@@ -167,33 +214,33 @@ class Turn(NamedTuple):
 
 
 def turn_of(
-    standing: Standing, locks: Mapping[str, Entry], queues: Iterable[list[Entry]], session_id: str
+    contender: Contender, locks: Mapping[str, Entry], queues: Iterable[list[Entry]], session_id: str
 ) -> Turn:
     """Whether it is a call's turn.
 
     Args:
-        standing: the call.
+        contender: the call.
         locks: the entries of its locks, by key.
         queues: of each of its locks, the entries of the places in its queue, as `queue_of` has them.
         session_id: the session of its Locker.
     """
-    blocked: list[Slot] = []  # the locks that cannot be had now,
-    ahead: list[Entry] = []  # since others wait before us: the last of them in each queue,
-    closed: list[Entry] = []  # or, where nobody does, since somebody else has the lock
-    for slot, queue in zip(standing.slots, queues, strict=True):
+    blocked: list[Slot] = []  # the locks that the call cannot have now
+    ahead: list[Entry] = []  # the last place before its own, in each queue that has one
+    closed: list[Entry] = []  # where there is none, the lock that another session has
+    for slot, queue in zip(contender.slots, queues, strict=True):
         live = [entry for entry in queue if entry.session is not None]
-        place = standing.places.get(slot.id)
+        place = contender.places.get(slot.id)
         if place is not None:
             own = next((at for at, entry in enumerate(live) if entry.key == place.key), None)
             if own is None:
                 return Turn(place, [], None)
             live = live[:own]
         lock = locks.get(slot.key)
-        if standing.shares(slot):
+        if contender.shares(slot):
             if lock is not None and lock.session == session_id:
                 continue
             if place is not None:
-                return Turn(slot, [], None)  # taken as shared, it would be asked for before those who wait for it
+                return Turn(slot, [], None)  # counted as shared, it would be locked before the calls that wait for it
         if live:
             blocked.append(slot)
             ahead.append(live[-1])
@@ -204,10 +251,10 @@ def turn_of(
 
 
 def queue_of(lock: str, entries: Iterable[Entry]) -> list[Entry]:
-    """The places in the queue of a lock, also those of sessions that have ended, in their order."""
+    """The places in the queue of a lock, in their order; those of ended sessions too."""
     return sorted((entry for entry in entries if is_place(entry.key, lock)), key=_order)
 
 
 def _order(entry: Entry) -> tuple[int, int]:
-    """The order of places: as they were made; those of one transaction, all of one Locker, by their number."""
+    """The order of places: by CreateIndex. Those of one transaction, all of one Locker, by their number."""
     return entry.create_index, place_number(entry.key)

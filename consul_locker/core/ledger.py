@@ -1,8 +1,8 @@
 """The ledger: what this Locker knows of each key, and the order of its operations on it.
 
-For each key there is a `Slot`: the lease held, the operations wanted in order (the first of them is
-under way, and none of them is sent before the one ahead of it was answered, rule 6), the calls that
-wait, and the doubts: tenures of acquires whose outcome is unknown (rule 5).
+For each key there is a `Slot`. It has the lease held, the works (wanted operations) in order, the calls that wait, and
+the doubts: tenures of acquires whose outcome is unknown (rule 5). Only the first work is under way: none is sent before
+the one ahead of it was answered (rule 6).
 
 The state of a slot:
 
@@ -30,7 +30,7 @@ __all__ = ["Kind", "Ledger", "Slot", "Work"]
 
 
 class Kind(Enum):
-    """What a `Work` wants of its keys."""
+    """Whether a `Work` locks or releases its keys."""
 
     LOCK = "lock"
     RELEASE = "release"
@@ -42,20 +42,20 @@ class Work:
     Attributes:
         kind: whether it locks or releases.
         slots: the keys that it locks, or the one that it releases.
-        calls: whose outcome it decides; callers who share it are added while it is wanted or in flight.
+        calls: the calls that it answers; calls that share it are added while it is wanted or in flight.
         exclusive: whether the grant is a hold.
-        many: whether it is a set that is never split: a transaction of its own.
+        many: whether it is a set of locks, which is never split and has a transaction of its own.
         places: places in the queues of a fair Locker that it gives back when it is granted.
-        shows: whether it takes places, and its answer is to show how their queues stand.
+        shows: whether it takes places, and its answer shows their queues.
         tenure: the number of the tenure that a lock writes into the key (rule 4).
-        lease: the lease that a release ends, or None when it ends what was found in Consul.
+        lease: the lease that a release ends; None when it ends a lock that was found in Consul.
         index: the ModifyIndex that a release is guarded by; None until it is known.
-        started: whether it is the first of all its slots, and under way.
-        sent: whether it is in a transaction that went out, and cannot be taken back.
-        landed: whether Consul may have looked at it: sent, and not refused before anything was done.
+        started: whether it is under way: it became the first work of all its slots.
+        sent: whether it is in a transaction that was sent, and cannot be taken back.
+        landed: whether Consul may have processed it: sent, and not refused unread.
         reading: whether the key is being read for a release, whose index is not known, or was refused.
         rounds: how many transactions with it were rolled back because of others.
-        limit: at most so many works may be in a transaction with it.
+        limit: the most works in a transaction with it.
     """
 
     __slots__ = (
@@ -107,7 +107,7 @@ class Work:
 
     @property
     def keys(self) -> tuple[Slot, ...]:
-        """All that it changes, and that nothing else may change meanwhile (rule 6)."""
+        """The slots that it changes; no other work may change them meanwhile (rule 6)."""
         return self.slots + self.places
 
     @property
@@ -134,16 +134,16 @@ class Slot:
         self.waiters: list[Call] = []  # in the order in which they came
         # Tenures that may still be granted; a negative one is never seen, so it stays until the generation ends.
         self.doubts: set[int] = set()
-        self.entry: Entry | None = None  # the foreign holder, as a watch has shown it: for who runs out of time
-        self.leftover = False  # Consul may show our session here although there is no lease
+        self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
+        self.leftover = False  # whether our session may hold the key in Consul although there is no lease
 
     @property
     def is_place(self) -> bool:
         """Whether it is a place in the queue of a fair Locker, and not a lock.
 
-        A place is taken, given back, audited and doubted like a lock, but it is the queue's: observers and counters do
-        not hear of it, no caller gets or shares its lease, and the queue decides what becomes of a call when a place
-        is granted, refused or lost. Its key is used once, and deleted when it is given back.
+        A place is taken, given back, audited and doubted like a lock, but it belongs to the queue. It has no signals
+        and no counters, and no call gets its lease. The queue decides what a call does when its place is granted,
+        refused or lost. Its key is used once, and deleted when it is given back.
         """
         return bool(self.place_for)
 
@@ -166,8 +166,8 @@ class Ledger:
     """All slots of a Locker.
 
     Attributes:
-        slots: the slots that say anything; a free one is forgotten.
-        leases: id -> lease, of the leases that callers may share; what the fast path looks into.
+        slots: all slots that are not free.
+        leases: id -> lease, of the leases that calls may share; the fast path reads it.
     """
 
     def __init__(self, name: str, max_ops: int) -> None:
@@ -193,7 +193,7 @@ class Ledger:
         return slot
 
     def slot_of(self, key: str) -> Slot | None:
-        """The slot of a key of this Locker's name, a lock's or a place's; made when there is none. None: neither."""
+        """The slot of a key below this Locker's name, made when there is none; None if it is no lock and no place."""
         known = self.slots.get(_place_id(key))
         if known is not None:
             return known
@@ -204,16 +204,16 @@ class Ledger:
         return self._place(key, id) if lock else self.slot(id)
 
     def may_be_unknown(self, key: str, session_id: str) -> bool:
-        """Whether the session may have this key without our knowing: a lock's, or a place of its own, not held."""
+        """Whether the session may have this key although there is no lease: a lock, or a place of this session."""
         slot = self.slots.get(lock_id(self._name, key) or _place_id(key))
         if slot is not None:
             return slot.lease is None
         return lock_id(self._name, key) is not None or (f"/{session_id}." in key and bool(lock_key_of(key)))
 
     def tidy(self, slot: Slot) -> None:
-        """Forget a slot that says nothing.
+        """Remove a slot that is free.
 
-        One that was forgotten before may be in somebody's hands yet; another may stand in its place by now.
+        A caller may still have a slot that was removed before; by now there may be another one for the key.
         """
         if slot.lease is not None or slot.works or slot.waiters or slot.doubts or slot.leftover:
             return
@@ -221,7 +221,7 @@ class Ledger:
             del self.slots[slot.id]
 
     def next_tenure(self) -> int:
-        """A number that no acquire of this Locker has had (rule 4)."""
+        """The number of a new tenure; each acquire of this Locker has its own (rule 4)."""
         self._tenure += 1
         return self._tenure
 
@@ -235,7 +235,7 @@ class Ledger:
         *,
         shows: bool = False,
     ) -> Work:
-        """Put an operation at the end of the line of each of its keys, in one go: sets cannot cross."""
+        """Put a work at the end of the line of each of its keys, all at once: so sets cannot block each other."""
         work = Work(kind, slots, calls, self._max_ops, exclusive, places, shows=shows)
         for slot in work.keys:
             slot.works.append(work)
@@ -246,10 +246,10 @@ class Ledger:
         return not work.started and all(slot.works and slot.works[0] is work for slot in work.keys)
 
     def finish(self, work: Work) -> list[Work]:
-        """Take an operation off its lines.
+        """Remove a work from its lines.
 
         Returns:
-            The operations that are first in line now.
+            The works that are first in line now, and not under way yet.
         """
         following: list[Work] = []
         for slot in work.keys:
@@ -268,7 +268,7 @@ class Ledger:
             self.leases[slot.id] = lease
 
     def drop(self, slot: Slot) -> None:
-        """The slot is held no longer; its lease is no longer given to anybody."""
+        """The slot is held no longer; its lease answers no call from now on."""
         slot.lease = None
         self.leases.pop(slot.id, None)
 
@@ -283,5 +283,5 @@ class Ledger:
 
 
 def _place_id(key: str) -> str:
-    """The id of the slot of a place: one that no user's id can be, since it has a NUL in it."""
+    """The id of the slot of a place. No lock has such an id, since it has a NUL in it."""
     return f"\0{key}"

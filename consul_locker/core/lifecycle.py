@@ -1,6 +1,6 @@
-"""The life of a Locker: what the actions of its table do (core/machine.py), from the first session to the last stop.
+"""The life of a Locker, from the first session to the last stop: the actions of its table (core/machine.py).
 
-`LockerCore` adds the entrance: which event is which input.
+`LockerCore` adds the entrance: it turns events into inputs.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from copy import copy
 from typing import Any
 
 from ..config.options import LockerOptions
-from ..errors import ConsulLockerError, ConsulUnavailable, SessionEnded, SessionUnavailable
+from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
 from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
 from .audit import Audit
 from .batch import MAX_OPS, Batch
-from .calls import LOCKS, QUESTIONS
-from .fair_line import Queue
+from .fair_line import FairLine
 from .ledger import Ledger
 from .line import Waiting
-from .machine import ACQUIRING, READY, STOPPED, TABLE, Actions
+from .machine import READY, STOPPED, TABLE, Actions
 from .messages import Call, confirmed_destroy
 from .pipeline import LeaseType, Parts
 from .queries import Questions
@@ -32,13 +31,9 @@ __all__ = ["Lifecycle"]
 
 #: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
 STOP_REQUESTS = 2.0
-#: The pause before a stop destroys a session again that Consul said to have destroyed and still has, in seconds: a
-#: server that has just started needs some milliseconds to apply its log.
+#: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session: one
+#: that has just started needs some milliseconds to apply its log.
 STOP_PAUSE = 0.25
-#: The reason of losses after a step that was broken off.
-BROKEN_OFF = "broken off"
-#: What releases are answered when there is no session any more.
-_WITHOUT_LOCKS = {"release": False, "release_all": 0, "leave": 0}
 
 
 class Lifecycle:
@@ -66,7 +61,7 @@ class Lifecycle:
         self.session = Session(options, out, timeout)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
-        self._waiting = (Queue if options.fair else Waiting)(out, self.session, self.ledger)
+        self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger)
         self._audit = Audit(options, out, self.session, self.ledger, timeout)
         self._grants = Grants(
             Parts(
@@ -85,14 +80,14 @@ class Lifecycle:
             )
         )
         self._questions = Questions(options, out, self.ledger, self._audit, timeout)
-        self._waiting.asker = self._grants
+        self._waiting.grants = self._grants
         self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy
         # The destroy of a stop, while it is under way, and then the read that confirms it.
         self.stopping: DestroySession | ReadSession | None = None
-        self._giving_back = False  # a stop destroys once everything that is to be given back was
+        self._giving_back = False  # a stop waits for releases before it destroys
         self._stops: list[Call] = []
-        self._orphans: list[Call] = []  # calls of a session that was given up, to be asked again
+        self._interrupted: list[Call] = []  # calls of a session that was given up; they are handled again
         self._gave_up = False
         actions: Actions = self
         self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
@@ -117,7 +112,7 @@ class Lifecycle:
         self._audit.begin()
 
     def enter_paused(self) -> None:
-        """On entering paused: whoever waits for a session that Consul refuses for good is told so at once."""
+        """On entering paused: if Consul refuses a session for good, calls that wait for one are refused at once."""
         if self.session.refusal is not None:
             self._refuse_buffered()
         self.count_retry()
@@ -126,8 +121,8 @@ class Lifecycle:
         """One more failed attempt: wait for the next, or give up."""
         try:
             pause = self.session.pause()
-        except Exception as error:  # retry_interval is the user's function; the Locker must not hang for it
-            self._out.warn(f"retry_interval raised {error!r}, or returned what is no length of time; giving up")
+        except Exception as error:  # retry_interval is the user's function; its errors must not block the Locker
+            self._out.warn(f"retry_interval raised {error!r}, or returned no length of time; giving up")
             pause = None
         if pause is None:
             self._gave_up = True
@@ -140,7 +135,7 @@ class Lifecycle:
         self._out.cancel(("retry",))
 
     def enter_stopped(self) -> None:
-        """On entering stopped: whoever waits in the buffer is refused (the original leaves them hanging)."""
+        """On entering stopped: deferred calls are refused (the original never answers them)."""
         self.session.abandon_attempt()
         if not self._starting:
             self._refuse_buffered()
@@ -149,7 +144,7 @@ class Lifecycle:
 
     @property
     def _starting(self) -> bool:
-        """Whether a start that came during a stop is to follow it; what is buffered besides came after that start."""
+        """Whether a start that came during a stop follows it. Other deferred calls came after that start."""
         return any(queued.input == "start" for queued in self.fsm.input_queue)
 
     def _refuse_buffered(self) -> None:
@@ -173,7 +168,7 @@ class Lifecycle:
 
     def _refusal(self) -> ConsulLockerError:
         if self.session.refusal is not None:
-            # Each has its own: an error collects the frames of every place that raises it.
+            # A copy for each call: an error collects a traceback wherever it is raised.
             return copy(self.session.refusal)
         if self._gave_up:
             return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
@@ -212,14 +207,14 @@ class Lifecycle:
     def ask_lock(self, call: Call) -> None:
         """A lock in ready."""
         if call.settled:
-            return  # its time was over while it was buffered
+            return  # its timeout was over while it was deferred
         if self._stops:
-            self._ask_while_stopping(call)
+            self._call_while_stopping(call)
         else:
             self._grants.lock(call)
 
-    def _ask_while_stopping(self, call: Call) -> None:
-        """Refused; after a start it waits for that."""
+    def _call_while_stopping(self, call: Call) -> None:
+        """A call during a stop: refused, or deferred if a start is to follow."""
         if self._starting:
             self.fsm.defer_until_transition(READY)
         else:
@@ -230,9 +225,9 @@ class Lifecycle:
         if call.settled:
             return
         if call.verb == "leave":
-            self._grants.leave(call)  # during a stop, too: a hold that is left raises nothing (rule 9)
+            self._grants.leave(call)  # during a stop too: leaving a hold raises nothing (rule 9)
         elif self._stops:
-            self._ask_while_stopping(call)
+            self._call_while_stopping(call)
         elif call.verb == "release":
             self._grants.release(call)
         else:
@@ -246,11 +241,11 @@ class Lifecycle:
     def destroy_session(self) -> None:
         """A stop in ready: the session is destroyed, and so every lock freed."""
         if len(self._stops) > 1:
-            self.fsm.discard(lambda queued: queued.input == "start")  # the last word is to stop
+            self.fsm.discard(lambda queued: queued.input == "start")  # the last call decides: stop
             self._refuse_buffered()
-            return  # another stop is at it
+            return  # another stop is under way
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
-        first = self._waiting.disband()
+        first = self._waiting.begin_stop()
         self._giving_back = bool(first)
         self._refuse_all(self._grants.refuse_waiting())
         if self.options.lock_delay > 0 or self.options.delete_on_release:
@@ -262,7 +257,7 @@ class Lifecycle:
         self._destroy_when_given_back()
 
     def _destroy_when_given_back(self) -> None:
-        """Also what was on its way when the stop came: releases, and locks, which nobody wants any more."""
+        """Wait for works under way as well: releases, and locks that no call wants any more."""
         if not self._giving_back or not any(self.ledger.works()):
             self._giving_back = False
             self._destroy_now()
@@ -274,15 +269,15 @@ class Lifecycle:
         self._out.send(self.stopping)
 
     def _destroy_again(self) -> None:
-        """The pause after a destroy that was not confirmed is over; unless the stop is, too."""
+        """The pause after a destroy that was not confirmed is over: destroy again, unless the stop is over."""
         if self.stopping is not None:
             self._destroy_now()
 
     def _stop_answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
         """The destroy of a stop was answered, or the read that is to confirm it.
 
-        A server that has just started says yes to a destroy and does nothing (`Destroys`): only a read that does not
-        find the session confirms it. One that finds it, or fails, is followed by another destroy.
+        A server that has just started answers a destroy with true and does nothing (`Destroys`). Only a read that does
+        not find the session confirms the destroy. After a read that finds it, or fails, another destroy is sent.
         """
         if isinstance(request, ReadSession):
             if isinstance(outcome, SessionRead) and outcome.session is None:
@@ -305,7 +300,7 @@ class Lifecycle:
                 self._out.settle(call)
 
     def _finish_stop(self, confirmed: bool) -> None:
-        """The session has ended, or is taken for ended, whatever Consul says."""
+        """The session counts as ended from now on, confirmed or not."""
         life = self.session.current
         self._giving_back = False
         self.stopping = None
@@ -313,7 +308,7 @@ class Lifecycle:
         self._end_session("stopped")
         if not confirmed:
             self.session.destroys.add(life.session_id)
-        stops, self._stops = self._stops, []  # what was deferred until stopped must find no stop under way
+        stops, self._stops = self._stops, []  # inputs deferred until stopped must find no stop under way
         self._out.cancel(("stop",))
         self._out.cancel(("stop", "again"))
         self.fsm.handle("session_destroyed")
@@ -327,87 +322,34 @@ class Lifecycle:
         self._out.emit("session_ended", session_id=life.session_id, reason=reason)
 
     def _give_up_session(self, reason: str) -> None:
-        """The session in use is over: its locks are lost, and it is destroyed in the background, whatever the reason.
+        """Give up the session in use: its locks are lost, and it is destroyed in the background.
 
-        A session given up as lost may live on in Consul; undestroyed, it would refuse its successor.
+        It may still exist in Consul. If it did, its locks would be denied to the next session.
         """
         life = self.session.current
-        self._orphans = self._grants.end_generation(reason)
+        self._interrupted = self._grants.end_generation(reason)
         self._end_session(reason)
         self.session.destroys.add(life.session_id)
 
     def _lose(self, reason: str) -> None:
-        """The session is lost: a new one is acquired, and whoever still wants a lock is served by it."""
+        """The session is lost: a new one is created, and calls that still want a lock are served by it."""
         if self._stops:
             self._finish_stop(confirmed=reason == "session destroyed")
             return
         self._out.warn(f"Locker {self.options.name!r}: session {self.session.current.session_id} is lost ({reason})")
         self._give_up_session(reason)
-        calls, self._orphans = self._orphans, []
+        calls, self._interrupted = self._interrupted, []
         self.fsm.handle("session_lost")
-        self._ask_again(calls)
+        self._repeat(calls)
 
-    def _ask_again(self, calls: list[Call]) -> None:
+    def _repeat(self, calls: list[Call]) -> None:
         for call in calls:
             if self.state == STOPPED:
                 self._out.settle(call, error=self._refusal())  # they came before the Locker gave up
             else:
                 self.fsm.handle("lock", call)
 
-    def _mend(self) -> None:
-        """The step before was broken off in its middle: what it left half done cannot be told from what is done.
-
-        So all of it goes, with the session, as at a loss: whoever wants a lock is served by the next session. A
-        release needs nothing more. What became of a question, and of operations of a user's own, is unknown.
-        """
-        self._out.warn(f"Locker {self.options.name!r}: a step was broken off in its middle; its session is given up")
-        calls = self._out.unanswered()
-        for call in calls:
-            call.settled = False
-        leases, sessions = self._out.begun()
-        for lease in leases:
-            self._out.end(lease, BROKEN_OFF)
-        self._grants.forget(BROKEN_OFF)  # what it would tell is told below: observers may have heard of less, or more
-        self.session.mend()
-        for lease in leases:
-            self._out.count("lost")
-            self._out.emit("lock_lost", id=lease.id, key=lease.key, lease=lease, reason=BROKEN_OFF)
-        for session_id in sessions:
-            self._out.emit("session_ended", session_id=session_id, reason=BROKEN_OFF)
-        starting = self._starting
-        self.fsm.break_off()
-        self._begin_anew(stops=any(call.verb == "stop" for call in calls))
-        if starting:
-            self.fsm.handle("start")
-        again = [call for call in calls if call.verb in LOCKS and not call.settled]
-        for call in again:
-            self._out.limit(call)
-        for call in calls:
-            if call.verb in QUESTIONS:
-                unknown = ConsulUnavailable("the call was broken off", operation=call.verb, sent=True)
-                self._out.settle(call, error=unknown)
-            elif call.verb not in LOCKS:
-                self._out.settle(call, _WITHOUT_LOCKS.get(call.verb))
-        self._ask_again(again)
-
-    def _begin_anew(self, stops: bool) -> None:
-        """After a step that was broken off, in whatever state that left the machine in."""
-        self._stops = []
-        self._orphans = []
-        self._giving_back = False
-        self.stopping = None
-        self._out.cancel(("stop",))
-        self._out.cancel(("stop", "again"))
-        if self.state == READY:
-            self.fsm.handle("session_destroyed" if stops else "session_lost")
-        elif stops:
-            self.fsm.handle("stop")
-        elif self.state == ACQUIRING:
-            self.session.create()
-        else:
-            self.fsm.handle("retry")
-
-    # ---------------------------------------------------------------------------------- what is told
+    # ---------------------------------------------------------------------------------- signals
 
     def _tell_transition(self, data: dict[str, Any]) -> None:
         action: str = data["action"]

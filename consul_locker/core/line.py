@@ -1,14 +1,15 @@
 """Waiting for a lock: the line of callers at each key, and the watch that wakes them.
 
-Those who wait at a key share one blocking query on it. Woken, the first of them tries at once; refused
-again, it goes back to its place. No wake-up is missed: a watch always begins with a look at the present
-state (index 0), and a query on a missing key, which Consul wakes for the writes of others (measured),
-counts as a free key. A key in its lock-delay is free already, so no watch can tell when it opens: it
-is tried again after pauses. A watch that comes back with nothing newer is repeated after a pause, too: an
-intermediary may not know of blocking queries, and answer each of them at once.
+All calls that wait at a key share one blocking query on it, a watch. When it wakes them, the first call tries at once;
+refused again, it goes back to its position in the line. No wake-up is missed: a watch always begins by reading the
+present state (index 0). A missing key counts as free; a query on one is also woken by writes to other keys (measured).
+A key in its lock-delay is free already, so no watch shows when it can be locked: it is tried again after pauses. After
+a watch that is answered with nothing new there is a pause, too: a proxy may not know blocking queries, and answer each
+of them at once.
 
-Some Consuls take keys in transactions that they refuse in ``/v1/kv`` (1.21.5 to 1.22.4, docs/consul_versions.rst),
-where the blocking queries are. Such a key is read by transaction from time to time instead, as long as somebody waits.
+Some versions of Consul take keys in transactions that they refuse in ``/v1/kv`` (1.21.5 to 1.22.4,
+docs/consul_versions.rst), where the blocking queries are. While a call waits for such a key, it is polled: read by
+transaction again and again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .requests import Entry, KeysRead, Outcome, RefusedWhole, Transact, Watch
 from .session import Session
 from .step import Outbox
 
-__all__ = ["Asker", "Waiting"]
+__all__ = ["LineGrants", "Waiting"]
 
 #: How long Consul may hold a watch on a key, in seconds; see `session.WATCH_WAIT`.
 WATCH_WAIT = 300.0
@@ -33,8 +34,8 @@ WATCH_WAIT = 300.0
 #: the longest, with jitter. The default lock-delay of others is 15 s (doc), 60 s the longest.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
-#: The shortest pause before a key that cannot be watched is read again, in seconds; jitter adds up to a half. Each read
-#: costs Consul a request, each second between them costs whoever waits half a second on average.
+#: The shortest pause between two polls of a key that cannot be watched, in seconds; jitter adds up to a half. Each poll
+#: costs Consul a request; each second between them delays a waiting call by half a second on average.
 POLL_EVERY = 1.0
 
 
@@ -49,27 +50,27 @@ def poll_pause(random: float) -> float:
 
 
 def next_index(request: Watch, outcome: KeysRead) -> int:
-    """Where to go on watching a key, after a watch that showed nothing newer.
+    """The index of the next watch on a key, after a watch that showed nothing new.
 
-    An index that falls means a restored snapshot: begin at nought again (doc, measured). That of a poll is the key's.
+    An index that falls means a restored snapshot: begin at 0 again (doc, measured). The index of a poll is the key's.
     """
     if request.target == "poll":
         return outcome.index
     return outcome.index if outcome.index == request.index else 0
 
 
-#: What Consul refuses for these reasons it will refuse again: nobody waits for that.
+#: Refusals that repeat: a call does not wait after one of these.
 FOR_GOOD = (AccessDenied, InvalidLockId)
 
 
-class Asker(Protocol):
-    """What waiting needs of `Grants`."""
+class LineGrants(Protocol):
+    """The part of `Grants` that waiting uses."""
 
     def lock(self, call: Call) -> None:
-        """Try again."""
+        """Try to lock again."""
 
     def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
-        """Refuse."""
+        """Refuse the calls."""
 
 
 class Waiting:
@@ -81,24 +82,24 @@ class Waiting:
         self._ledger = ledger
         self._watches: dict[str, Watch] = {}  # id -> the query under way
         self._ids: dict[Watch, str] = {}  # and back
-        self._paused: set[str] = set()  # ids whose next attempt has a timer
-        self._resting: dict[str, int] = {}  # those of them that are to be watched then, and from which index on
+        self._paused: set[str] = set()  # ids with a timer for the next attempt
+        self._watch_next: dict[str, int] = {}  # paused id -> the index from which to watch it after the pause
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
-        self._polled: set[str] = set()  # ids whose key Consul does not let us watch
-        self.asker: Asker  # set once, by Lifecycle
+        self._polled: set[str] = set()  # ids of keys that Consul does not let us watch
+        self.grants: LineGrants  # set once, by Lifecycle
 
-    # ------------------------------------------------------------- what only a fair Locker has: see queue.py
+    # ------------------------------------------------------------- for a fair Locker only: see fair_line.py
 
     def admits(self, call: Call) -> bool:
         """Whether the call may ask for its locks now."""
         return True
 
     def admitted(self, call: Call) -> bool:
-        """Whether it was said to be the call's turn."""
+        """Whether it is the call's turn in the queue."""
         return False
 
     def places(self, call: Call) -> tuple[Slot, ...]:
-        """What is to be given back by the transaction that grants the call its locks."""
+        """The places that the transaction gives back which grants the call its locks."""
         return ()
 
     def granted(self, work: Work) -> None:
@@ -113,41 +114,41 @@ class Waiting:
     def lost(self, place: Slot) -> None:
         """A place is gone."""
 
-    def looks(self, generation: int, timeout: float) -> list[Transact]:
-        """What is to be asked at the end of a step."""
+    def turn_reads(self, generation: int, timeout: float) -> list[Transact]:
+        """The turn reads to send at the end of a step."""
         return []
 
-    def looked(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
-        """What was asked is answered by ``entries``; or by nothing, and ``failure`` says why."""
+    def turn_answered(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
+        """A turn read was answered by ``entries``; or it failed, and ``failure`` says why."""
 
-    def look_in_halves(self, request: Transact) -> None:
-        """What was asked was refused as a whole."""
+    def split_turn_read(self, request: Transact) -> None:
+        """A turn read was refused as a whole."""
 
-    def disband(self) -> list[Slot]:
-        """A stop begins. Returns what is to be given back first."""
+    def begin_stop(self) -> list[Slot]:
+        """A stop begins. Returns the places to give back first."""
         return []
 
     # --------------------------------------------------------------------------------------- the line
 
     def may_wait(self, call: Call) -> bool:
-        """Whether a refused call has time left to wait for another holder; one that is only spared has not."""
+        """Whether a refused call has time left to wait for another holder (not only for a former session)."""
         if call.wait == 0.0 or call.wait_until is None:
             return call.wait != 0.0
         return self._out.now < call.wait_until
 
     def outlasts(self, call: Call, error: ConsulLockerError) -> bool:
-        """Whether a call that waits goes on in spite of a failure: what Consul forbids it will forbid again."""
+        """Whether a waiting call goes on waiting after a failure. It does not after a refusal that repeats."""
         return call.wait_until is not None and self.may_wait(call) and not isinstance(error, FOR_GOOD)
 
     def known_taken(self, slot: Slot) -> bool:
-        """Whether something will tell when to try again: no need to ask before.
+        """Whether a watch or a timer will wake the line, so that no attempt is needed before.
 
-        A watch under way is enough, also one that was not answered yet: it begins with a look.
+        A watch that was not answered yet counts too: it begins by reading the present state.
         """
         return slot.id in self._paused or slot.id in self._watches
 
     def wait_or_deny(self, call: Call, slot: Slot, reason: str) -> None:
-        """A call that another caller of this Locker is in the way of."""
+        """A call is blocked by another call of this Locker: it waits, or is refused."""
         if self.may_wait(call):
             self.add(call, slot, reason)
         else:
@@ -156,17 +157,17 @@ class Waiting:
             self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason, shared=slot.is_shared))
 
     def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
-        """Put a call into the line of a key, at the place that its arrival gives it."""
+        """Put a call into the line of a key, in the order of arrival."""
         self._begin(call, reason, error)
-        self._line_up(call, slot)
+        self._add_to_line(call, slot)
         if reason == "held":
-            if slot.id not in self._watches and slot.id not in self._resting:
+            if slot.id not in self._watches and slot.id not in self._watch_next:
                 self._watch(slot, 0)
         elif reason != "local":
             self._pause(slot)
 
     def _begin(self, call: Call, reason: str, error: ConsulLockerError | None) -> None:
-        """The time to wait counts from the first time that a call has to."""
+        """A call has to wait. Its ``wait`` counts from the first time that it has to."""
         call.reason = reason
         call.error = error
         if call.wait_until is None:
@@ -177,28 +178,28 @@ class Waiting:
                 self._out.timer(("wait", call), call.wait_until)
 
     @staticmethod
-    def _line_up(call: Call, slot: Slot) -> None:
+    def _add_to_line(call: Call, slot: Slot) -> None:
         insort(slot.waiters, call, key=attrgetter("order"))
 
     def remove(self, call: Call) -> None:
-        """Take a call out of its line; the last one out stops the watch."""
+        """Take a call out of its line; after the last one the watch ends."""
         for id in call.ids:
             slot = self._ledger.slots.get(id)
             if slot is not None and call in slot.waiters:
                 slot.waiters.remove(call)
-                self._settle_down(slot)
+                self._end_unneeded_watch(slot)
             elif slot is not None:
                 self._ledger.tidy(slot)
         if call.wait_until is not None:
             self._out.cancel(("wait", call))
 
     def obstacle(self, call: Call) -> Slot | None:
-        """The lock at which a call waits; None while it does not."""
+        """The lock that a call waits for; None while it does not wait."""
         slots = (self._ledger.slots.get(id) for id in call.ids)
         return next((slot for slot in slots if slot is not None and call in slot.waiters), None)
 
     def over(self, call: Call) -> None:
-        """A call's time to wait is over."""
+        """A call's ``wait`` is over."""
         if call.settled:
             return
         slot = self.obstacle(call)
@@ -211,30 +212,30 @@ class Waiting:
             self._out.count("denied")
             self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local", shared=slot.is_shared))
         else:
-            self.asker.deny([slot], [call], call.reason)
+            self.grants.deny([slot], [call], call.reason)
 
     def serve(self, slot: Slot) -> None:
-        """The key is idle: whoever can go on does, in order of arrival."""
+        """The key is idle: each waiting call that can go on does, in order of arrival."""
         if slot.works:
             return
-        told = self.known_taken(slot)
-        if told and slot.lease is None:
+        taken = self.known_taken(slot)
+        if taken and slot.lease is None:
             return
         for call in list(slot.waiters):
             if call not in slot.waiters:
-                continue  # what was done for one before it has served it too
+                continue  # an earlier iteration of this loop has served it too
             if slot.works and call.verb != "lock":
                 break  # an attempt is under way, which only callers of lock may share
             if slot.lease is not None and (slot.lease.exclusive or call.verb in ("hold", "hold_many")):
                 continue
-            if told and call.reason != "local":
-                continue  # refused although we have a lease on it: what told so tells when to go on, no hot loop
+            if taken and call.reason != "local":
+                continue  # Consul refused it although we have a lease: a watch or timer wakes it, no hot loop
             slot.waiters.remove(call)
-            self.asker.lock(call)
-        self._settle_down(slot)
+            self.grants.lock(call)
+        self._end_unneeded_watch(slot)
 
-    def _settle_down(self, slot: Slot) -> None:
-        """Stop what nobody waits for."""
+    def _end_unneeded_watch(self, slot: Slot) -> None:
+        """End the watch and the pause of a key that no call waits for."""
         if any(call.reason != "local" for call in slot.waiters):
             return
         watch = self._watches.pop(slot.id, None)
@@ -244,17 +245,17 @@ class Waiting:
         paused = slot.id in self._paused
         if paused:
             self._paused.remove(slot.id)
-            self._resting.pop(slot.id, None)
+            self._watch_next.pop(slot.id, None)
             self._out.cancel(("pause", slot.id))
-        if not slot.works:  # else an attempt is under way; refused again, whoever makes it goes on with longer pauses
+        if not slot.works:  # during an attempt keep the count: refused again, its call makes longer pauses
             self._pauses.pop(slot.id, None)
             self._polled.discard(slot.id)
-        slot.entry = None  # nothing shows any more who has the key
+        slot.entry = None  # without a watch the holder is unknown
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
-            self.serve(slot)  # they stood behind a waiter who has gone, and nothing else would tell them
+            self.serve(slot)  # the rest waited behind a call that has gone, and nothing else would wake it
         self._ledger.tidy(slot)
 
-    # ----------------------------------------------------------------------------------- being woken
+    # ----------------------------------------------------------------------------------- watches and pauses
 
     def _watch(self, slot: Slot, index: int) -> None:
         target, wait = ("poll", 0.0) if slot.id in self._polled else ("key", WATCH_WAIT)
@@ -289,12 +290,12 @@ class Waiting:
             self._watch(slot, outcome.index)
         else:
             self._pause(slot)
-            self._resting[id] = next_index(request, outcome)
+            self._watch_next[id] = next_index(request, outcome)
 
     def _pause(self, slot: Slot) -> None:
-        """A pause before the next attempt: for a lock-delay, which no watch shows, or after a failure.
+        """Pause before the next attempt: in a lock-delay, which no watch shows, or after a failure.
 
-        Or before the next watch, where `_resting` says so.
+        If the key is in `_watch_next`, the pause is followed by a watch and not by an attempt.
         """
         if slot.id in self._paused:
             return
@@ -309,16 +310,16 @@ class Waiting:
         if id not in self._paused:
             return
         self._paused.remove(id)
-        index = self._resting.pop(id, None)
+        index = self._watch_next.pop(id, None)
         slot = self._ledger.slots.get(id)
         if slot is not None and index is not None:
             self._watch(slot, index)
         elif slot is not None:
-            slot.entry = None  # the watch broke off before the pause: it may be another by now
+            slot.entry = None  # there was no watch during the pause: the holder may have changed
             self.serve(slot)
 
     def end_generation(self) -> None:
-        """The session is over: the callers are taken care of elsewhere, watches and timers end here."""
+        """The session is over: watches and timers end. The calls are answered elsewhere (`Lifecycle`)."""
         for watch in self._watches.values():
             self._out.send(CancelRequest(watch))
         for id in self._paused:
@@ -326,6 +327,6 @@ class Waiting:
         self._watches.clear()
         self._ids.clear()
         self._paused.clear()
-        self._resting.clear()
+        self._watch_next.clear()
         self._pauses.clear()
         self._polled.clear()

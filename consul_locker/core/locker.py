@@ -1,8 +1,8 @@
 """LockerCore: a Locker without I/O. Events and the time go in, commands come out.
 
-Here the parts come together: the table (machine.py) says what an input does in each state, and its
-actions are the methods here; the session's life is in session.py, what a lock or a release does in
-grants.py, waiting in waiting.py, the audit in audit.py, group commit in batch.py.
+Here the parts come together. The table (machine.py) says what an input does in each state; its actions are in
+lifecycle.py. The session's life is in session.py. What a lock does is in acquire.py, what a release does in release.py,
+waiting in line.py and fair_line.py, the audit in audit.py, group commit in batch.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 from ..errors import LockTimeout
 from .calls import LOCKS, RELEASES
-from .lifecycle import Lifecycle
 from .machine import ACQUIRING, READY, STOPPED
 from .messages import Abandoned, Answered, Call, Event, TimerFired
 from .queries import lock_info
+from .recovery import Recovery
 from .requests import (
     CreateSession,
     DestroySession,
@@ -33,11 +33,11 @@ from .requests import (
 __all__ = ["LockerCore"]
 
 
-class LockerCore(Lifecycle):
+class LockerCore(Recovery):
     """One Locker.
 
     Attributes:
-        commands: those that were not carried out yet, in their order; whoever carries them out takes them out.
+        commands: those not carried out yet, in their order; the runtime takes each out when it has carried it out.
 
     Args:
         options: validated.
@@ -46,13 +46,13 @@ class LockerCore(Lifecycle):
         clock: the clock of ``now``, for leases; the core itself never reads it.
         random: gives floats in [0, 1), for jitter.
         lease_type: the leases of the face.
-        closed: whether nothing will begin the Locker again, for what is told to those who are refused.
+        closed: whether nothing will begin the Locker again: calls that are refused are told so.
         max_ops: the most operations in a transaction.
         max_in_flight: the most transactions of the batch in flight at a time; None for no limit.
     """
 
-    _order = 0  # of the calls, as they came
-    _under_way: Event | None = None  # the event of this step; at the beginning of one: that of a step broken off
+    _order = 0  # of the last call that came
+    _under_way: Event | None = None  # the event of this step; at its beginning: of a step that was broken off
 
     # ---------------------------------------------------------------------------------- the one entrance
 
@@ -64,9 +64,9 @@ class LockerCore(Lifecycle):
     def step(self, event: Event, now: float) -> None:
         """Take one event. What follows from it is put at the end of `commands`.
 
-        An exception that comes out of it comes from nowhere: a signal handler raised it, or the stack was too deep, or
-        there is no memory left. The next step gives up all that this one left half done. It should follow soon: with
-        the same event, or if that is a call with the news that it was abandoned.
+        It raises nothing by itself. An exception comes from a signal handler, a stack that is too deep, or a lack of
+        memory. The next step then gives up all that this one left half done. It should follow soon: with the same
+        event or, for a call, with `Abandoned`.
 
         Args:
             event: what happened.
@@ -74,7 +74,7 @@ class LockerCore(Lifecycle):
         """
         self._out.now = now
         if self._under_way is not None:
-            self._mend()
+            self._recover()
         self._under_way = event
         if self.session.deadline_passed():
             self._lose("deadline passed")
@@ -106,7 +106,7 @@ class LockerCore(Lifecycle):
 
     def _called(self, call: Call) -> None:
         if call.order:
-            return  # it was given before, and its runtime interrupted before it knew
+            return  # given before: the runtime was interrupted before it could note that
         self._order += 1
         call.order = self._order
         self._out.open.add(call)
@@ -116,7 +116,7 @@ class LockerCore(Lifecycle):
         if call.verb in LOCKS:
             self.fsm.handle("lock", call)
         elif call.verb == "leave" and not any(lease.live for lease in call.argument):
-            self._out.settle(call, 0)  # lost before, in whatever state the Locker is now
+            self._out.settle(call, 0)  # lost before; the Locker's state does not matter
         elif call.verb in RELEASES:
             self.fsm.handle("release", call)
         elif call.verb == "stop":
@@ -124,7 +124,7 @@ class LockerCore(Lifecycle):
             self.fsm.handle("stop")
             self._check_stopped()
         elif call.verb == "start":
-            self.session.refusal = None  # whoever begins it has mended something: the next attempt will tell
+            self.session.refusal = None  # the cause may be gone by now: the next attempt shows it
             self.fsm.handle("start")
             self._out.settle(call)
         elif call.verb == "reboot":
@@ -138,15 +138,15 @@ class LockerCore(Lifecycle):
                 self._give_up_session("rebooted")
             elif self.state == ACQUIRING:
                 self.session.abandon_attempt()
-            calls, self._orphans = self._orphans, []
+            calls, self._interrupted = self._interrupted, []
             self.fsm.handle("reboot")
-            self._ask_again(calls)
+            self._repeat(calls)
         self._out.settle(call)
 
     def _abandoned(self, event: Abandoned) -> None:
         call = event.call
         if call.settled:
-            # The answer and the end of its caller crossed.
+            # It was answered while its caller went.
             if not self.ended:
                 self._grants.return_unused(call)
             return
@@ -154,9 +154,9 @@ class LockerCore(Lifecycle):
         call.settled = True
         if call.deadline is not None:
             self._out.cancel(("call", call))
-        self._forget(call)
+        self._withdraw(call)
 
-    def _forget(self, call: Call) -> None:
+    def _withdraw(self, call: Call) -> None:
         """A settled call leaves the buffer, the line, and what was not sent yet."""
         self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
         if call.verb in LOCKS:
@@ -164,7 +164,7 @@ class LockerCore(Lifecycle):
         if call in self._stops:
             self._stops.remove(call)
             if not self._stops and self.state == READY:
-                self._finish_stop(confirmed=False)  # nobody waits any more, but a stop is final
+                self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
 
     # ---------------------------------------------------------------------------------------- answers
 
@@ -196,8 +196,8 @@ class LockerCore(Lifecycle):
                 return self._grants.answered(request, outcome)
             if request.purpose == "holder":
                 self._grants.named(request, outcome)
-            elif request.purpose == "look":
-                self._grants.looked(request, outcome)
+            elif request.purpose == "turn":
+                self._grants.turn_answered(request, outcome)
             elif request.purpose == "unheld":
                 self._audit.doubts.looked(request, outcome)
             elif request.purpose == "sweep":
@@ -231,7 +231,7 @@ class LockerCore(Lifecycle):
         self._attempted(self.session.created(request, outcome))
 
     def _attempted(self, verdict: str) -> None:
-        """What became of the attempt under way, as `Session.created` says it."""
+        """The attempt under way has a verdict: one of those that `Session.created` returns."""
         if verdict == "created":
             self._out.emit("session_created", session_id=self.session.current.session_id)
             self.fsm.handle("session_created")
@@ -244,7 +244,7 @@ class LockerCore(Lifecycle):
     # ----------------------------------------------------------------------------------------- timers
 
     def _timer(self, name: tuple[Any, ...]) -> None:
-        # The session's deadline has a timer too, but no branch: each step looks at it first, this one has.
+        # The timer of the session's deadline needs no branch: each step checks the deadline first.
         kind = name[0]
         if kind == "retry":
             self.fsm.handle("retry")
@@ -271,17 +271,17 @@ class LockerCore(Lifecycle):
             self._time_over(name[1])
 
     def _time_over(self, call: Call) -> None:
-        """A call's own limit passed: it is answered, and leaves nothing behind."""
+        """A call's ``timeout`` is over: it is answered, and leaves nothing behind."""
         if call.settled:
             return
         if call.verb == "stop" and self.state == READY:
             self._finish_stop(confirmed=False)
             return
         self._out.settle(call, error=self._too_late(call))
-        self._forget(call)
+        self._withdraw(call)
 
     def _too_late(self, call: Call) -> LockTimeout:
-        """What a call that is out of time is told: what it waits for, what failed last, or that it has no answer."""
+        """The error of a call whose ``timeout`` is over: what it waits for, what failed last, or no answer."""
         slot = self._waiting.obstacle(call) if call.reason and call.error is None else None
         if slot is None:
             cause = call.error if self.session.life is not None else call.error or self.session.cause

@@ -1,8 +1,7 @@
-"""The Locker's table: every state, every input, and where each input leads.
+"""The Locker's table: every state, every input, and what each input does.
 
-This is all that a Locker may do. The diagrams are drawn from it (diagrams/render.py); what the actions
-do in detail stands in `Lifecycle`, which implements `Actions`. docs/differences.rst says where the table
-departs from the original, and why.
+This is all that a Locker may do. The diagrams are drawn from it (diagrams/render.py). `Lifecycle` implements the
+actions. docs/differences.rst says where the table differs from the original, and why.
 
 =================  =====================================================================================
 input              when
@@ -14,8 +13,8 @@ stop               the user's; final until start, or reboot
 reboot             the user's: give the session up, pause, try again; out of stopped, too, as in the original
 session_created    Consul answered the attempt that is under way
 session_failed     it failed, or its answer made no sense
-session_refused    Consul refused it for what time alone does not mend: a right that the token lacks, or a node, a
-                   check or a datacenter that Consul does not know
+session_refused    Consul refused it for a lasting reason: a right that the token lacks, or a node, a check or a
+                   datacenter that Consul does not know
 session_lost       the session in use is gone, or its deadline passed
 session_destroyed  the destroy of a stop was answered, or failed, or took too long
 retry              the timer of paused is due
@@ -41,7 +40,7 @@ STATES = (ACQUIRING, READY, PAUSED, STOPPED)
 
 
 class Actions(Protocol):
-    """What the table's actions are done on: the client of its machines."""
+    """The actions of the table, as methods of the client of its machines."""
 
     def create_session(self) -> None:
         """Ask Consul for a session."""
@@ -56,7 +55,7 @@ class Actions(Protocol):
         """Wait no longer."""
 
     def enter_stopped(self) -> None:
-        """Refuse whoever waits for a session."""
+        """Refuse the calls that wait for a session."""
 
     def leave_stopped(self) -> None:
         """Begin anew, with all retries."""
@@ -74,7 +73,7 @@ class Actions(Protocol):
         """Take a lock from the cache, and ask Consul to release it."""
 
     def start_again(self) -> None:
-        """Nothing, but begin anew after a stop that is under way."""
+        """Do nothing; if a stop is under way, begin again after it."""
 
     def destroy_session(self) -> None:
         """Free every lock by the end of the session."""

@@ -1,4 +1,4 @@
-"""What goes into the core and what comes out of it.
+"""The events that go into the core, and the commands that come out.
 
 A runtime hands *events* to `LockerCore.step` together with the time, and carries out the *commands*
 that it returns, in their order, outside its mutex:
@@ -7,7 +7,7 @@ that it returns, in their order, outside its mutex:
 event                  when
 =====================  ==========================================================================
 `Call`                 a user asks for something; the object stands for the call until it is settled
-`Abandoned`            the caller of a `Call` is gone (timeout elsewhere, cancelled, interrupted)
+`Abandoned`            the caller of a `Call` is gone (its own timeout, cancelled, interrupted)
 `Answered`             a `Request` was answered, or failed
 `TimerFired`           a timer of `SetTimer` is due
 =====================  ==========================================================================
@@ -18,9 +18,9 @@ command                what a runtime does
 a `Request`            sends it to Consul and returns an `Answered` with it, exactly once
 `CancelRequest`        gives up a `Watch` early; no answer is wanted any more
 `SetTimer`             a `TimerFired` at that time, in place of an earlier one of the same name
-`CancelTimer`          no longer
+`CancelTimer`          cancels the timer of that name
 `Settle`               the call has its result or its error
-`LeaseEnded`           wakes those who wait for the end of a lease
+`LeaseEnded`           wakes the calls that wait for the end of a lease
 `Emit`                 sends a signal to the observers
 `Log`                  writes a line to the logger ``consul_locker``
 =====================  ==========================================================================
@@ -37,7 +37,7 @@ from .requests import DestroySession, Failed, Outcome, ReadSession, Request
 
 
 def confirmed_destroy(request: DestroySession, outcome: Outcome) -> ReadSession | None:
-    """The read that is to confirm a destroy; None for one that was not answered by true."""
+    """The read that confirms a destroy; None if the destroy failed."""
     if isinstance(outcome, Failed):
         return None
     return ReadSession(request.generation, request.session_id, confirms=True, timeout=request.timeout)
@@ -56,9 +56,9 @@ class Answered:
 
 @dataclass(frozen=True)
 class Abandoned:
-    """The call's caller is gone, its answer unwanted.
+    """The caller of a call is gone, so the call needs no answer.
 
-    Nothing is left behind: a lock that comes for it alone is given back (rule 7).
+    Nothing is left behind: a lock that is granted for this call alone is given back (rule 7).
     """
 
     call: Call
@@ -78,7 +78,7 @@ Event = Union[Call, Answered, Abandoned, TimerFired]
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """A `Watch` is given up; no answer of it is wanted any more."""
+    """A `Watch` is given up; it needs no answer any more."""
 
     request: Request
 
@@ -93,7 +93,7 @@ class SetTimer:
 
 @dataclass(frozen=True)
 class CancelTimer:
-    """A timer is to fire no longer; it may not be set at all."""
+    """Cancel the timer of that name, if it is set."""
 
     name: tuple[Any, ...]
 
@@ -109,7 +109,7 @@ class Settle:
 
 @dataclass(frozen=True)
 class LeaseEnded:
-    """The lease is over: whoever waits for that is woken."""
+    """The lease is over: wake the calls that wait for that."""
 
     lease: BaseLease
 

@@ -1,6 +1,6 @@
-"""Operations: what is wanted of keys, begun in order and sent in batches.
+"""The way of a work: it is wanted, started in its order, sent in a batch, and finished.
 
-What both locks and releases do; `Releases` and `Grants` build on it.
+Locks and releases have this in common; `Releases` and `Grants` build on it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bo
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What `Operations` work with: parts of the Locker, and what it was made with; see `LockerCore`."""
+    """The parts and the arguments of a Locker that `Operations` need; see `LockerCore`."""
 
     options: LockerOptions
     identity: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Operations:
         self._audit = parts.audit
         self._doubts = parts.audit.doubts
         self._timeout = parts.timeout
-        # The value is the same for every tenure but for its number, which is put in by hand: fast.
+        # The values of all tenures differ only in the number at the end, so JSON is made once: fast.
         value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
 
@@ -82,7 +82,7 @@ class Operations:
         return work
 
     def _tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
-        """Observers and counters hear of locks, not of places in a queue."""
+        """Send a signal and count it, for a lock; not for a place in a queue."""
         if not slot.is_place:
             if counter is not None:
                 self._out.count(counter)
@@ -92,20 +92,20 @@ class Operations:
         self._tell("lock_lost", slot, "lost", lease=lease, reason=reason)
 
     def _start(self, work: Work) -> None:
-        """The work is first in line on all its keys: it may go to Consul."""
+        """Start a work, which is first in line on all its keys."""
         life = self._session.current
         work.started = True
         slot = work.slots[0]
         if work.kind is Kind.LOCK:
             if work.calls and not work.live():
-                self._finish(work)  # everybody who wanted it is gone
+                self._finish(work)  # all its callers have gone
                 return
             for one in work.slots:
                 self._tell("lock_requested", one, "requests" if one is slot else None)
             self._send(work, life)
             return
         if slot.lease is not None:
-            self._end_lease(slot)  # granted while this release stood in line
+            self._end_lease(slot)  # granted while this release was in line
             work.lease, work.index = slot.lease, slot.lease.fence
             self._ledger.drop(slot)
         if work.index is None:
@@ -120,7 +120,7 @@ class Operations:
             value = f"{self._value}{work.tenure}}}".encode()
         options = self._options
         if any(slot.key in self._audit.refused for slot in work.slots):
-            work.limit = 1  # it is refused again, most likely: nobody shares that
+            work.limit = 1  # most likely refused again: a transaction of its own
         self._batch.want(
             work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
         )
@@ -136,11 +136,11 @@ class Operations:
                 break
             self._out.count("transactions")
             self._out.send(request)
-        for look in self._waiting.looks(life.generation, self._timeout):
-            self._out.send(look)
+        for read in self._waiting.turn_reads(life.generation, self._timeout):
+            self._out.send(read)
 
     def _end_lease(self, slot: Slot) -> None:
-        """The lease is over for everybody who has it, before the release goes out."""
+        """End the lease of a slot for all its callers, before the release is sent."""
         if slot.lease is not None:
             self._out.end(slot.lease, "released")
             self._ledger.leases.pop(slot.id, None)
@@ -156,11 +156,11 @@ class Operations:
         if lease is not None:
             self._out.end(lease, reason)
             self._ledger.drop(slot)
-            self._doubts.asked(slot)
+            self._doubts.add_former(slot)
             self._tell_lost(slot, lease, reason)
 
     def lose(self, slot: Slot, reason: str) -> None:
-        """The lease of a key is lost, the session goes on."""
+        """The lease of a key is lost, but not the session."""
         self._lost(slot, reason)
         if slot.is_place:
             self._waiting.lost(slot)
@@ -168,13 +168,13 @@ class Operations:
         self._ledger.tidy(slot)
 
     def _finish(self, work: Work) -> None:
-        """The work is over: what stands behind it begins, and whoever waits is looked at."""
+        """A work is over: start the works behind it, and serve the calls that wait."""
         if not work.sent:
             self._batch.unwant(work)
         for slot in work.slots:
-            # What Consul has not looked at cannot be delivered to it once more.
+            # Only a request that may have reached Consul can be delivered once more.
             if slot.lease is None and (work.landed or work.kind is Kind.RELEASE):
-                self._doubts.asked(slot)
+                self._doubts.add_former(slot)
         for following in self._ledger.finish(work):
             self._start(following)
         for slot in work.slots:
@@ -182,25 +182,25 @@ class Operations:
             self._give_back_untaken(slot)
 
     def _give_back_untaken(self, slot: Slot) -> None:
-        """A lock whose last taker was gone by his answer is given back, once nobody else asks for it (rule 7)."""
+        """Give back a lock that no caller took, since all had gone by then, unless a work wants it (rule 7)."""
         lease = slot.lease
-        # The claim comes last: a call on the fast path, which is not counted here, may have been faster (`claim`).
+        # The claim is last: a call on the fast path, which is not counted here, may have taken the lease (`claim`).
         if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place) and lease.claim():
             self._end_lease(slot)
             self._want(Kind.RELEASE, (slot,), [])
 
     def _doubt(self, work: Work) -> None:
-        """The outcome is unknown: the lock may be granted yet, whenever (rule 5)."""
+        """The outcome of a lock is unknown: it may still be granted at any time (rule 5)."""
         if work.kind is Kind.LOCK:
             for slot in work.slots:
                 if not (work.many and slot.lease is not None):  # that one was checked only
-                    # Sent in more than one transaction, its number does not tell which of them was seen.
+                    # Sent in several transactions, one of which was seen: the number does not tell which.
                     slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
                     self._doubts.add(slot)
 
     @staticmethod
     def _refusal_error(operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
-        """What a refusal means that says nothing of who has the lock: the token's rights, or something unexpected."""
+        """The error for a refusal that is not about the holder: missing rights, or something unexpected."""
         for _, refused in found:
             if refused.refusal is Refusal.DENIED:
                 return AccessDenied(operation, 403, refused.what)

@@ -1,4 +1,4 @@
-"""Questions: what a user asks of Consul besides locks. Answered in every state, by one request each or two."""
+"""Questions: the calls that ask Consul something besides locks. Answered in every state, by one or two requests."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _FORM = '{"KV": {"Verb": "set", "Key": "colour", "Value": "Ymx1ZQ=="}}, the valu
 
 
 def own_operations(operations: object) -> list[dict[str, Any]]:
-    """The operations of `guarded`, checked and copied: of those that cannot be meant nothing is sent.
+    """The operations of `guarded`, checked and copied. If one is not valid, none is sent.
 
-    What the verbs are, and what each needs, is Consul's to say.
+    Only their form is checked here; Consul checks the verbs and their arguments.
 
     Raises:
-        ConfigurationError: it names the place of the first that is wrong.
+        ConfigurationError: an operation is not valid; it names the position of the first.
     """
     if isinstance(operations, (str, bytes, Mapping)) or not isinstance(operations, Iterable):
         raise ConfigurationError("operations", operations, f"a list of operations, each like {_FORM}")
@@ -60,33 +60,33 @@ def own_operations(operations: object) -> list[dict[str, Any]]:
         raise ConfigurationError(
             "operations", f"({len(found)} operations)", f"at most {MAX_OWN}, as many as Consul takes beside the guard"
         )
-    return [_own_operation(f"operations[{place}]", operation) for place, operation in enumerate(found)]
+    return [_own_operation(f"operations[{position}]", operation) for position, operation in enumerate(found)]
 
 
-def _own_operation(place: str, operation: object) -> dict[str, Any]:
+def _own_operation(name: str, operation: object) -> dict[str, Any]:
     inner = operation.get("KV") if isinstance(operation, Mapping) and len(operation) == 1 else None
     if not (isinstance(inner, Mapping) and isinstance(inner.get("Verb"), str) and isinstance(inner.get("Key"), str)):
-        raise ConfigurationError(place, operation, f"an operation looks like {_FORM}")
+        raise ConfigurationError(name, operation, f"an operation looks like {_FORM}")
     value = inner.get("Value")
     try:
         if value is not None:
             b64decode(value.replace("\r", "").replace("\n", ""), validate=True)  # Consul skips line ends, too
     except (AttributeError, TypeError, ValueError):
         raise ConfigurationError(
-            place, operation, "its Value is a text in base64, as in base64.b64encode(b'blue').decode()"
+            name, operation, "its Value is a text in base64, as in base64.b64encode(b'blue').decode()"
         ) from None
     own = {"KV": dict(inner)}
     try:
         json.dumps(own, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(place, operation, f"JSON cannot carry it: {error}") from None
+        raise ConfigurationError(name, operation, f"JSON cannot carry it: {error}") from None
     return own
 
 
 def _names_session(call: Call, refused: Refused, session_id: str) -> bool:
-    """Whether an operation of the user's own was refused since the lease's session, which it names, is gone.
+    """Whether a user's own operation was refused because the lease's session, which it names, does not exist.
 
-    The guard may not have been looked at then. Another session that is gone says nothing of the lease.
+    Consul may not have checked the guard then. Another missing session says nothing about the lease.
     """
     operation: dict[str, Any] = call.argument[1][refused.position]
     return refused.refusal is Refusal.INVALID_SESSION and operation["KV"].get("Session") == session_id
@@ -98,7 +98,7 @@ def lock_info(id: str, entry: Entry) -> LockInfo:
     if entry.value:
         try:
             value = json.loads(entry.value)
-        except (ValueError, RecursionError):  # somebody else's writing
+        except (ValueError, RecursionError):  # not written by this library
             value = entry.value.decode("utf-8", "replace")
     return LockInfo(id, entry.key, entry.session, value, entry.modify_index, entry.lock_index, entry.flags)
 
@@ -126,7 +126,7 @@ class Questions:
             self._out.send(ReadSession(generation, call.argument, call=call, timeout=self._timeout))
 
     def answered(self, request: ReadKey | ReadSession | RawTransact, outcome: Outcome) -> None:
-        """A question was answered by Consul, or not."""
+        """A question was answered, or its request failed."""
         call = request.call
         assert call is not None
         if isinstance(outcome, Failed):
@@ -153,7 +153,7 @@ class Questions:
             self._out.settle(call, error=self._guard_refused(call, outcome))
 
     def _guard_refused(self, call: Call, outcome: Outcome) -> ConsulLockerError:
-        """A transaction of the user's was refused: for the lock, or for what it asked itself?"""
+        """The error of a user's transaction that was refused: because of the lock, or of its own operations."""
         lease: BaseLease = call.argument[0]
         if isinstance(outcome, RolledBack):
             for refused in outcome.refused:
@@ -166,6 +166,6 @@ class Questions:
             return ConsulUnavailable(
                 f"Consul refused the operations, not the lock: {what}", operation="guarded", status=409
             )
-        assert isinstance(outcome, RefusedWhole)  # nothing to split: all or none of it is what the user wants
+        assert isinstance(outcome, RefusedWhole)  # never split: the user wants all or nothing
         why = "too large (413)" if outcome.status == 413 else f"a whole ({outcome.status}: {outcome.what})"
         return ConsulUnavailable(f"Consul refused the operations as {why}", operation="guarded", status=outcome.status)

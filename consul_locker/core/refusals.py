@@ -1,4 +1,4 @@
-"""Which failures of a session time alone does not mend, and what is known of a session's node."""
+"""Lasting refusals of a session, which time alone does not end; and the node of a session."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NO_RIGHT = "Permission denied"
 
 
 def lasting(options: LockerOptions, error: ConsulLockerError) -> bool:
-    """Whether a session was refused for what stays until somebody mends it: an option, Consul, or the token's rights.
+    """Whether a session was refused for a lasting reason: an option, Consul's configuration, or the token's rights.
 
-    What an option names can be unknown for good. The agent's own node and its serfHealth, which Consul puts in where no
-    option names any, are unknown for the moment in which the agent has just started.
+    A node or check that an option names may never exist. Without the option Consul uses the agent's own node and its
+    serfHealth; these are unknown only for a moment, when the agent has just started.
     """
     if isinstance(error, AccessDenied):
         return NO_RIGHT in error.detail
@@ -30,13 +30,13 @@ def lasting(options: LockerOptions, error: ConsulLockerError) -> bool:
 
 
 def needs_node(options: LockerOptions, error: ConsulLockerError) -> str | None:
-    """The datacenter, when it is another one and the session was refused for want of a node there; else None."""
+    """The datacenter whose servers to look up, when the session was refused for lack of a node there; else None."""
     unknown = isinstance(error, ConsulUnavailable) and error.option == "node"
     return options.dc if unknown and options.node is None else None
 
 
 def no_server(dc: str) -> ConsulUnavailable:
-    """What is told when a datacenter shows no server."""
+    """The error when a datacenter shows no server."""
     return ConsulUnavailable(
         f"look-up of a datacenter's servers: the catalog of {dc!r} shows none; give the token service:read for "
         f"'consul' and node:read there, or name a node of that datacenter with the option 'node'",

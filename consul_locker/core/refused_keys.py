@@ -1,12 +1,12 @@
-"""What Consul refuses as a whole: one key in a transaction that it does not take, or too much in it.
+"""Transactions that Consul refuses as a whole: for a key that it does not take, or for their size.
 
-A Consul since February 2026 answers a transaction with 400 when any of its keys breaks its rules, without saying which
-(measured; docs/consul_versions.rst). So what is refused as a whole is sent again in halves until the culprit is alone:
-a number of rounds that grows with the logarithm only. Only the culprit's call is refused, the others are served.
+Since February 2026 Consul answers a transaction with 400 when one of its keys breaks its rules, and does not say which
+(measured; docs/consul_versions.rst). So such a transaction is sent again in halves until the bad key is alone; the
+number of rounds grows with the logarithm of the size. Only the call of the bad key is refused, the others are served.
 
-A key that was refused alone is remembered for a while: it goes in a transaction of its own, and what only looks at keys
-leaves it out. It cannot be one of ours on a Consul that refuses it, unless it was taken before that Consul came; then
-nothing can check or release it, and it ends with the session.
+A key that was refused alone is remembered for a while: it gets a transaction of its own, and audits, looks and sweeps
+leave it out. On a Consul that refuses a key we cannot hold it, unless we locked it before an upgrade of Consul. Then it
+can be neither checked nor released, and it ends with the session.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["RefusedKeys", "error_of", "halves"]
 
 #: How long a refused key is remembered, in seconds. Not for ever: an operator may turn Consul's check off.
 REFUSED_FOR = 600.0
-#: So many refused keys are remembered at most, the latest.
+#: At most this many refused keys are remembered, the latest.
 MAX_REFUSED = 1024
 
 
 class RefusedKeys:
-    """The keys that Consul refused by themselves, for a while."""
+    """The keys that Consul refused alone, remembered for `REFUSED_FOR`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._out = outbox
-        self._until: dict[str, float] = {}  # the latest stands last
+        self._until: dict[str, float] = {}  # the latest is last
 
     def __contains__(self, key: str) -> bool:
         until = self._until.get(key)
@@ -59,11 +59,11 @@ def halves(request: Transact) -> tuple[Transact, Transact]:
 
 
 def error_of(outcome: RefusedWhole, ids: tuple[str, ...]) -> ConsulLockerError:
-    """What the one call is told whose operations were refused as a whole.
+    """The error of a call whose operations were refused as a whole.
 
     Args:
-        outcome: what Consul said.
-        ids: of the locks that the operations are about, a set if they are several.
+        outcome: Consul's answer.
+        ids: the ids of the locks that the operations are about.
     """
     if outcome.of_key:
         who = "Consul does not take its key" if len(ids) == 1 else "Consul does not take the key of one of them"

@@ -1,4 +1,4 @@
-"""From a call that gives a lock back to Consul's outcome: released, not ours any more, or unknown."""
+"""Releases: from a call that gives a lock back to its outcome: released, not ours any more, or unknown."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Releases(Operations):
         if slot.lease is not None and not slot.lease.exclusive:
             self._end_lease(slot)
         if self._is_hold(slot):
-            self._out.settle(call, False)  # release never ends a hold (rule 9), also one that is yet to be granted
+            self._out.settle(call, False)  # release never ends a hold (rule 9), granted or wanted
             return
         self._want(Kind.RELEASE, (slot,), [call])
 
     def release_all(self, call: Call) -> None:
-        """Every shared lock is given back; the call is answered with how many were."""
+        """Every shared lock is given back; the call is answered with their number."""
         slots = [slot for slot in self._ledger.slots.values() if self._is_shared(slot)]
         call.argument = [len(slots), 0, None]  # still to come, released, the first error
         if not slots:
@@ -37,14 +37,14 @@ class Releases(Operations):
 
     @staticmethod
     def _is_hold(slot: Slot) -> bool:
-        """Whether the last in line at a key leaves a hold behind."""
+        """Whether there is a hold on a key once all works in its line are done."""
         if slot.works:
             return slot.works[-1].kind is Kind.LOCK and slot.works[-1].exclusive
         return slot.lease is not None and slot.lease.exclusive
 
     @staticmethod
     def _is_shared(slot: Slot) -> bool:
-        """Whether the last in line at a key leaves a lock behind that callers share."""
+        """Whether there is a shared lock on a key once all works in its line are done."""
         if slot.is_place:
             return False
         if slot.works:
@@ -63,7 +63,7 @@ class Releases(Operations):
             self._want(Kind.RELEASE, (slot,), [call])
 
     def read_for_release(self, work: Work, outcome: Outcome) -> None:
-        """The key was read, since a release did not know the tenure, or its index was refused."""
+        """The key was read, because the index of a release was unknown or refused."""
         slot = work.slots[0]
         if not work.reading or not slot.works or slot.works[0] is not work:
             return
@@ -80,7 +80,7 @@ class Releases(Operations):
         self._send(work, life)
 
     def _release_refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
-        """409: another index, or not ours. Which of them, the key tells (rule 5)."""
+        """409: the index is another one, or the lock is not ours. Read the key to find out which (rule 5)."""
         if any(refused.refusal in (Refusal.DENIED, Refusal.OTHER) for _, refused in found):
             self._release_failed(work, self._refusal_error("release", found))
             return
@@ -89,7 +89,7 @@ class Releases(Operations):
 
     def _released(self, work: Work, held: bool) -> None:
         slot = work.slots[0]
-        if held:  # else a sweep may have seen more than the read that this answer stands on: the next look clears it
+        if held:  # if not, a sweep may have seen newer state than this answer: the next look decides
             slot.leftover = False
         if work.lease is not None:
             if held:
@@ -97,7 +97,7 @@ class Releases(Operations):
             else:
                 self._tell_lost(slot, work.lease, "not held any more")
         elif held and work.calls:
-            # A user's release of a lock that no lease was known of: told all the same, as the original does.
+            # A user released a lock without a known lease: the signal is sent too, as by the original.
             self._tell("released", slot, lease=None)
         for call in work.live():
             self._answer_release(call, held, None)
@@ -108,7 +108,7 @@ class Releases(Operations):
         self._doubts.leftover(slot)
         if work.lease is not None:
             self._tell_lost(slot, work.lease, "release failed")
-        # Of a key that Consul does not take there was nothing to release: the lock that stood before it was refused.
+        # A key that Consul does not take was never locked, so there was nothing to release.
         nothing = work.lease is None and isinstance(error, InvalidLockId)
         for call in work.live():
             self._answer_release(call, False, None if nothing and call.verb == "release_all" else error)

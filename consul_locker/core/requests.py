@@ -1,4 +1,4 @@
-"""What the core asks of Consul, and what Consul answers."""
+"""The requests of the core to Consul, and the answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import ConsulLockerError
 from ..models import SessionInfo
 from .calls import Call as Call  # it is one of the events, so it is found here, too
 
-# --------------------------------------------------------------------------------- what is asked of Consul
+# --------------------------------------------------------------------------------- requests
 
 
 class Verb(str, Enum):
@@ -43,7 +43,7 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Something to ask of Consul. Compared by identity: each is sent once and answered once.
+    """A request to Consul. Compared by identity: each is sent once and answered once.
 
     Attributes:
         generation: the Locker's session attempt it belongs to.
@@ -68,7 +68,7 @@ class CreateSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class FindNode(Request):
-    """The servers of a datacenter, whose nodes sessions can belong to. Answered by `NodesFound`."""
+    """Look up the servers of a datacenter: a session can belong to the node of one. Answered by `NodesFound`."""
 
     dc: str
 
@@ -90,9 +90,9 @@ class RenewSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadSession(Request):
-    """Asked of the leader. Answered by `SessionRead`. With a ``call`` it is a user's question.
+    """Read a session from the leader. Answered by `SessionRead`. With a ``call`` it is a user's question.
 
-    ``confirms``: whether it is to confirm a destroy, of which it is a part: it goes on where that does.
+    ``confirms``: whether it confirms a destroy.
     """
 
     session_id: str
@@ -103,9 +103,9 @@ class ReadSession(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadKey(Request):
-    """Asked of the leader. Answered by `KeysRead` with one entry or none, or by `RefusedWhole`.
+    """Read a key from the leader. Answered by `KeysRead` with one entry or none, or by `RefusedWhole`.
 
-    ``purpose`` tells the core what it wanted it for.
+    ``purpose``: what the core needs it for.
     """
 
     key: str
@@ -116,7 +116,7 @@ class ReadKey(Request):
 
 @dataclass(frozen=True, eq=False)
 class ReadPrefix(Request):
-    """The names of all keys with a prefix, asked of the leader. Answered by `NamesRead`."""
+    """List the names of all keys with a prefix, from the leader. Answered by `NamesRead`."""
 
     prefix: str
 
@@ -127,11 +127,12 @@ class Transact(Request):
 
     Attributes:
         operations: at most 64.
-        purpose: what the core wants it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"``, ``"sweep"``,
-            ``"holder"``, ``"look"`` or ``"tidy"`` (the queue of a fair Locker).
-        calls: whose outcome depends on it; a blocked one of these may carry it (`consul_locker.threads.runtime`).
-        context: the core's own.
-        consistent: whether the leader makes sure that it is one, before it answers; for one of reads.
+        purpose: what the core needs it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"`` (a look),
+        ``"sweep"``,
+            ``"holder"``, ``"turn"`` or ``"tidy"`` (the queue of a fair Locker).
+        calls: the calls whose outcome depends on it; one that waits may carry it (`consul_locker.threads.runtime`).
+        context: data of the core.
+        consistent: for reads, whether the leader confirms that it still is the leader, before it answers.
     """
 
     operations: tuple[Operation, ...]
@@ -151,7 +152,7 @@ class RawTransact(Request):
 
 @dataclass(frozen=True, eq=False)
 class Watch(Request):
-    """A blocking query. Answered by what its target shows, when something changed there or ``wait`` is over.
+    """A blocking query. Answered when its target has changed, or when ``wait`` is over.
 
     Attributes:
         target: ``"session"`` (`SessionRead`), ``"key"`` (`KeysRead`, or `RefusedWhole` by a Consul that shows the key
@@ -170,7 +171,7 @@ class Watch(Request):
     node: str = ""
 
 
-# ----------------------------------------------------------------------------------- what Consul answers
+# ----------------------------------------------------------------------------------- answers
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Entry:
 
 
 class Refusal(Enum):
-    """Why Consul refused an operation of a transaction, read from its words (measured; tests/contract)."""
+    """Why Consul refused an operation of a transaction, as its message says (measured; tests/contract)."""
 
     HELD = "held"
     LOCK_DELAY = "lock-delay"
@@ -203,7 +204,7 @@ class Refusal(Enum):
 
 @dataclass(frozen=True)
 class Refused:
-    """One failing operation: its place in the transaction, why, and Consul's own words."""
+    """One failing operation: its position in the transaction, the reason, and Consul's own words."""
 
     position: int
     refusal: Refusal
@@ -226,7 +227,7 @@ class NodesFound:
 
 @dataclass(frozen=True)
 class Done:
-    """Consul said yes, and there is nothing more to tell."""
+    """Consul did what was asked; there is no result."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ class KeysRead:
 
 @dataclass(frozen=True)
 class NamesRead:
-    """The names of keys. None may mean that they are hidden from the token: an ACL makes it look the same."""
+    """The names of keys. An empty list may mean that an ACL hides them from the token."""
 
     names: tuple[str, ...]
 
@@ -284,16 +285,16 @@ class Committed:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """409: nothing was done; every failing operation that Consul looked at."""
+    """409: nothing was done. ``refused``: the failing operations, as far as Consul checked them."""
 
     refused: tuple[Refused, ...]
 
 
 @dataclass(frozen=True)
 class RefusedWhole:
-    """Nothing was done, and not for an outage: Consul does not take what is in the request. ``what``: its words.
+    """Nothing was done: Consul refuses the content of the request (it is no outage). ``what``: its words.
 
-    It does not say which operation it is about: a half of them may be taken.
+    It does not say which operation is the reason, so a half of them may be accepted.
     """
 
     status: int
@@ -301,15 +302,15 @@ class RefusedWhole:
 
     @property
     def of_key(self) -> bool:
-        """Whether it is about a key, whose words are ``Invalid key in transaction: invalid key name, …`` (measured)."""
+        """Whether the reason is a key: ``Invalid key in transaction: invalid key name, …`` (measured)."""
         return "invalid key" in self.what.lower()
 
 
 @dataclass(frozen=True)
 class Failed:
-    """No usable answer. ``sent``: the request may have taken effect, or may still take it (rule 5).
+    """No usable answer. ``sent``: the request may have taken effect, or may still do so (rule 5).
 
-    False where no byte of it left, or Consul said that it refused it before doing anything.
+    It is False if no byte was sent, or if Consul refused the request before it did anything.
     """
 
     error: ConsulLockerError

@@ -1,15 +1,18 @@
 """The life of a Locker's session: generations, renewal, the deadline, retries, and the end.
 
-The rules (docs/safety.rst, rules 1 to 3): a session has a TTL and is renewed long before it is
-over; failing to renew is "unknown", not "lost", until the deadline passes; a session is gone when a
-renewal is answered 404 and a consistent read does not find it (gone.py), either alone says nothing; the
-deadline counts from the *start* of the last successful renewal, since the answer may have taken long.
-Consul itself ends a session only after twice its TTL (measured), so the client's deadline is the
-earlier one but for the faults that docs/safety.rst names.
+The rules (docs/safety.rst, rules 1 to 3):
 
-A session of another datacenter needs a node of that datacenter, and Consul puts the agent's own where none is named. It
-is asked for without one first, since the agent's own datacenter may be meant; refused for its node, one of the servers
-there is looked up and named.
+- A session has a TTL, and is renewed long before it is over.
+- After a failed renewal the session is "unknown", not "lost", until the deadline passes.
+- A session is gone when a renewal is answered 404 and a consistent read does not find it (gone.py). Neither alone
+  proves it.
+- The deadline counts from the *start* of the last successful renewal, since the answer may have taken long. Consul
+  itself ends a session only after twice its TTL (measured), so our deadline is the earlier one, except for the faults
+  that docs/safety.rst names.
+
+A session of another datacenter needs a node of that datacenter; without the option Consul uses the agent's own node.
+The first request names no node, since the datacenter may be the agent's own. If it is refused for its node, the servers
+there are looked up, and one of them is named.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from ..config.options import LockerOptions
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
 from ..lease import SessionLife
 from .destroys import Destroys
-from .gone import Doubt, Inquiry, Sign
+from .gone import Evidence, Inquiry, Sign
 from .messages import CancelRequest
 from .refusals import lasting, needs_node, no_server
 from .requests import (
@@ -44,7 +47,7 @@ __all__ = ["FIRST_PAUSE", "Session"]
 #: Short, since most failures are an agent that restarts (1 to 4 s measured for a new leader).
 FIRST_PAUSE = 0.5
 #: A renewal is due when this part of the TTL has passed since the last one began. Three attempts fit
-#: before the deadline; Consul's own tools renew at a half, which leaves one.
+#: before the deadline; Consul's own tools renew after half the TTL, which leaves one attempt.
 RENEW_AFTER = 1 / 3
 #: One attempt to renew may take at most this part of the TTL, so that a hanging one leaves time for
 #: another on a fresh connection.
@@ -57,13 +60,13 @@ TRUST_AFTER_READ = 15.0
 #: How long Consul may hold a watch on the session, in seconds: its own default (doc). An event wakes it in
 #: 3 ms (measured), so the length only decides how often an idle one is renewed.
 WATCH_WAIT = 300.0
-#: A watch that took this part of its wait was idle; Consul never answers one before its wait is over unless something
-#: happened, so the rest is for clocks that differ.
+#: A watch that took this part of its wait was idle. Consul never answers one before its wait is over unless something
+#: happened; the margin is for clocks that differ.
 IDLE = 0.99
-#: A watch that is answered sooner than this, in seconds, is a quick one. Some are in order (the first look, a change
-#: right after it, a restored snapshot); an intermediary that ignores the index answers all of them so.
+#: A watch that is answered sooner than this, in seconds, is a quick one. Some are normal (the first watch, a change
+#: right after it, a restored snapshot). A proxy that ignores the index answers all of them quickly.
 QUICK_WATCH = 1.0
-#: So many quick answers in a row are followed by the next watch at once, more of them by growing pauses.
+#: After up to this many quick answers in a row the next watch is sent at once; after more, a pause that grows.
 QUICK_WATCHES = 2
 #: The first and the longest pause before the next watch after a failure, or a quick answer, in seconds.
 WATCH_PAUSE = 0.5
@@ -78,7 +81,7 @@ class Session:
         life: the session in use, or None.
         retries: failed attempts since the Locker was last ready; what `Locker.reboot_count` shows.
         cause: the error of the last failed attempt since there was a session.
-        refusal: why there will be no session until somebody mends something; None when time may do it.
+        refusal: the lasting reason for which Consul refuses a session (refusals.py); None when time alone may help.
         destroys: the sessions that were given up.
     """
 
@@ -92,26 +95,26 @@ class Session:
         self.cause: BaseException | None = None
         self.refusal: ConsulLockerError | None = None
         self._ttl = options.ttl
-        self._asked = 0.0  # when the attempt under way began
+        self._attempt_began = 0.0  # when the attempt under way began
         self._renewing: RenewSession | ReadSession | None = None
         self._renewing_since = 0.0
         self._inquiry = Inquiry()
-        self._reading: ReadSession | None = None  # what the inquiry asked for, after a 404
+        self._reading: ReadSession | None = None  # the read that the inquiry sent after a 404
         self._watch: Watch | None = None
         self._watch_since = 0.0  # when it was sent
         self._watch_failures = 0  # in a row: answers that failed, or did not show the session
         self._watches_quick = 0  # in a row
         self._watch_from = 0  # the index of the watch that follows the pause
-        self._looked = False  # whether the watch of this session was ever answered
+        self._watch_answered = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
         self.destroys = Destroys(outbox, timeout)
         self._latest: str | None = None  # the session that was created last and was to be used
         self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
-        self._looked_up = False  # whether the attempt under way looked for a node
+        self._node_searched = False  # whether the attempt under way looked for a node
 
     @property
     def current(self) -> SessionLife:
-        """The session in use, for what happens only while there is one: in ready, and for answers of its generation."""
+        """The session in use. Only while there is one: in ready, and for answers of its generation."""
         assert self.life is not None
         return self.life
 
@@ -120,12 +123,12 @@ class Session:
     def create(self) -> None:
         """Begin a new generation: ask Consul for a session."""
         self.generation += 1
-        self._looked_up = False
-        self._ask(self._options.node or self._found_node)
+        self._node_searched = False
+        self._request(self._options.node or self._found_node)
 
-    def _ask(self, node: str | None) -> None:
+    def _request(self, node: str | None) -> None:
         options = self._options
-        self._asked = self._out.now
+        self._attempt_began = self._out.now
         self._out.send(
             CreateSession(
                 self.generation,
@@ -147,8 +150,8 @@ class Session:
         """An attempt was answered.
 
         Returns:
-            ``"created"``, ``"failed"``, ``"refused"`` when time alone does not mend it, ``"looking"`` when it goes on
-            with a look-up, or ``"late"`` for an attempt that is not wanted any more.
+            ``"created"``, ``"failed"``, ``"refused"`` for a lasting reason, ``"searching"`` when a look-up of nodes
+            follows, or ``"late"`` for an attempt that is not wanted any more.
         """
         late = request.generation != self.generation or self.life is not None
         if isinstance(outcome, SessionCreated):
@@ -157,8 +160,8 @@ class Session:
                     self.destroys.add(outcome.session_id)
                 return "late"
             self._latest = outcome.session_id
-            deadline = self._asked + self._trust
-            if deadline <= self._out.now:  # its life would be over before it began, again and again
+            deadline = self._attempt_began + self._trust
+            if deadline <= self._out.now:  # its deadline has passed already; a next one would end the same way
                 self.destroys.add(outcome.session_id)
                 self.cause = ConsulUnavailable(
                     f"Consul created a session, but took longer than the {self._trust:g} s for which it can be trusted",
@@ -167,7 +170,7 @@ class Session:
                 )
                 return "failed"
             self.life = SessionLife(self.generation, outcome.session_id, deadline)
-            self.destroys.hurry(self._asked)
+            self.destroys.hurry(self._attempt_began)
             self.refusal = self.cause = None
             return "created"
         if late:
@@ -175,10 +178,10 @@ class Session:
         assert isinstance(outcome, Failed)  # requests.py answers a CreateSession with nothing else
         self._found_node = None  # it may be gone, or ill: another one is looked for
         dc = needs_node(self._options, outcome.error)
-        if dc is not None and not self._looked_up:
-            self._looked_up = True
+        if dc is not None and not self._node_searched:
+            self._node_searched = True
             self._out.send(FindNode(self.generation, dc, timeout=self._timeout))
-            return "looking"
+            return "searching"
         return self._failed(outcome.error)
 
     def nodes_found(self, request: FindNode, outcome: Outcome) -> str:
@@ -190,10 +193,10 @@ class Session:
         assert isinstance(outcome, NodesFound)  # nothing else answers a FindNode
         if not outcome.names:
             return self._failed(no_server(request.dc))
-        # Any of them, so that the sessions of many Lockers do not all go with one node.
+        # A random one, so that the sessions of many Lockers do not all end with one node.
         self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
-        self._ask(self._found_node)
-        return "looking"
+        self._request(self._found_node)
+        return "searching"
 
     def _failed(self, error: ConsulLockerError) -> str:
         self.cause = error
@@ -218,7 +221,7 @@ class Session:
             if length is None:
                 raise ConfigurationError("retry_interval", None, "a callable that returns seconds, 0 or more")
             return length
-        # Full pauses would bring all lockers of a site back at the same moment, so up to half is jitter.
+        # Up to half is jitter, so that not all Lockers come back at the same moment.
         longest = min(interval, FIRST_PAUSE * 2.0 ** min(self.retries - 1, 60))
         return longest * (1.0 - self._out.random() / 2.0)
 
@@ -229,9 +232,9 @@ class Session:
         self._renewing = self._reading = None
         self._inquiry = Inquiry()
         self._watch_failures = self._watches_quick = 0
-        self._looked = False
+        self._watch_answered = False
         self._node = ""
-        self._schedule(self._asked)
+        self._schedule(self._attempt_began)
         self._out.timer(("deadline",), self.current.deadline)
         self._watch_again(0)
 
@@ -249,7 +252,7 @@ class Session:
         if self.life is None or self._renewing is not None:
             return
         self._renewing_since = self._out.now
-        if self._ttl is None and self._inquiry.doubt is Doubt.NONE:
+        if self._ttl is None and self._inquiry.evidence is Evidence.NONE:
             self._renewing = ReadSession(
                 self.generation, self.life.session_id, timeout=min(self._timeout, READ_EVERY / 2)
             )
@@ -265,13 +268,13 @@ class Session:
         self._renewing = None
         if isinstance(outcome, Renewed) or (isinstance(outcome, SessionRead) and outcome.session is not None):
             if isinstance(outcome, Renewed) and outcome.ttl is not None and self._ttl is not None:
-                self._ttl = outcome.ttl  # what Consul will hold us to
+                self._ttl = outcome.ttl  # the TTL that Consul applies
             self._out.count("renewals")
             self.life.deadline = self._renewing_since + self._trust
             self._schedule(self._renewing_since)
             self._out.timer(("deadline",), self.life.deadline)
             return self._hear(Sign.LIVES)
-        # It goes on, whatever that means: the inquiry takes time, and the deadline does not wait for it.
+        # Renewals go on in any case: the inquiry takes time, and the deadline does not wait for it.
         self._out.count("renewals_failed")
         pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
         self._out.timer(("renew", "again"), self._out.now + pause)
@@ -289,22 +292,22 @@ class Session:
         """Whether the deadline is really over (a renewal may have moved it while its timer was due)."""
         return self.life is not None and self._out.now >= self.life.deadline
 
-    # -------------------------------------------------------------------------------------- is it gone?
+    # -------------------------------------------------------------------------------------- inquiry
 
     def _hear(self, sign: Sign) -> str | None:
-        """One of the two witnesses said something: ask for what is missing. Returns as `renewed`."""
-        doubt = self._inquiry.hear(sign)
-        if doubt is Doubt.PROVEN:
+        """Note a sign, and send the request that is still needed for proof. Returns as `renewed`."""
+        evidence = self._inquiry.hear(sign)
+        if evidence is Evidence.PROVEN:
             return "session destroyed"
-        if doubt is not Doubt.REFUSED:
-            self._reading = None  # it was asked for because of a 404 that counts no more
+        if evidence is not Evidence.REFUSED:
+            self._reading = None  # the 404 that it followed counts no more
         elif self._reading is None and sign is Sign.RENEWAL_404:
-            self._reading = self._ask_whether_it_lives(self._inquiry)
+            self._reading = self._read_session(self._inquiry)
         if sign is Sign.UNSEEN:
             self.renew()
         return None
 
-    def _ask_whether_it_lives(self, context: Inquiry | None) -> ReadSession:
+    def _read_session(self, context: Inquiry | None) -> ReadSession:
         life = self.current
         request = ReadSession(life.generation, life.session_id, context, timeout=self._timeout)
         self._out.send(request)
@@ -332,21 +335,21 @@ class Session:
         """The watch on the session was answered.
 
         Returns:
-            ``"sweep"`` when the query came back with nothing new before its wait was over: that is what a restored
-            snapshot does to it.
+            ``"sweep"`` when the query was answered with nothing new before its wait was over: a sign of a restored
+            snapshot. Else None.
         """
         if request is not self._watch or self.life is None:
             return None
         self._watch = None
-        # A look at the present state that is not the first may stand for a query that was broken off, or for one that
-        # did not find a session which a snapshot has brought back since.
-        looked_again, self._looked = self._looked and request.index == 0, True
+        # A query from index 0 that is not the first follows one that failed, or that did not find the session: then a
+        # snapshot may have been restored.
+        started_over, self._watch_answered = self._watch_answered and request.index == 0, True
         if not isinstance(outcome, SessionRead) or outcome.session is None:
             self._watch_failures += 1
             self._watch_later(self._watch_failures)
             if isinstance(outcome, SessionRead):
                 # A server that has not applied its log yet shows no session either: ask the leader.
-                self._ask_whether_it_lives(None)
+                self._read_session(None)
             return None
         self._watch_failures = 0
         lasted = self._out.now - self._watch_since
@@ -355,14 +358,14 @@ class Session:
         if outcome.index == request.index and lasted >= request.wait * IDLE:
             self._watch_again(outcome.index)  # its wait was over, and nothing had happened
             return None
-        # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
-        # measured): begin at nought again.
+        # An index that does not rise may mean a restored snapshot, in which it may be lower (doc, measured): begin at 0
+        # again.
         index = outcome.index if outcome.index > request.index else 0
         if self._watches_quick > QUICK_WATCHES:
             self._watch_later(self._watches_quick - QUICK_WATCHES, index)
         else:
             self._watch_again(index)
-        return "sweep" if looked_again or 0 < outcome.index <= request.index else None
+        return "sweep" if started_over or 0 < outcome.index <= request.index else None
 
     def _watch_later(self, times: int, index: int = 0) -> None:
         self._watch_from = index
@@ -382,14 +385,14 @@ class Session:
     # ------------------------------------------------------------------------------------------ end
 
     def end(self) -> SessionLife:
-        """Forget the session in use, with all its timers; its generation is over."""
+        """End the session in use, with all its timers; its generation is over."""
         life = self.current
-        self._forget()
+        self._clear()
         return life
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         if self.life is not None:
-            self.life.deadline = float("-inf")  # whatever lease still points to it is over
+            self.life.deadline = float("-inf")  # each lease that refers to it is over
             self.life = None
         self.generation += 1
         self._ttl = self._options.ttl
@@ -400,7 +403,7 @@ class Session:
             self._out.send(CancelRequest(self._watch))
             self._watch = None
 
-    def mend(self) -> None:
-        """After a step that was broken off: there is no session, and none that was may live on in Consul."""
-        self._forget()
-        self.destroys.mend(self._latest)
+    def recover(self) -> None:
+        """After a step that was broken off: there is no session, and all earlier ones are destroyed in Consul."""
+        self._clear()
+        self.destroys.recover(self._latest)

@@ -14,27 +14,27 @@ from .messages import Call, CancelTimer, Command, Emit, LeaseEnded, Log, SetTime
 __all__ = ["Outbox"]
 
 
-#: Signals that tell of the beginning, or the end, of something, and the fact of them that says of what.
+#: Signals for the beginning and the end of leases and sessions, and the fact that names the lease or session.
 _BEGINNINGS = {"session_created": "session_id", "lock_acquired": "lease"}
 _ENDS = {"session_ended": "session_id", "lock_lost": "lease", "released": "lease"}
 
 
 class Outbox:
-    """What the parts of the core share: the commands, the time of the step under way, and chance.
+    """What all parts of the core share: the commands, the time of the step under way, and random numbers.
 
     Attributes:
-        commands: those that were not carried out yet.
+        commands: the commands that were not carried out yet.
         now: the time of the step, in seconds.
         random: gives floats in [0, 1), for jitter; passed in, so that a test decides it.
-        counters: what `Locker.stats` shows.
-        open: the calls of users that were not answered yet.
+        counters: the counters that `Locker.stats` returns.
+        open: the calls of users that have no answer yet.
     """
 
     __slots__ = ("_begun", "commands", "counters", "now", "open", "random")
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.commands: deque[Command] = deque()
-        self._begun: dict[Any, None] = {}  # leases, and the session, whose beginning observers heard of, and no end
+        self._begun: dict[Any, None] = {}  # leases and session ids, begun and not ended as far as signals say
         self.now = 0.0
         self.random = random
         self.counters: dict[str, int] = {}
@@ -60,9 +60,9 @@ class Outbox:
             self._begun.pop(facts[_ENDS[signal]], None)
 
     def begun(self) -> tuple[list[BaseLease], list[str]]:
-        """The leases, and the sessions (of which there is one at most), that observers heard begin and not end.
+        """The leases, and the sessions (at most one), with a signal for their beginning and none for their end.
 
-        After a step that was broken off between any two lines: the commands say what was not noted yet.
+        A step may have been broken off between a command and its note, so the commands are read again.
         """
         for command in self.commands:
             if isinstance(command, Emit):
@@ -95,7 +95,7 @@ class Outbox:
             self.timer(("wait", call), call.wait_until)
 
     def end(self, lease: BaseLease, reason: str) -> None:
-        """The lease is over from now on; those who wait for its end are woken."""
+        """The lease is over from now on; the calls that wait for its end are woken."""
         if lease.live:
             self.commands.append(LeaseEnded(lease))
             lease.end(reason)

@@ -1,14 +1,14 @@
-"""The sweep: which keys of a name are our session's, and we do not know of them?
+"""The sweep: find keys that our session holds in Consul without a lease, after a snapshot was restored.
 
-A restored snapshot may bring back locks that the session gave back long ago. Consul cannot be asked for the keys of a
-session, so all keys of the Locker's name are listed, by their names only (70,000 of them are 4 MB, the keys themselves
-18); then those that are not known as held are checked in transactions of reads, one at a time.
+A restored snapshot may bring back locks that the session gave back long ago. Consul has no request for the keys of a
+session. So all keys of the Locker's name are listed, by their names only (70,000 names are 4 MB, the keys with their
+values 18 MB); then those without a lease are checked in transactions of reads, one at a time.
 
-A name that has so many keys that the list alone is larger than what the client reads (16 MiB, some 250,000 keys)
-cannot be swept. Nothing bounds the list better: Consul lists all that has a prefix, without pages, and a separator only
-cuts off the end of each name. Keys in doubt, and former ones, are looked at all the same (doubts.py).
+If the list is larger than the client reads (16 MiB, some 250,000 keys), the name cannot be swept. There is no way to
+get a part of the list: Consul lists all keys with a prefix, without pages, and a separator only cuts off the end of
+each name. Looks at keys in doubt and at former keys go on (doubts.py).
 
-A list that is empty proves nothing, as when an ACL hides the keys: what is held is left to the audit.
+A list that is empty proves nothing, since an ACL may hide the keys. Held keys are checked by the audit.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from .step import Outbox
 
 __all__ = ["Sweep"]
 
-#: The pause after a request that failed, in seconds: it doubles up to the longest. What is due goes on with the next
-#: audit, so a first pause below a renewal period means that.
+#: The first and the longest pause after a request that failed, in seconds; it doubles. A sweep goes on with the next
+#: audit after the pause, so a pause shorter than the period of audits has no effect of its own.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
-#: Between the end of a sweep and the next one, in seconds: at least the first, and so much for each request of the one
-#: before. So sweeps are rare however often something asks for one, and the larger the name the rarer.
+#: The time between the end of a sweep and the next one, in seconds: at least REST, and at least REST_EACH for each
+#: request of the last sweep. So sweeps stay rare even if one is wanted often, and rarer for a name with more keys.
 REST = 5.0
 REST_EACH = 0.1
-#: After so many lists in a row that failed the log says it, once: with a name that has too many keys it goes on so.
+#: The log has a warning after this many failed lists in a row, once: a name with too many keys fails each time.
 TOLD_AFTER = 3
 
 
 class Sweep:
-    """Finds keys of our session that nobody knows of; one request at a time.
+    """Finds keys that our session holds without a lease; one request at a time.
 
     Args:
         name: the Locker's.
-        doubts: told of the keys found.
-        refused: the keys that Consul does not take, which are left out.
+        doubts: gets the keys that are found.
+        refused: the keys that Consul does not take; they are left out.
     """
 
     def __init__(
@@ -80,36 +80,36 @@ class Sweep:
     def begin(self) -> None:
         """A session is in use: there is nothing to sweep yet."""
         self._wanted = False  # another sweep is to begin
-        self._asked: Request | None = None  # what was not answered yet
+        self._pending: Request | None = None  # the request that was not answered yet
         self._names: Iterator[str] | None = None  # of keys yet to be checked, of the sweep under way
-        self._parts: list[tuple[str, ...]] = []  # of the last transactions, that are to be checked again; the next last
+        self._parts: list[tuple[str, ...]] = []  # keys to check again; the next part is last
         self._not_before = 0.0
         self._failures = 0  # in a row
         self._requests = 0  # of the sweep under way
 
     def want(self) -> bool:
-        """A snapshot may have been restored. Returns whether a sweep begins now; if not, one follows."""
+        """A snapshot may have been restored. Returns whether a sweep begins now; if not, it begins later."""
         self._wanted = True
         at_rest = self._names is None
         self.go_on()
         return at_rest and not self._wanted
 
     def go_on(self) -> None:
-        """Begin or go on with what is due, if anything is."""
-        if self._session.life is None or self._asked is not None or self._out.now < self._not_before:
+        """Begin a sweep, or go on with one, if it is due."""
+        if self._session.life is None or self._pending is not None or self._out.now < self._not_before:
             return
         if self._names is not None:
             self._check()
         elif self._wanted:
             self._wanted = False
             self._requests = 0
-            self._ask(ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout))
+            self._send(ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout))
 
     def listed(self, request: ReadPrefix, outcome: Outcome) -> None:
         """The names of all keys were read."""
-        if request is not self._asked:
+        if request is not self._pending:
             return
-        self._asked = None
+        self._pending = None
         if isinstance(outcome, NamesRead):
             self._failures = 0
             self._names = iter(outcome.names)
@@ -123,24 +123,24 @@ class Sweep:
 
     def checked(self, request: Transact, outcome: Outcome) -> None:
         """Some keys were checked."""
-        if request is not self._asked:
+        if request is not self._pending:
             return
-        self._asked = None
+        self._pending = None
         others = not_ours(outcome)
         if others is not None:
-            for place, key in enumerate(request.context):
-                slot = self._ledger.slot_of(key) if place not in others else None
+            for position, key in enumerate(request.context):
+                slot = self._ledger.slot_of(key) if position not in others else None
                 if slot is not None:
                     self._doubts.found(slot)
         elif isinstance(outcome, RolledBack) and outcome.refused:
-            # Some may not be read, an ACL says: the rest was not looked at.
+            # An ACL forbids to read some of them: check the rest again.
             refused = {refused.position for refused in outcome.refused}
-            self._parts.append(tuple(key for place, key in enumerate(request.context) if place not in refused))
+            self._parts.append(tuple(key for position, key in enumerate(request.context) if position not in refused))
         elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
             middle = (len(request.context) + 1) // 2
             self._parts += [request.context[middle:], request.context[:middle]]
         elif isinstance(outcome, RefusedWhole) and outcome.of_key:
-            self._refused.add(request.context[0])  # so it is not ours there
+            self._refused.add(request.context[0])  # Consul does not take it, so we cannot have it
         else:
             self._parts.append(request.context)
             self._pause()
@@ -161,13 +161,13 @@ class Sweep:
             self._not_before = self._out.now + max(REST, self._requests * REST_EACH)
             return
         operations = tuple(Operation(Verb.CHECK_SESSION, key, session=life.session_id) for key in keys)
-        self._ask(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
+        self._send(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
 
     def _is_unknown(self, key: str, session_id: str) -> bool:
         return self._ledger.may_be_unknown(key, session_id) and key not in self._refused
 
-    def _ask(self, request: Request) -> None:
-        self._asked = request
+    def _send(self, request: Request) -> None:
+        self._pending = request
         self._requests += 1
         self._out.send(request)
 

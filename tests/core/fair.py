@@ -36,7 +36,7 @@ def asked(driver: Driver, purpose: str) -> Transact:
 
 def look(driver: Driver, *entries: Entry) -> None:
     """The look that was asked for is answered."""
-    driver.answer(asked(driver, "look"), Committed(entries))
+    driver.answer(asked(driver, "turn"), Committed(entries))
 
 
 def take_place(driver: Driver, *others: Entry, created: int = 300) -> Entry:

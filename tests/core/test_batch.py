@@ -81,7 +81,7 @@ def test_what_was_not_sent_can_be_taken_back() -> None:
     request = wanted.pack()
     assert keys(request) == ["a"]
     assert not wanted.batch.unwant(a)
-    wanted.batch.forget()
+    wanted.batch.clear()
     assert request is not None
     assert wanted.batch.take(request) is None
 

@@ -27,8 +27,8 @@ from .helpers import PENDING, STRANGER, Driver, entry, failure, held
 def test_where_nobody_waits_a_lock_is_asked_for_after_one_look() -> None:
     driver = fair()
     call = driver.call("lock", "a")
-    assert [(op.verb, op.key) for op in asked(driver, "look").operations] == [(Verb.GET_TREE, KEY)]
-    assert asked(driver, "look").calls == (call,)  # who is blocked may carry it
+    assert [(op.verb, op.key) for op in asked(driver, "turn").operations] == [(Verb.GET_TREE, KEY)]
+    assert asked(driver, "turn").calls == (call,)  # who is blocked may carry it
     look(driver)
     assert [op.verb for op in driver.commit().operations] == [Verb.LOCK]
     driver.grant()
@@ -59,7 +59,7 @@ def test_who_is_refused_hears_of_the_holder_without_another_read(named: bool) ->
 def test_a_look_that_fails_is_told_to_who_does_not_wait() -> None:
     driver = fair()
     call = driver.call("lock", "a")
-    driver.answer(asked(driver, "look"), failure())
+    driver.answer(asked(driver, "turn"), failure())
     assert isinstance(driver.result(call), ConsulUnavailable)
     assert driver.emitted("lock_denied") == [("lock_denied", "a")]
 
@@ -68,7 +68,7 @@ def test_many_callers_look_in_one_transaction_of_at_most_64() -> None:
     driver = fair()
     driver.call("hold", "first", wait=None)
     driver.call("lock_many", *(str(number) for number in range(63)), wait=None)
-    looks = [each for each in driver.all(Transact) if each.purpose == "look"]
+    looks = [each for each in driver.all(Transact) if each.purpose == "turn"]
     assert [len(each.operations) for each in looks] == [1, 63]
 
 

@@ -150,7 +150,7 @@ def test_a_watch_that_fails_costs_a_pause() -> None:
     call, own = waiting(driver, TAKEN)
     driver.answer(driver.all(Watch)[-1], failure())
     driver.fire("pause", call)
-    driver.answer(asked(driver, "look"), failure())
+    driver.answer(asked(driver, "turn"), failure())
     driver.fire("pause", call)
     look(driver, TAKEN, own)
     assert driver.all(Watch)[-1].name == KEY
@@ -161,7 +161,7 @@ def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
     call, own = waiting(driver, TAKEN, place("B", 1, 150))
     watch = driver.all(Watch)[-1]
     driver.answer(watch, KeysRead((), 310))
-    late = asked(driver, "look")
+    late = asked(driver, "turn")
     driver.abandon(call)
     assert [each for each in driver.answer(late, Committed((FREE, own))) if isinstance(each, Transact)] == []
     assert driver.answer(watch, KeysRead((), 311)) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.fair_places import Standing, Turn, turn_of
+from consul_locker.core.fair_places import Contender, Turn, turn_of
 from consul_locker.core.ledger import Slot
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import Committed, Entry, KeysRead, ReadKey, Transact, Verb, Watch
@@ -103,7 +103,7 @@ def test_whose_turn_it_is_at_a_lock_that_is_not_shown_as_this_locker_s(found: tu
     driver = fair()
     sharing(driver)
     slot = driver.core.ledger.slots["a"]
-    standing = Standing(Call("lock", ("a",)), (slot,))
+    standing = Contender(Call("lock", ("a",)), (slot,))
     own = place("S1", 3, 300)
     standing.places = {"a": Slot("place", own.key, "a")}
     queue = [BEFORE, own]

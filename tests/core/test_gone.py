@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from consul_locker.core.gone import Doubt, Inquiry, Sign
+from consul_locker.core.gone import Evidence, Inquiry, Sign
 from consul_locker.core.requests import (
     DestroySession,
     Gone,
@@ -44,8 +44,8 @@ def test_it_is_proven_by_a_404_and_a_read_after_it_and_nothing_else(first: Sign)
         inquiry, refused = Inquiry(), False
         for sign in (first, *signs):
             doubt = inquiry.hear(sign)
-            assert (doubt is Doubt.PROVEN) == (refused and sign is Sign.READ_EMPTY)
-            if doubt is Doubt.PROVEN:
+            assert (doubt is Evidence.PROVEN) == (refused and sign is Sign.READ_EMPTY)
+            if doubt is Evidence.PROVEN:
                 break  # the session is given up
             if sign in (Sign.LIVES, Sign.RENEWAL_404, Sign.RENEWAL_SILENT):
                 refused = sign is Sign.RENEWAL_404  # what the last renewal said

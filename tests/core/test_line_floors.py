@@ -42,7 +42,7 @@ def waiter(**options: Any) -> tuple[Driver, Any]:
     if options.get("fair"):
         lock, places = entry(KEY, STRANGER, 200), ()
         while not key_watches(driver):
-            (request,) = (each for each in driver.all(Transact) if each.purpose in ("commit", "look"))
+            (request,) = (each for each in driver.all(Transact) if each.purpose in ("commit", "turn"))
             places = tuple(
                 entry(op.key, op.session, 300, op.value) for op in request.operations if op.verb is Verb.LOCK
             )
@@ -131,8 +131,8 @@ def test_a_fair_locker_looks_about_once_a_second() -> None:
         driver.answer(key_watches(driver)[0], TAKEN)
         watches += 1
         driver.fire("pause", call)
-        (look,) = (each for each in driver.all(Transact) if each.purpose == "look")
-        own = next(iter(driver.core._waiting._standings[call].places.values()))  # type: ignore[attr-defined]
+        (look,) = (each for each in driver.all(Transact) if each.purpose == "turn")
+        own = next(iter(driver.core._waiting._contenders[call].places.values()))  # type: ignore[attr-defined]
         driver.answer(look, Committed((entry(KEY, STRANGER, 200), entry(own.key, "S1", 300))))
     assert 10 <= watches <= 20
 

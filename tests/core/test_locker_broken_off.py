@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.fair_line import Queue
-from consul_locker.core.fair_places import Standing
+from consul_locker.core.fair_line import FairLine
+from consul_locker.core.fair_places import Contender
 from consul_locker.core.messages import Answered, Call, CancelRequest, TimerFired
 from consul_locker.core.requests import CreateSession, DestroySession, ReadKey, SessionCreated, Watch
 from consul_locker.core.session import Session
@@ -165,9 +165,9 @@ def test_a_watch_of_the_queue_that_nobody_knows_of_is_given_up() -> None:
     driver = make(fair=True)
     call = driver.call("hold", "a", wait=None)
     queue = driver.core._waiting
-    assert isinstance(queue, Queue)
+    assert isinstance(queue, FairLine)
     watch = Watch(1, "key", "svc/a/lock", 7, 300.0)
-    queue._watched[watch] = Standing(call, ())  # as between two lines of it
+    queue._watched[watch] = Contender(call, ())  # as between two lines of it
     driver.open.append(watch)
     broken_off_beside(driver)
     assert watch not in driver.open

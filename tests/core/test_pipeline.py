@@ -84,6 +84,6 @@ def test_a_call_in_line_that_shares_a_grant_gives_its_place_in_the_queue_back() 
     driver = Driver(fair=True).ready()
     waits = driver.call("hold_many", "a", "b", wait=None)
     reads = driver.all(Transact)
-    assert [each.purpose for each in reads] == ["look"]
+    assert [each.purpose for each in reads] == ["turn"]
     driver.abandon(waits)
     assert driver.core.ledger.slots == {}

@@ -29,7 +29,7 @@ def looking(ids: list[str]) -> tuple[Driver, list[Any]]:
 def look_all(driver: Driver) -> int:
     """A newer Consul answers all looks, and all that follows: nobody waits anywhere. Returns how many looks."""
     count = 0
-    while requests := open_transactions(driver, "look"):
+    while requests := open_transactions(driver, "turn"):
         count += 1
         driver.answer(requests[0], SPOILT if spoils(requests[0]) else Committed(()))
         commit_all(driver)
@@ -48,19 +48,19 @@ def test_a_look_at_queues_beside_a_bad_key() -> None:
 def test_only_those_who_still_look_do_so_again() -> None:
     driver, calls = looking(["a", BAD])
     driver.abandon(calls[1])
-    (look,) = open_transactions(driver, "look")
+    (look,) = open_transactions(driver, "turn")
     driver.answer(look, SPOILT)
-    (look,) = open_transactions(driver, "look")
+    (look,) = open_transactions(driver, "turn")
     assert [operation.key for operation in look.operations] == ["svc/a/lock"]
     driver.abandon(calls[0])
     driver.answer(look, SPOILT)
-    assert open_transactions(driver, "look") == []
+    assert open_transactions(driver, "turn") == []
 
 
 def test_a_place_in_the_queue_of_a_bad_key_ends_the_wait() -> None:
     driver = Driver(fair=True).ready()
     call = driver.call("lock", BAD, wait=None)
-    (look,) = open_transactions(driver, "look")
+    (look,) = open_transactions(driver, "turn")
     driver.answer(look, Committed((entry(f"svc/{BAD}/lock", STRANGER, 7),)))  # an older server
     assert commit_all(driver) == 1
     error = driver.result(call)
@@ -124,7 +124,7 @@ def test_a_fair_locker_looks_again_where_it_cannot_watch() -> None:
     taken, free = entry(key, STRANGER, 200), entry(key, None, 300)
 
     def look(lock: Any) -> None:
-        (request,) = open_transactions(driver, "look")
+        (request,) = open_transactions(driver, "turn")
         driver.answer(request, Committed((lock, *places)))
 
     places: tuple[Any, ...] = ()

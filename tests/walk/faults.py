@@ -202,7 +202,7 @@ def generation_ignored(patch: pytest.MonkeyPatch) -> None:
         answered(self, request, outcome)
 
     patch.setattr(locker.LockerCore, "_answered", any_generation)
-    patch.setattr(batch.Batch, "forget", lambda self: self._wanted.clear())
+    patch.setattr(batch.Batch, "clear", lambda self: self._wanted.clear())
 
 
 @plant

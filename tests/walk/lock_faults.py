@@ -84,7 +84,7 @@ def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(doubts.Doubts, "asked", lambda self, slot: None)
+    patch.setattr(doubts.Doubts, "add_former", lambda self, slot: None)
 
 
 @plant
@@ -223,11 +223,11 @@ def failed_watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def waiter_behind_one_that_left_forgotten(patch: pytest.MonkeyPatch) -> None:
-    settle_down = waiting.Waiting._settle_down
+    settle_down = waiting.Waiting._end_unneeded_watch
 
     def forget(self: Any, slot: Any) -> None:
         serve, self.serve = self.serve, lambda slot: None
         settle_down(self, slot)
         self.serve = serve
 
-    patch.setattr(waiting.Waiting, "_settle_down", forget)
+    patch.setattr(waiting.Waiting, "_end_unneeded_watch", forget)

@@ -186,7 +186,7 @@ class Player:
                 if self.in_flight.get(op.key) is request:
                     del self.in_flight[op.key]
         present = request.generation == self.core.session.generation  # the core looks at no other
-        if isinstance(request, Transact) and request.purpose == "look" and isinstance(outcome, Committed) and present:
+        if isinstance(request, Transact) and request.purpose == "turn" and isinstance(outcome, Committed) and present:
             for call in request.calls:
                 keys = {lock_key(self.options.name, id) for id in call.ids}
                 self.seen[call] = {

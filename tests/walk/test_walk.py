@@ -30,7 +30,7 @@ def test_schedules_with_broken_off_steps_are_clean() -> None:
 
 
 def test_a_broken_off_step_that_is_not_mended_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LockerCore, "_mend", lambda self: None)
+    monkeypatch.setattr(LockerCore, "_recover", lambda self: None)
     with pytest.raises(Violation):
         for number in range(BUDGET):
             play(f"1/{number}", breaks=True)

@@ -1,0 +1,98 @@
+"""The end of all locks and operations at once: a stop, or the end of the session."""
+
+from __future__ import annotations
+
+from ..lease import BaseLease
+from .denials import Denials
+from .ledger import Kind, Slot
+from .messages import Call
+
+__all__ = ["Endings"]
+
+
+class Endings(Denials):
+    """The end of a stop, and of a generation."""
+
+    def refuse_waiting(self) -> list[Call]:
+        """A stop begins: take out every call that wants a lock, and every operation not sent yet.
+
+        Works in flight are still answered by Consul; a lock granted by one of them is given back.
+
+        Returns:
+            The calls, for the caller to refuse.
+        """
+        calls: list[Call] = []
+        for work in list(self._ledger.works()):
+            if work.kind is Kind.LOCK:
+                if not work.takes_places:
+                    calls.extend(work.live())
+                work.calls = []
+                if not work.sent:
+                    self._batch.unwant(work)
+                    for following in self._ledger.finish(work):
+                        if following.kind is Kind.RELEASE:
+                            self._start(following)
+        for slot in list(self._ledger.slots.values()):
+            for call in [call for call in slot.waiters if not call.settled]:
+                calls.append(call)
+                self._waiting.remove(call)
+        return sorted(calls, key=lambda call: call.order)
+
+    def end_leases(self, reason: str) -> None:
+        """A stop destroys the session: its leases are not valid from now on. The signals follow later."""
+        for slot in self._ledger.slots.values():
+            if slot.lease is not None:
+                self._out.end(slot.lease, reason)
+        self._ledger.leases.clear()
+
+    def end_generation(self, reason: str, released: bool = False) -> list[Call]:
+        """The session is over: every lease with it, and every operation.
+
+        Args:
+            reason: why, for the leases.
+            released: whether each lease counts as released (a stop that Consul confirmed).
+
+        Returns:
+            The calls that still want a lock, in the order in which they came.
+        """
+        calls, gone = self.end_everything(reason)
+        for slot, lease in gone:
+            if released:
+                self._tell("released", slot, "released", lease=lease)
+            else:
+                self._tell_lost(slot, lease, reason)
+        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
+
+    def end_everything(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
+        """End every lease and every operation, whatever their state. Sends no signals.
+
+        Returns:
+            The calls that still want a lock, and the leases whose end is to be told.
+        """
+        ledger = self._ledger
+        calls: list[Call] = []
+        gone: list[tuple[Slot, BaseLease]] = []
+        for work in ledger.works():
+            if work.takes_places:
+                continue  # its call is in the line, or gone
+            if work.kind is Kind.LOCK:
+                calls.extend(work.live())
+            else:
+                if work.lease is not None:
+                    gone.append((work.slots[0], work.lease))
+                for call in work.live():
+                    self._out.settle(call, False if call.verb == "release" else call.argument[1])
+        for slot in list(ledger.slots.values()):
+            calls.extend(call for call in slot.waiters if not call.settled)
+            lease = slot.lease
+            if lease is not None:
+                self._out.end(lease, reason)
+                ledger.drop(slot)
+                gone.append((slot, lease))
+        ledger.slots.clear()
+        ledger.leases.clear()  # a drop that was broken off leaves one behind
+        self._batch.clear()
+        self._waiting.end_generation()
+        self._audit.end_generation()
+        self._end_naming()
+        return calls, gone
