@@ -1,18 +1,10 @@
 """The life of a Locker's session: generations, renewal, the deadline, retries, and the end.
 
-The rules (docs/safety.rst, rules 1 to 3):
+docs/safety.rst has the rules (1 to 3). The deadline counts from the *start* of the last successful renewal. Until it
+passes, a failed renewal means "unknown", not "lost". The inquiry (gone.py) finds out whether a session is gone.
 
-- A session has a TTL, and is renewed long before it is over.
-- After a failed renewal the session is "unknown", not "lost", until the deadline passes.
-- A session is gone when a renewal is answered 404 and a consistent read does not find it (gone.py). Neither alone
-  proves it.
-- The deadline counts from the *start* of the last successful renewal, since the answer may have taken long. Consul
-  itself ends a session only after twice its TTL (measured), so our deadline is the earlier one, except for the faults
-  that docs/safety.rst names.
-
-A session of another datacenter needs a node of that datacenter; without the option Consul uses the agent's own node.
-The first request names no node, since the datacenter may be the agent's own. If it is refused for its node, the servers
-there are looked up, and one of them is named.
+A session of another datacenter needs a node there. The first request has none, since the datacenter may be the agent's
+own. If it is refused for its node, the servers there are looked up, and one of them is named.
 """
 
 from __future__ import annotations
@@ -358,8 +350,7 @@ class Session:
         if outcome.index == request.index and lasted >= request.wait * IDLE:
             self._watch_again(outcome.index)  # its wait was over, and nothing had happened
             return None
-        # An index that does not rise may mean a restored snapshot, in which it may be lower (doc, measured): begin at 0
-        # again.
+        # An index that does not rise may mean a restored snapshot (doc, measured): begin at 0 again.
         index = outcome.index if outcome.index > request.index else 0
         if self._watches_quick > QUICK_WATCHES:
             self._watch_later(self._watches_quick - QUICK_WATCHES, index)
