@@ -100,7 +100,7 @@ def embedded() -> Iterator[Agent]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls wait 20 ms for their signals, not a second."""
-    monkeypatch.setattr(aio_delivery, "PATIENCE", 0.02)
+    monkeypatch.setattr(aio_delivery, "DELIVERY_LIMIT", 0.02)
 
 
 # --------------------------------------------------------------------------------------------- calls
@@ -261,7 +261,7 @@ def test_nothing_is_pending_after_a_stop(embedded: Agent, run: Run) -> None:
                 for _ in range(10):  # rounds in which cancelled tasks end, one within another
                     await asyncio.sleep(0)
                 named = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
-                assert not [name for name in named if name.startswith("Exchange.")]
+                assert not [name for name in named if name.startswith("IoLoop.")]
                 requests = embedded.requests
                 assert requests["PUT", "/v1/session/create"] == requests["PUT", "/v1/session/destroy/"]
 
@@ -741,7 +741,7 @@ def test_a_timeout_around_each_call(embedded: Agent, run: Run) -> None:
                     assert not isinstance(over.value, LockTimeout), name
             assert locker.state == "stopped"
             assert not locker.held
-        assert not factory._exchange._tasks
+        assert not factory._io_loop._tasks
 
     run(main)
     requests = embedded.requests
@@ -769,7 +769,7 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
             with pytest.raises(ConfigurationError):
                 await locker._ask(refused)
             await asyncio.sleep(0)
-            assert not [request for request in factory._exchange._tasks if not isinstance(request, Watch)]
+            assert not [request for request in factory._io_loop._tasks if not isinstance(request, Watch)]
 
     run(main)
 
@@ -791,7 +791,7 @@ def test_a_program_whose_tasks_are_all_cancelled_ends(embedded: Agent, run: Run)
             await inside.wait()
             with embedded.pause():
                 other = asyncio.ensure_future(locker.lock("b"))
-                while not [request for request in factory._exchange._tasks if isinstance(request, Transact)]:
+                while not [request for request in factory._io_loop._tasks if isinstance(request, Transact)]:
                     await asyncio.sleep(0)
                 for task in asyncio.all_tasks() - kept:
                     task.cancel()
@@ -954,8 +954,8 @@ def test_a_close_whose_own_task_is_cancelled(run: Run, rounds: int) -> None:
             closing.cancel()
             await close
             assert closing.cancelled()
-            assert factory._exchange is not None
-            assert not factory._exchange._transport._open_ones
+            assert factory._io_loop is not None
+            assert not factory._io_loop._transport._open_ones
             await factory.close()
 
     run(main)
@@ -969,7 +969,7 @@ def test_a_close_that_is_cancelled_twice_is_made_up_for(run: Run) -> None:
             factory = LockerFactory.embedded(agent)
             locker = factory.create("closing")
             await locker.lock("a")
-            exchange = factory._exchange
+            exchange = factory._io_loop
             assert exchange is not None
             while not [request for request in exchange._tasks if isinstance(request, Watch)]:
                 await asyncio.sleep(0)

@@ -123,7 +123,7 @@ def locked(agent: Agent) -> dict[str, str]:
 
 async def quiet(locker: Locker) -> None:
     """Wait until nothing of the Locker is on the way, except for its watches."""
-    exchange = locker._runtime._exchange
+    exchange = locker._runtime._io_loop
     while True:
         tasks = [
             task
@@ -137,13 +137,13 @@ async def quiet(locker: Locker) -> None:
 
 def leftovers(locker: Locker) -> list[Any]:
     """What a call that is over must have taken away."""
-    found: list[Any] = [*locker._runtime._state_waiters, *locker._holds, *locker._runtime._delivery._flushing]
+    found: list[Any] = [*locker._runtime.state_waits._waiters, *locker._holds, *locker._runtime._delivery._flushing]
     found += [call for slot in locker._core.ledger.slots.values() for call in slot.waiters]
     found += [work for slot in locker._core.ledger.slots.values() for work in slot.works]
     found += locker._core.fsm.input_queue
     found += [
         name
-        for receive, name in locker._runtime._exchange._timers
+        for receive, name in locker._runtime._io_loop._timers
         if receive is locker._runtime._receive and name[0] in ("call", "wait", "pause", "stop", "destroy")
     ]
     return found
@@ -157,10 +157,10 @@ async def a_factory(agent: Agent, sessions: bool = False) -> AsyncIterator[Locke
         yield factory
     finally:
         await factory.close()
-        assert factory._exchange is not None
-        assert not factory._exchange._transport._open_ones
-        assert not factory._exchange._lanes._open_ones
-        assert not factory._exchange._tasks
+        assert factory._io_loop is not None
+        assert not factory._io_loop._transport._open_ones
+        assert not factory._io_loop._lanes._open_ones
+        assert not factory._io_loop._tasks
         assert asyncio.all_tasks() == own_tasks()
         left = ask(agent, "/v1/session/list")
         assert sessions or left == []
@@ -512,7 +512,7 @@ def test_a_whole_program(agent: Agent, how: str) -> None:
         done = await cancelled(lambda: program(made), rounds, how)
         for factory in made:
             await factory.close()  # it is closing already; this waits for the end of that
-            assert factory._exchange is None or not factory._exchange._transport._open_ones
+            assert factory._io_loop is None or not factory._io_loop._transport._open_ones
             assert [leftovers(locker) for locker in factory._lockers] == [[]] * len(factory._lockers)
         assert asyncio.all_tasks() == own_tasks()
         assert ask(agent, "/v1/session/list") == []
@@ -610,7 +610,7 @@ def test_with_observers(agent: Agent) -> None:
                 assert await locker.wait_for_state("ready", LIMIT)
                 done = await cancelled(lambda: _lock_and_release(locker), rounds)
                 await quiet(locker)
-                await locker._runtime._delivery.flush(locker._runtime._told)
+                await locker._runtime._delivery.flush(locker._runtime._queued)
                 assert leftovers(locker) == []
                 assert heard in ([], ["acquired", "released"])
                 assert locked(agent) == {}

@@ -20,7 +20,7 @@ from consul_locker.client.requests import Encoder, HttpRequest
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import Failed, KeysRead, Outcome, SessionRead, Watch
 from consul_locker.errors import ConsulUnavailable
-from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watching
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watches
 
 from .behaviour.tools import WAIT, eventually, settle
 
@@ -50,22 +50,22 @@ def at(index: int) -> HttpResponse:
     return HttpResponse(404, {"x-consul-index": str(index)}, b"")
 
 
-def run(test: Callable[[Watching, Line], Coroutine[Any, Any, None]], connections: int = 8) -> None:
+def run(test: Callable[[Watches, Line], Coroutine[Any, Any, None]], connections: int = 8) -> None:
     """Run a test on a loop; it must leave nothing behind there."""
 
     async def go() -> None:
         options = ClientOptions.build(environ={})
         line: Any = Line()
-        watching = Watching(options, Encoder(options), line, lambda: connections // 2)
+        watching = Watches(options, Encoder(options), line, lambda: connections // 2)
         await asyncio.wait_for(test(watching, line), WAIT)
         await settle()
-        assert (watching._queries, watching._nodes, watching._taken, watching._waiting) == ({}, {}, 0, False)
+        assert (watching._queries, watching._nodes, watching._running, watching._waiting) == ({}, {}, 0, False)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(go())
 
 
-def wish(watching: Watching, index: int = 0, key: str = "k", target: str = "key") -> asyncio.Task[Outcome]:
+def wish(watching: Watches, index: int = 0, key: str = "k", target: str = "key") -> asyncio.Task[Outcome]:
     """Begin a watch."""
     return asyncio.create_task(watching.watch(Watch(1, target, key, index, 300.0)))
 
@@ -77,7 +77,7 @@ async def gone(task: asyncio.Task[Any]) -> None:
     assert task.cancelled()
 
 
-def just_before(watching: Watching, name: str, work: Callable[[], object]) -> None:
+def just_before(watching: Watches, name: str, work: Callable[[], object]) -> None:
     """Do something at the very moment at which this method is called next."""
     method = getattr(watching, name)
 
@@ -93,7 +93,7 @@ def just_before(watching: Watching, name: str, work: Callable[[], object]) -> No
 
 
 def test_those_who_wait_for_the_same_share_a_query() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7) for _ in range(5)]
         await settle()
         late = wish(watching, 7)
@@ -107,7 +107,7 @@ def test_those_who_wait_for_the_same_share_a_query() -> None:
 
 @pytest.mark.parametrize("other", [{"index": 8}, {"key": "l"}, {"target": "session"}])
 def test_those_who_wait_for_something_else_do_not(other: dict[str, Any]) -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, **{"index": 7, **other})]
         await line.arrived(2)
         for one in wishes:
@@ -119,7 +119,7 @@ def test_those_who_wait_for_something_else_do_not(other: dict[str, Any]) -> None
 def test_a_change_after_a_shared_look_is_not_missed() -> None:
     """The look was answered before the change, and joined after it: the next query asks from that answer on."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching)
         await line.arrived(1)  # Consul looks now, at index 5; then the key changes, index 6
         late = wish(watching)
@@ -139,7 +139,7 @@ def test_a_change_after_a_shared_look_is_not_missed() -> None:
 def test_an_answered_query_is_joined_no_more() -> None:
     """Its answer is on the way to those who have waited; the next wish needs a newer one."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         second = []
@@ -154,7 +154,7 @@ def test_an_answered_query_is_joined_no_more() -> None:
 
 
 def test_only_the_last_one_to_give_up_ends_the_query() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second, third = (wish(watching, 7) for _ in range(3))
         await line.arrived(1)
         (answer,) = line.open()
@@ -168,7 +168,7 @@ def test_only_the_last_one_to_give_up_ends_the_query() -> None:
 
 
 def test_who_stays_gets_the_answer() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 7)
         await line.arrived(1)
         await gone(first)
@@ -179,7 +179,7 @@ def test_who_stays_gets_the_answer() -> None:
 
 
 def test_who_comes_as_the_last_one_leaves_begins_a_query_of_his_own() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         first.cancel()
@@ -198,7 +198,7 @@ def test_who_comes_as_the_last_one_leaves_begins_a_query_of_his_own() -> None:
 
 
 def test_a_failure_is_everyone_s() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
         line.open()[0].set_exception(ConsulUnavailable("no answer", sent=True))
@@ -214,7 +214,7 @@ def test_a_failure_is_everyone_s() -> None:
 
 
 def test_a_failure_that_nobody_waits_for_is_no_complaint(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         only = wish(watching, 7)
         await line.arrived(1)
         just_before(watching, "_forget", only.cancel)
@@ -232,7 +232,7 @@ def test_a_failure_that_nobody_waits_for_is_no_complaint(caplog: pytest.LogCaptu
 
 
 def test_one_who_shares_needs_no_place_of_his_own() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
         assert not watching._lines["key"]
@@ -243,7 +243,7 @@ def test_one_who_shares_needs_no_place_of_his_own() -> None:
 
 
 def test_a_watch_that_is_given_up_frees_its_place() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second, third = (wish(watching, index) for index in (7, 8, 9))
         await line.arrived(1)
         await gone(second)
@@ -256,7 +256,7 @@ def test_a_watch_that_is_given_up_frees_its_place() -> None:
 
 
 def test_a_watch_that_is_given_up_leaves_the_line() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await eventually(lambda: watching._lines["key"])
         await gone(second)
@@ -268,11 +268,11 @@ def test_a_watch_that_is_given_up_leaves_the_line() -> None:
 
 
 def test_a_place_given_to_one_who_is_just_given_up() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await line.arrived(1)
         await eventually(lambda: watching._lines["key"])
-        just_before(watching, "_give_place", second.cancel)
+        just_before(watching, "_end_turn", second.cancel)
         line.open()[0].set_result(at(9))
         assert await first == KeysRead((), 9)
         await asyncio.wait({second})
@@ -285,7 +285,7 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
 def test_a_turn_that_is_cut_short_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         second = wish(watching, 8)
@@ -305,7 +305,7 @@ def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.M
     """Consul ends such a query by itself: it is waited for, not broken off."""
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, index) for index in (7, 8, 9)]
         await line.arrived(2)
         assert [dict(request.params)["wait"] for request, _ in line.sent] == ["300000ms", "1ms"]
@@ -330,7 +330,7 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
     """One that comes back early with nothing new was broken off, as by a restored snapshot: the core sweeps then."""
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", length)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         watching._lines["key"].append(asyncio.get_running_loop().create_future())  # others wait for a place
         turn = asyncio.create_task(watching._turn(Watch(1, "key", "k", 7, 300.0)))
         await line.arrived(1)
@@ -345,7 +345,7 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
 def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> None:
     """Whatever the loop does first: the place is there for the next one, and the answer is that of who had it."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second, third = wish(watching, 7), wish(watching, 8), wish(watching, 9)
         await line.arrived(1)
         await settle()
@@ -364,7 +364,7 @@ def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> 
 def test_who_waits_for_a_key_goes_before_who_watches_a_session() -> None:
     session = "00000000-0000-0000-0000-000000000000"
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         last, next_one = wish(watching, 1, session, "session"), wish(watching, 8)
@@ -395,12 +395,12 @@ def node_at(index: int, *numbers: int) -> HttpResponse:
     return HttpResponse(200, {"x-consul-index": str(index)}, json.dumps(body).encode())
 
 
-def watch_session(watching: Watching, number: int, index: int, node: str = "n") -> asyncio.Task[Outcome]:
+def watch_session(watching: Watches, number: int, index: int, node: str = "n") -> asyncio.Task[Outcome]:
     """Begin a watch on a session that was seen at an index."""
     return asyncio.create_task(watching.watch(Watch(1, "session", session(number), index, 300.0, node)))
 
 
-async def on_node(watching: Watching, line: Line, *seen: tuple[int, int]) -> list[asyncio.Task[Outcome]]:
+async def on_node(watching: Watches, line: Line, *seen: tuple[int, int]) -> list[asyncio.Task[Outcome]]:
     """Begin watches that are one query on the node, beside those of Lockers that have their own; all are to be gone."""
     own = [watch_session(watching, 900 + number, 1) for number in range(OWN_SESSION_WATCHES)]
     await line.arrived(OWN_SESSION_WATCHES)
@@ -423,7 +423,7 @@ async def answered(line: Line, response: HttpResponse) -> None:
 
 
 def test_who_is_gone_is_told_and_the_others_go_on() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = await on_node(watching, line, (1, 5), (2, 6))
         assert "index" not in dict(line.sent[-1][0].params)  # the first is a look at the present state
         await answered(line, node_at(6, 1, 2, 77))
@@ -440,7 +440,7 @@ def test_who_is_gone_is_told_and_the_others_go_on() -> None:
 def test_who_comes_later_joins_the_query_under_way() -> None:
     """It asks from before his session was there, or has shown it, or tells at once that it is gone."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         (one,) = await on_node(watching, line, (1, 5))
         await answered(line, node_at(6, 1, 2))
         own = [watch_session(watching, 900 + number, 1) for number in range(OWN_SESSION_WATCHES)]
@@ -464,7 +464,7 @@ def test_who_comes_later_joins_the_query_under_way() -> None:
 def test_a_query_that_has_nothing_new_is_told_to_all_as_one_of_their_own(index: int) -> None:
     """Its time was over, or a snapshot was restored: by their index the Lockers know what to do."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = await on_node(watching, line, (1, 5), (2, 3))
         await answered(line, node_at(6, 1, 2))
         await answered(line, node_at(index, 1))
@@ -478,7 +478,7 @@ def test_a_query_that_has_nothing_new_is_told_to_all_as_one_of_their_own(index: 
 
 
 def test_a_failure_is_told_to_all_who_watch_the_node() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         watchers = await on_node(watching, line, (1, 5), (2, 3))
         await answered(line, HttpResponse(500, {}, b"No cluster leader"))
         for watcher in watchers:
@@ -488,7 +488,7 @@ def test_a_failure_is_told_to_all_who_watch_the_node() -> None:
 
 
 def test_without_its_node_a_session_is_watched_alone() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         (one,) = await on_node(watching, line, (1, 5))
         await gone(one)
         alone = [watch_session(watching, number, 5, "") for number in range(OWN_SESSION_WATCHES + 1)]
@@ -501,7 +501,7 @@ def test_without_its_node_a_session_is_watched_alone() -> None:
 
 
 def test_nobody_s_node_is_watched_no_more() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = await on_node(watching, line, (1, 5), (2, 6))
         await gone(two)
         assert line.open()

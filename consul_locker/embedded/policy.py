@@ -80,7 +80,7 @@ class Policy:
         refuse: the rights that are missing (`RIGHTS`).
 
     Raises:
-        ConfigurationError: for what cannot be meant.
+        ConfigurationError: a value is not valid.
     """
 
     def __init__(

@@ -10,8 +10,8 @@ from typing import Any
 from ..signals import ALL
 
 __all__ = [
-    "PATIENCE",
-    "heard",
+    "DELIVERY_LIMIT",
+    "has_receivers",
     "receivers",
 ]
 
@@ -20,7 +20,7 @@ _LOGGER = logging.getLogger("consul_locker")
 
 #: How long a call waits for the delivery of its own signals, past its settlement, in seconds: a stuck
 #: observer must not hold callers for ever (docs/safety.rst, rule 7).
-PATIENCE = 1.0
+DELIVERY_LIMIT = 1.0
 
 
 def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
@@ -34,7 +34,7 @@ def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
     return chain(_own(signal, sender), ALL[signal].receivers_for(sender))
 
 
-def heard(signal: str, sender: Any) -> bool:
+def has_receivers(signal: str, sender: Any) -> bool:
     """Whether anybody is to hear a signal of this sender that is sent now: asked when it is sent, as blinker does."""
     sent = ALL[signal]
     if _own(signal, sender):
@@ -42,6 +42,6 @@ def heard(signal: str, sender: Any) -> bool:
     return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))
 
 
-def failed(signal: str, receiver: Callable[..., Any]) -> None:
+def log_failure(signal: str, receiver: Callable[..., Any]) -> None:
     """Log the exception of an observer; for use in an except clause."""
     _LOGGER.exception("an observer of %s failed: %r", signal.replace("_", "-"), receiver)

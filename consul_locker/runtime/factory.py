@@ -46,7 +46,7 @@ NOT_SENT = (
 class Member(Protocol):
     """What a factory needs of its Lockers."""
 
-    def _poison(self) -> None:
+    def _mark_forked(self) -> None:
         """In the child of a fork: nothing of it may be used."""
 
 
@@ -91,7 +91,7 @@ class BaseFactory(ABC, Generic[LockerT]):
             The factory, of this face. It reads no environment variables.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant, or ``agent`` is none, or was not started.
+            ConfigurationError: ``timeout`` is not valid, or ``agent`` is none, or was not started.
         """
         from ..embedded import Agent
 
@@ -158,7 +158,7 @@ class BaseFactory(ABC, Generic[LockerT]):
             The Locker, of this factory's face.
 
         Raises:
-            ConfigurationError: an option cannot be meant.
+            ConfigurationError: an option is not valid.
             RuntimeError: the factory is closed; on asyncio also: no event loop runs, or another one than before.
         """
         checked = observers_of(observers, self._awaits_observers)
@@ -183,7 +183,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         self._lockers: weakref.WeakSet[LockerT] = weakref.WeakSet()
         self._closed = False  # or about to be
         self._over = False  # closed, and no state will change any more
-        self._poisoned = False
+        self._forked = False
         self._prepare()
         _FACTORIES.add(self)
 
@@ -209,16 +209,16 @@ class BaseFactory(ABC, Generic[LockerT]):
         Args:
             open: refuse it also when the factory is closed, or about to be.
         """
-        if self._poisoned:
+        if self._forked:
             raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
         if open and self._closed:
             raise RuntimeError(CLOSED)
 
-    def _poison(self) -> None:
+    def _mark_forked(self) -> None:
         """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
-        self._poisoned = True
+        self._forked = True
         for locker in self._lockers:
-            locker._poison()
+            locker._mark_forked()
 
 
 _FACTORIES: weakref.WeakSet[BaseFactory[Any]] = weakref.WeakSet()
@@ -231,7 +231,7 @@ def living(face: type[FactoryT]) -> list[FactoryT]:
 
 def _after_fork() -> None:
     for factory in list(_FACTORIES):
-        factory._poison()
+        factory._mark_forked()
 
 
 os.register_at_fork(after_in_child=_after_fork)

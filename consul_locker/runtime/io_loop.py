@@ -21,10 +21,10 @@ from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event
 from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
-from .watches import WATCH_SHARE, Watching
+from .watches import WATCH_SHARE, Watches
 
 __all__ = [
-    "Exchange",
+    "IoLoop",
     "closed",
     "destroys",
 ]
@@ -42,7 +42,7 @@ def closed() -> Failed:
 
 #: How long a renewal may wait for its turn, as a multiple of its time, which begins after that: with a sixth of the TTL
 #: for an attempt it is begun within a third. Else, where they are too many, each would be given up when it is sent.
-PATIENCE = 2.0
+RENEWAL_WAIT = 2.0
 
 
 def _lingers(request: Request) -> bool:
@@ -87,7 +87,7 @@ def _log(text: str, error: BaseException | None) -> None:
     _LOGGER.error("%s", text, exc_info=error)
 
 
-class Exchange:
+class IoLoop:
     """Requests and timers of the Lockers of one factory, on the running event loop.
 
     Attributes:
@@ -119,7 +119,7 @@ class Exchange:
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # given up, but not ended yet
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
-        self._watching = Watching(options, encoder, self._transport, self._for_watches)
+        self._watches = Watches(options, encoder, self._transport, self._watch_limit)
         allowance.on_lowered(self._refused)
         self._closed = False
         self.report: Callable[[str, BaseException | None], None] = _log
@@ -129,7 +129,7 @@ class Exchange:
             self._manual = cast(Manual, clock)
             self._manual.subscribe(self._clock_moved)
 
-    def _for_watches(self) -> int:
+    def _watch_limit(self) -> int:
         """How many connections watches may keep now: a part of all, and never the last that is not for renewals."""
         return max(0, min(int(self._transport.limit * WATCH_SHARE), self._transport.most - 1))
 
@@ -140,7 +140,7 @@ class Exchange:
 
     def _use_fewer(self) -> None:
         self._transport.close_idle()
-        self._watching.give_way()
+        self._watches.give_way()
 
     def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
         """Do what these commands say; what comes of it is given to ``receive``, on the loop.
@@ -155,7 +155,7 @@ class Exchange:
             if isinstance(command, Request):
                 if command in self._tasks:
                     continue  # it came twice: whoever gave it was interrupted before he knew that he had
-                task = self._loop.create_task(self._exchange(receive, command))
+                task = self._loop.create_task(self._send_and_report(receive, command))
                 self._tasks[command] = task, receive
                 task.add_done_callback(partial(self._ended, receive, command))
             elif isinstance(command, SetTimer):
@@ -219,7 +219,7 @@ class Exchange:
 
     # --------------------------------------------------------------------------------------- requests
 
-    async def _exchange(self, receive: Receive, request: Request) -> None:
+    async def _send_and_report(self, receive: Receive, request: Request) -> None:
         receive(await self._answer(request))
         self._tasks.pop(request, None)
         if self._on_answer is not None:
@@ -238,13 +238,13 @@ class Exchange:
     async def _answer(self, request: Request) -> Answered:
         try:
             if isinstance(request, Watch):
-                return Answered(request, await self._watching.watch(request))
+                return Answered(request, await self._watches.watch(request))
             http = self._encoder.encode(request)
             if not _keeps_alive(request):
                 response = await self._transport.send(http, request.timeout)
             else:
                 fresh = isinstance(request, RenewSession) and request.fresh
-                patience = PATIENCE * (request.timeout or 0.0)
+                patience = RENEWAL_WAIT * (request.timeout or 0.0)
                 response = await self._lanes.send(http, request.timeout, fresh=fresh, patience=patience)
             return Answered(request, http.decode(response))
         except ConsulUnavailable as error:

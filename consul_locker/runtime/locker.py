@@ -29,9 +29,9 @@ from .locker_fsm import FsmView
 __all__ = [
     "BaseLocker",
     "Hold",
-    "listed",
+    "as_list",
     "note",
-    "to_raise",
+    "raisable",
 ]
 
 
@@ -53,7 +53,7 @@ def note(error: BaseException, text: str) -> None:
     vars(error)["__notes__"] = notes
 
 
-def to_raise(error: BaseException) -> BaseException:
+def raisable(error: BaseException) -> BaseException:
     """An answer that callers may share, for one of them to raise: each has a traceback of his own.
 
     Raised by one after another, the very same exception would collect the frames of all of them.
@@ -65,7 +65,7 @@ def to_raise(error: BaseException) -> BaseException:
     return copied
 
 
-def listed(granted: Any) -> list[Any]:
+def as_list(granted: Any) -> list[Any]:
     """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
     return granted if isinstance(granted, list) else [granted]
 
@@ -86,7 +86,7 @@ class Hold:
 
 
 class Runtime(Protocol):
-    """What carries out the calls of a Locker: `Carrying`, or `AsyncCarrying`."""
+    """What carries out the calls of a Locker: `ThreadRuntime`, or `AsyncRuntime`."""
 
     def submit(self, call: Call) -> Any:
         """Submit a call without waiting for its answer."""
@@ -94,7 +94,7 @@ class Runtime(Protocol):
     def ask(self, call: Call) -> Any:
         """Submit a call and wait for its answer; on asyncio a coroutine that does."""
 
-    def have_heard(self, job: Callable[[], None]) -> None:
+    def queue_for_observers(self, job: Callable[[], None]) -> None:
         """Put something before the observers."""
 
 
@@ -205,10 +205,10 @@ class BaseLocker(Generic[LeaseT]):
 
     # -------------------------------------------------------------------------------------- for the faces
 
-    def _view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
+    def _fsm_view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
         """The Locker as an `Fsm`, with what the face does at the inputs that have an answer, without waiting."""
         inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        return FsmView(self._core.fsm, inputs, self._runtime.have_heard, self._observe)
+        return FsmView(self._core.fsm, inputs, self._runtime.queue_for_observers, self._observe)
 
     def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
         """Have a signal observed as long as the Locker lives."""
@@ -222,7 +222,7 @@ class BaseLocker(Generic[LeaseT]):
         self._factory._check(open=call.verb in NEED_OPEN)
         return self._runtime.ask(call)
 
-    def _poison(self) -> None:
+    def _mark_forked(self) -> None:
         """In the child of a fork: the leases are over, and nothing is kept that could be held for a lock."""
         life = self._core.session.life
         if life is not None:
@@ -296,7 +296,7 @@ class BaseLocker(Generic[LeaseT]):
         """A call for operations of the user's own.
 
         Raises:
-            ConfigurationError: they cannot be meant, or the lease is none of this Locker's.
+            ConfigurationError: they are not valid, or the lease is none of this Locker's.
             LockLost: the lease is over.
         """
         if not isinstance(lease, BaseLease):
@@ -353,7 +353,7 @@ class BaseLocker(Generic[LeaseT]):
 
     def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
         """A hold was granted; returns its leases."""
-        leases: list[LeaseT] = listed(granted)
+        leases: list[LeaseT] = as_list(granted)
         self._holds.update({(hold.caller, lease.id): hold for lease in leases})
         return leases
 

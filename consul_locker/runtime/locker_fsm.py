@@ -41,18 +41,18 @@ class FsmView(Fsm):
     ``session_created`` and ``session_ended``, each with what the signal of that name tells.
     """
 
-    __slots__ = ("_core_fsm", "_hear", "_inputs_of_user", "_observe", "_relay", "_signals")
+    __slots__ = ("_core_fsm", "_inputs_of_user", "_observe", "_queue_for_observers", "_relay", "_signals")
 
     def __init__(
         self,
         core_fsm: Fsm,
         inputs: Mapping[str, Callable[..., Any]],
-        hear: Callable[[Callable[[], None]], None],
+        queue_for_observers: Callable[[Callable[[], None]], None],
         observe: Callable[[str, Callable[..., None]], None],
     ) -> None:
         self._core_fsm = core_fsm
         self._inputs_of_user = inputs
-        self._hear = hear
+        self._queue_for_observers = queue_for_observers
         self._observe = observe
         self._relay: Subscription | None = None
         self._signals: set[str] = set()  # those that it observes by now
@@ -135,7 +135,7 @@ class FsmView(Fsm):
             payload = dict(data)
             if "args" in payload:
                 payload["args"] = _plain(payload["args"])
-            self._hear(lambda: self.emit(event, payload))
+            self._queue_for_observers(lambda: self.emit(event, payload))
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("the machine of a Locker can be neither pickled nor copied, as the Locker itself cannot")

@@ -41,7 +41,7 @@ from ..config.options import ClientOptions
 from ..core.requests import Outcome, SessionRead, SessionsRead, Watch
 from ..models import SessionInfo
 
-__all__ = ["WATCH_SHARE", "Watching"]
+__all__ = ["WATCH_SHARE", "Watches"]
 
 #: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
 WATCH_SHARE = 0.5
@@ -87,26 +87,26 @@ class _Node:
         return request.index <= self.index and request.name not in self.sessions
 
 
-class Watching:
+class Watches:
     """The watches of the Lockers of one factory, on the running event loop.
 
     Args:
         options: of the factory.
         encoder: makes HTTP requests of the core's.
         transport: sends them.
-        places: tells how many connections watches may keep at present; with 0 they are polls.
+        allowed: tells how many connections watches may keep at present; with 0 they are polls.
     """
 
     def __init__(
-        self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, places: Callable[[], int]
+        self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, allowed: Callable[[], int]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._encoder = encoder
         self._transport = transport
         self._queries: dict[_Key, _Query] = {}  # those that can be joined
-        self._places = places
-        self._taken = 0
+        self._allowed = allowed
+        self._running = 0
         self._nodes: dict[str, _Node] = {}  # those that are watched
         self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began, watched or not
         # Those on keys come first: a caller waits for each, and a lost session is noticed by its renewal too.
@@ -173,11 +173,11 @@ class Watching:
         try:
             while True:
                 await self._pause(request)
-                await self._take_place(request.target)
+                await self._await_turn(request.target)
                 try:
                     outcome = await self._turn(request)
                 finally:
-                    self._give_place()
+                    self._end_turn()
                 if outcome is not None:
                     return outcome
         finally:
@@ -190,7 +190,7 @@ class Watching:
 
     async def _pause(self, request: Watch) -> None:
         """Wait before a query begins, where there would be too many. Nothing is missed by that: they have an index."""
-        if request.index and not self._places():
+        if request.index and not self._allowed():
             await asyncio.sleep(POLL_PAUSE)  # what is there at present was seen just now
         elif request.target == "node":
             begun = self._begun.setdefault(request.name, deque(maxlen=NODE_QUERIES))
@@ -201,19 +201,19 @@ class Watching:
     # ------------------------------------------------------------------------------------------ turns
 
     def give_way(self) -> None:
-        """There are fewer places than before: the turns of those under way end, and they stand in the line again."""
-        if self._taken > self._places():
+        """There are fewer allowed than before: the turns of those under way end, and they stand in the line again."""
+        if self._running > self._allowed():
             self._crowded.set()
 
     @property
     def _most(self) -> int:
         """How many queries may be under way; one poll where none may stay."""
-        return max(1, self._places())
+        return max(1, self._allowed())
 
-    async def _take_place(self, target: str) -> None:
+    async def _await_turn(self, target: str) -> None:
         """First come, first served, among those on keys, then among those on sessions."""
-        if self._taken < self._most and not self._waiting:
-            self._taken += 1
+        if self._running < self._most and not self._waiting:
+            self._running += 1
             return
         turn = self._loop.create_future()
         self._lines[target].append(turn)
@@ -222,20 +222,20 @@ class Watching:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._give_place()
+                self._end_turn()
             elif turn in self._lines[target]:  # a place that came free since then took it out
                 self._lines[target].remove(turn)
                 self._uncrowd()
             raise
 
-    def _give_place(self) -> None:
+    def _end_turn(self) -> None:
         """A place is free: it goes to the first in the line who still wants it, unless there are fewer now."""
-        self._taken -= 1
+        self._running -= 1
         for line in self._lines.values():
-            while line and self._taken < self._most:
+            while line and self._running < self._most:
                 turn = line.popleft()
                 if not turn.done():
-                    self._taken += 1
+                    self._running += 1
                     turn.set_result(None)
         self._uncrowd()
 
@@ -249,7 +249,7 @@ class Watching:
 
     async def _turn(self, request: Watch) -> Outcome | None:
         """The query itself; None when others waited for its place, and it had been there long enough."""
-        if not self._places():
+        if not self._allowed():
             return await self._poll(request)
         wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
         http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
