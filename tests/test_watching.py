@@ -143,7 +143,7 @@ def test_an_answered_query_is_joined_no_more() -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         second = []
-        just_before(watching, "_forget", lambda: second.append(wish(watching, 7)))
+        just_before(watching, "_unshare", lambda: second.append(wish(watching, 7)))
         line.sent[0][1].set_result(at(8))
         await line.arrived(2)
         assert await first == KeysRead((), 8)
@@ -217,7 +217,7 @@ def test_a_failure_that_nobody_waits_for_is_no_complaint(caplog: pytest.LogCaptu
     async def test(watching: Watches, line: Line) -> None:
         only = wish(watching, 7)
         await line.arrived(1)
-        just_before(watching, "_forget", only.cancel)
+        just_before(watching, "_unshare", only.cancel)
         line.open()[0].set_exception(ConsulUnavailable("no answer", sent=True))
         await asyncio.wait({only})
         assert only.cancelled()
