@@ -33,12 +33,14 @@ class StateWaits:
 
     def reached(self, state: str) -> None:
         """The Locker came to a state."""
-        for wanted, waiting in self._waiters:
-            if wanted == state and not waiting.done():
-                waiting.set_result(True)
+        self._wake(state)
 
     def end(self) -> None:
         """Wake all that wait: the Locker will not change its state any more."""
-        for _, waiting in self._waiters:
-            if not waiting.done():
-                waiting.set_result(False)
+        self._wake(None)
+
+    def _wake(self, state: str | None) -> None:
+        """Wake the tasks that wait for a state; None: all of them, in vain."""
+        for wanted, waiting in self._waiters:
+            if state in (wanted, None) and not waiting.done():
+                waiting.set_result(state is not None)

@@ -232,7 +232,7 @@ class Agent:
         return self._change(lambda: self._store.destroy_session(session_id, self._now()))
 
     def delete_key(self, key: str) -> bool:
-        """Delete a key as an operator would, whoever holds it.
+        """Delete a key as an operator would, even if a session holds it.
 
         Args:
             key: its whole path, as in `Lease.key`.

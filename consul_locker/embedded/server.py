@@ -48,7 +48,7 @@ class Wait:
 
     Attributes:
         deadline: when it is answered with whatever there is.
-        scope: whose change makes it worth reading again.
+        scope: a change in it can change the answer.
     """
 
     connection: Connection
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
     # ----------------------------------------------------------------------------- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
+        """A client has connected."""
         assert isinstance(transport, asyncio.Transport)  # a TCP server makes no other
         self._transport = transport
         self._server.connections.add(self)
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         self.proceed()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client has gone; what it asked before that is done all the same."""
+        """The client has disconnected; its requests are carried out all the same."""
         self._transport = None
         self._server.connections.discard(self)
         if self._wait is not None:
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------------------------- requests
 
     def proceed(self) -> None:
-        """Take whole requests off what has come in, and answer them."""
+        """Answer the requests that have arrived completely."""
         while self._wait is None:
             if self._server.paused:
                 self._server.parked[self] = None
@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         self._write(self._http.send(event) or b"")
 
     def _write_plain(self, text: bytes) -> None:
-        """Answer something that was no HTTP, as Go does, and hang up."""
+        """Answer data that is no HTTP as Go does, and close the connection."""
         head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
         self._write(head + text)
         self._close()
@@ -249,9 +249,9 @@ class Server:
     # ------------------------------------------------------------------------------------- waiting
 
     def look(self) -> None:
-        """Wake the blocking queries that what was written concerns, and set the timer anew."""
+        """Wake the blocking queries that wait for what was written, and set the timer again."""
         if self.paused:
-            return  # resuming looks again
+            return  # `resume` does it later
         changes = self.api.store.take_changes()
         if changes is not None:
             for wait in self._concerned(changes):
@@ -322,7 +322,7 @@ class Server:
         self._arm()
 
     def _arm(self) -> None:
-        """Have `tick` called when the next thing is due."""
+        """Set the timer, so that `tick` is called when the next thing is due."""
         if self._call_later is None:
             return
         due = [moment for moment in (self.api.store.next_expiry(), self._next_deadline()) if moment is not None]
@@ -348,7 +348,7 @@ class Server:
             connection.proceed()
 
     def hang_up(self) -> None:
-        """Close every connection without an answer, and forget what they asked."""
+        """Close every connection without an answer, and drop their requests."""
         self.parked.clear()
         for connection in list(self.connections):
             connection.abort()

@@ -136,7 +136,7 @@ class ThreadRuntime:
         future.add_done_callback(cancelled)
         try:
             self.step(call)
-        except BaseException:  # a signal handler raised it, say; nobody gets the future
+        except BaseException:  # a signal handler raised it, say; no caller gets the future
             self._io_thread.do(future.cancel)
             raise
         return future
