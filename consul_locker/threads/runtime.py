@@ -3,9 +3,7 @@
 Under a Locker's mutex the core takes a step. Commands whose order matters (signals, timers, requests) are put into
 queues there, and a put never waits. All other commands are carried out after the mutex is released.
 
-A blocked call can be the carrier of a transaction: its own thread sends it for all calls that are in it (see
-`consul_locker.threads.carriers`).
-
+A blocked call can be the carrier of a transaction (see `consul_locker.threads.carriers`).
 A call that sleeps can be interrupted by a signal handler that calls the Locker: it carries nothing until that call is
 over. `consul_locker.may_wait` says what else can interrupt a call, and what may not wait then.
 """
