@@ -1,4 +1,4 @@
-"""How arguments are checked that many calls have."""
+"""Checks of arguments that many calls have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ __all__ = [
 
 
 def seconds(option: str, value: float | None) -> float | None:
-    """A time limit as an argument: None, or seconds from nought on.
+    """Check an argument that is a time limit: seconds, 0 or more, or None for no limit.
+
+    Args:
+        option: the argument's name, for the error.
+        value: the argument.
+
+    Returns:
+        The limit in seconds; None for no limit (also for infinity).
 
     Raises:
         ConfigurationError: it is anything else.

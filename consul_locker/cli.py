@@ -1,6 +1,6 @@
 """The command ``consul-locker``: a demo that shows in a few seconds what a Locker does.
 
-click and rich come with the extra ``cli``; without them the command says how to get them.
+click and rich are installed with the extra ``cli``; without them the command says how to get them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "main"]
 
-#: The exit status when no agent answers, or an option cannot be meant; click's own for wrong usage is 2.
+#: The exit status when no agent answers, or an option is not valid; click's own for wrong usage is 2.
 FAILED = 1
 
-#: The lock of the demo. It guards nothing.
+#: The lock of the demo. It protects nothing.
 LOCK = "invoice-7"
 #: Another, for the calls that wait for the agent to come back.
 LATE_LOCK = "invoice-8"
 
 #: The pause before the Locker of the demo tries again, in seconds: long enough to see it, and then twice.
 PAUSE = 0.6
-#: How long a step of the demo may take, in seconds, against an agent that is slow: a healthy one takes milliseconds.
+#: How long a step of the demo may take, in seconds: enough for a slow agent; a healthy one takes milliseconds.
 PATIENCE = 5.0
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: always.
     """
     try:
-        import click  # noqa: F401 - only whether they are there
+        import click  # noqa: F401 - are they installed?
         import rich  # noqa: F401
     except ImportError as missing:
         print(
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def command() -> click.Group:
     """Return the command line as a click group.
 
-    It is made here and not when the module is imported, so that the module can be imported without click.
+    It is made here, and not when the module is imported, so that the module can be imported without click.
     """
     import click
     from rich.console import Console
@@ -79,11 +79,11 @@ def command() -> click.Group:
     def demo(host: str | None, port: int | None) -> None:
         """Show in a few seconds what a Locker does, and why.
 
-        Without options it needs no Consul: it brings an agent of its own along. On an agent of yours it
-        uses keys below consul-locker-demo-..., and leaves none of them behind.
+        Without options it needs no Consul: it runs an embedded agent. On your own agent it uses keys below
+        consul-locker-demo-..., and leaves none of them behind.
         """
         console = Console(highlight=False, soft_wrap=True)
-        # The demo tells itself what happens; the library's log would tell it again, on another stream.
+        # The demo shows what happens; the log of the library would show it twice.
         logger = logging.getLogger("consul_locker")
         silent = logging.NullHandler()
         logger.addHandler(silent)
@@ -106,9 +106,9 @@ def _plainly(error: ConsulLockerError) -> str:
 
 
 def _demo(console: Console, host: str | None, port: int | None) -> None:
-    """Run the demo on the agent that is given, else on one of its own."""
+    """Run the demo on the given agent, else on an embedded one."""
     if host is None and port is None:
-        from .embedded import Agent  # with a server, which the other way does not need
+        from .embedded import Agent  # imported only here: it brings a server along
 
         with Agent() as agent, LockerFactory.embedded(agent) as factory:
             console.print(f"An embedded agent plays Consul here, at {agent.address}.")
@@ -116,7 +116,7 @@ def _demo(console: Console, host: str | None, port: int | None) -> None:
         return
     with LockerFactory(host, port, timeout=PATIENCE) as factory:
         with factory.create(_name(), max_retries=0) as probe:
-            probe.holder(LOCK)  # before the first word: is there an agent, and may we?
+            probe.holder(LOCK)  # before anything is shown: does the agent answer, and are we allowed?
         console.print(f"On your agent, at {factory._client.address}.", markup=False)
         _Story(console, factory, None).tell()
 
@@ -126,7 +126,7 @@ def _name() -> str:
     return f"consul-locker-demo-{uuid.uuid4().hex[:8]}"
 
 
-#: What each signal means, in plain words; the facts are those that it carries.
+#: What each signal means, in plain words; the names in braces are the signal's arguments.
 WORDS = {
     "session_created": "Consul made a session; locks hang on it",
     "session_ended": "the session is over ({reason})",
@@ -155,9 +155,9 @@ class _Story:
     """The demo, chapter by chapter.
 
     Args:
-        console: where it is told.
+        console: shows it.
         factory: makes the Lockers.
-        agent: the embedded agent, which can go away and come back; None for a real one, which stays.
+        agent: the embedded agent, which the demo can stop and start again; None for a real one.
     """
 
     def __init__(self, console: Console, factory: LockerFactory, agent: Agent | None) -> None:
@@ -166,14 +166,14 @@ class _Story:
         self._factory = factory
         self._name = _name()
         self._who: dict[Locker, str] = {}
-        self._newest = ""  # who the Locker is that is being made: its signals may be faster than `create`
+        self._newest = ""  # the label of the Locker that is being made: its signals may come before `create` returns
         self._states: dict[Locker, str] = {}
         self._chapters = 0
-        self._failed = threading.Event()  # a try to get a session has failed
+        self._failed = threading.Event()  # set when an attempt to get a session has failed
         self._observers = {name: self._observer(name) for name in signals.ALL}  # blinker holds them weakly
 
     def tell(self) -> None:
-        """Tell all of it."""
+        """Run the whole demo."""
         for name, observer in self._observers.items():
             signals.ALL[name].connect(observer)
         try:
@@ -188,14 +188,14 @@ class _Story:
     def _tell(self) -> None:
         self._chapter("A Locker begins its session at once. Calls that come before it are kept, not refused.")
         if self._agent is not None:
-            with self._agent.pause():  # so slow that there is time to call
+            with self._agent.pause():  # so that the calls come before the session
                 first = self._locker("first")
                 calls = [first.submit_lock(LOCK, timeout=PATIENCE) for _ in range(2)]
         else:
             first = self._locker("first")
             calls = [first.submit_lock(LOCK, timeout=PATIENCE) for _ in range(2)]
         for call in calls:
-            call.result(2 * PATIENCE)  # it ends by itself before that, by its own timeout
+            call.result(2 * PATIENCE)  # its own timeout is shorter
         self._say(first, f"both calls have one lease; requests for locks so far: {first.stats()['requests']}")
 
         self._chapter("A second Locker of the same name competes. It is told who has the lock.")
@@ -220,7 +220,7 @@ class _Story:
         second.stop()
 
     def _away(self, locker: Locker) -> None:
-        """The agent goes away, or is taken for gone; a call waits until the Locker has a session again."""
+        """The agent is stopped, or the Locker is only rebooted; a call waits until the Locker has a session again."""
         if self._agent is not None:
             self._chapter("The agent goes away. Rebooted, a Locker pauses, tries again, and keeps what is asked of it.")
             self._agent.stop_listening()
@@ -254,7 +254,7 @@ class _Story:
             self._console.print(f"   {'locker':<8}{'state':<11}{'signal':<17}what happens", style="dim")
 
     def _say(self, locker: Locker, words: str, signal: str = "-") -> None:
-        """One line: who, in which state, behind which signal ("-": none), and what happens."""
+        """One line: which Locker, its state, the signal ("-": none), and what happens."""
         from rich.text import Text
 
         state = self._states.get(locker, "acquiring")
@@ -266,7 +266,7 @@ class _Story:
 
     def _observer(self, name: str) -> Any:
         def observe(locker: Locker, **facts: Any) -> None:
-            if name == "state_changed":  # the state at the signal; `locker.state` may be further on by now
+            if name == "state_changed":  # the state at the signal; `locker.state` may have changed since
                 self._states[locker] = facts["to_state"]
             if isinstance(facts.get("error"), AlreadyLocked):
                 facts["error"] = _holder(facts["error"])
@@ -278,8 +278,8 @@ class _Story:
 
 
 def _holder(error: AlreadyLocked) -> str:
-    """Who has the lock, from what its holder wrote into it."""
+    """Which holder has the lock: from the value that it wrote into the key."""
     if error.holder is None or error.holder.value is None:
-        return f"{error.id!r} is held by somebody else"
+        return f"{error.id!r} is held by another holder"
     process = error.holder.described().partition(" (")[0]  # without the session: it would fill the line
     return f"{error.id!r} is held by the {error.holder.value['who']} locker, {process}"

@@ -1,9 +1,9 @@
-"""Draws a machine from its table: as Mermaid text, and as an SVG picture. Pure Python, no other program.
+"""Draws a machine from its table: as Mermaid text, and as an SVG picture. In pure Python, without another program.
 
 Both show the same, in UML's manner: an arrow for each pair of states, labelled with the inputs that lead
-from one to the other; inside a state what it answers without leaving, as ``lock / defer until ready``.
-Left out is what would only be noise: inputs that a state does not declare, and those that do nothing.
-A drawing depends on the table alone, so two of the same table are equal byte for byte.
+from one to the other; inside a state the inputs that do not leave it, as ``lock / defer until ready``.
+Inputs that a state does not declare, and inputs that do nothing, are left out.
+A drawing depends on the table alone: two drawings of one table are equal byte for byte.
 
 `mermaid` and `svg` take a `consul_locker.fsm.Table` or an `Fsm`; ``diagrams/render.py`` draws a Locker's.
 """
@@ -24,7 +24,7 @@ __all__ = ["mermaid", "svg"]
 
 #: The label of actions that do nothing, and so are not drawn.
 NOTHING = "nothing"
-#: What stands for the machine itself, which is no state: its catch-all serves every state without an answer.
+#: Stands for the machine itself, which is no state: its catch-all handles the inputs that a state does not.
 ANY_STATE = "(any state)"
 
 
@@ -101,7 +101,7 @@ def _picture(drawn: Table | Fsm) -> _Picture:
         state = ANY_STATE if row.state == CATCH_ALL else row.state
         name = "any other input" if row.input == CATCH_ALL else row.input
         label = row.label
-        stays = row.kind == "goto" and row.target == state  # machina's rule: going to where one is does nothing
+        stays = row.kind == "goto" and row.target == state  # machina's rule: it does nothing
         if row.kind == "nothing" or label == NOTHING or stays:
             continue
         if row.kind == "goto" and row.target is not None and row.target in table.states:
@@ -122,7 +122,7 @@ def _picture(drawn: Table | Fsm) -> _Picture:
 
 
 def _mermaid_text(text: str) -> str:
-    """Write what Mermaid takes for the end of a text, or for markup, as entities of its own form."""
+    """Replace the characters that Mermaid takes for the end of a text, or for markup, by its entities."""
     return re.sub(r'[#:;"<>\n]', lambda found: f"#{ord(found[0])};", text)
 
 
@@ -136,24 +136,24 @@ LINE_HEIGHT = 18
 TITLE_HEIGHT = 30
 PADDING = 12
 MARGIN = 24
-#: Wider texts are broken, in characters.
+#: Longer texts are broken into lines, in characters.
 INSIDE_WIDTH, LABEL_WIDTH = 36, 26
-#: Half the distance between an arrow and the one that goes back.
+#: Half the distance, in pixels, between an arrow and the arrow in the other direction.
 LANE = 11
-#: The least distance between boxes one above the other; beside each other there is room for a label too.
+#: The least distance between boxes, in pixels: one above the other, and side by side (a label's width is added).
 GAP_DOWN, GAP_BESIDE = 120, 70
 #: How far from its arrow a label stands.
 LABEL_DISTANCE = 5
-#: With more states than this no better order is looked for: it would take too long ((n - 1)! orders).
+#: With more states than this the declared order is kept: to try all (n - 1)! orders would take too long.
 MAX_SORTED = 7
-#: Of a state's title, its arrows and their labels. Dark enough to be read on white (a contrast of 4.5 or more).
+#: The colours of a state's title, its arrows and their labels. Dark enough to be read on white (contrast 4.5 or more).
 COLOURS = ("#0b5c8a", "#1a7f37", "#9a5b00", "#a3262a", "#6639ba", "#57606a")
 
 Point = tuple[float, float]
 
 
 class _Rect(NamedTuple):
-    """A rectangle by its middle."""
+    """A rectangle, given by its centre."""
 
     x: float
     y: float
@@ -167,7 +167,7 @@ class _Rect(NamedTuple):
         return max(0.0, wide) * max(0.0, high)
 
     def crossed(self, start: Point, end: Point) -> bool:
-        """Whether a line goes through it; looked at in 60 places, which is fine enough for labels."""
+        """Whether a line goes through it. Checked at 61 points of the line, which is fine enough for labels."""
         for step in range(61):
             x, y = _between(start, end, step / 60)
             if abs(x - self.x) < self.width / 2 and abs(y - self.y) < self.height / 2:
@@ -180,7 +180,7 @@ def _between(start: Point, end: Point, part: float) -> Point:
 
 
 class _Drawing:
-    """The states on an ellipse, straight arrows between them, each label where it is least in the way."""
+    """The states on an ellipse, straight arrows between them, each label where it covers least."""
 
     def __init__(self, picture: _Picture, title: str) -> None:
         self._picture = picture
@@ -199,7 +199,7 @@ class _Drawing:
     # ------------------------------------------------------------------------------------- where things are
 
     def _placed(self, order: Sequence[str]) -> dict[str, _Rect]:
-        """Put the states on an ellipse, clockwise from the upper left, as near to each other as they may be."""
+        """Put the states on an ellipse, clockwise from the upper left, as close together as is allowed."""
         sizes = {}
         for state in order:
             lines = self._lines[state]
@@ -209,7 +209,7 @@ class _Drawing:
         first = -math.pi / 2 - math.pi / len(order)
         turns = [first + 2 * math.pi * i / len(order) for i in range(len(order))]
         across, down = 10, 10
-        while True:  # both radii grow until every two boxes have a gap, so this ends
+        while True:  # ends, since the radii grow until all boxes have a gap
             boxes = {
                 state: _Rect(round(across * math.cos(turn)), round(down * math.sin(turn)), *sizes[state])
                 for state, turn in zip(order, turns, strict=True)
@@ -229,7 +229,7 @@ class _Drawing:
                 down += 10
 
     def _line(self, arrow: _Arrow) -> tuple[Point, Point]:
-        """The line of an arrow, from border to border; beside the one that goes back, if there is one."""
+        """The line of an arrow, from border to border; beside the arrow in the other direction, if there is one."""
         source, target = self._boxes[arrow.source], self._boxes[arrow.target]
         start, end = (source.x, source.y), (target.x, target.y)
         if any((other.source, other.target) == (arrow.target, arrow.source) for other in self._picture.arrows):
@@ -239,7 +239,7 @@ class _Drawing:
         return _leaving(source, start, end), _leaving(target, end, start)
 
     def _placed_labels(self) -> dict[_Arrow, _Rect]:
-        """Find a place for each label, near the middle of its arrow, off boxes, other arrows and labels."""
+        """Find a place for each label: near the middle of its arrow, away from boxes, other arrows and labels."""
         placed: dict[_Arrow, _Rect] = {}
         for arrow, lines in self._labels.items():
             start, end = self._ends[arrow]
@@ -304,7 +304,7 @@ class _Drawing:
         yield f'<polygon points="{corners}" fill="{colour}"/>'
 
     def _drawn_state(self, state: str) -> Iterator[str]:
-        """A box: the state's name on its colour, below it what it answers."""
+        """A box: the state's name on its colour, and below it the inputs that do not leave it."""
         box, colour = self._boxes[state], self._colours[state]
         left, top = box.x - box.width / 2, box.y - box.height / 2
         dashed = ' stroke-dasharray="5 3"' if state == ANY_STATE else ""
@@ -346,7 +346,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _normal(start: Point, end: Point) -> Point:
-    """The direction across a line, of length 1: to the left of who walks along it."""
+    """The unit vector at right angles to a line."""
     length = math.dist(start, end)
     return (end[1] - start[1]) / length, (start[0] - end[0]) / length
 
@@ -362,7 +362,7 @@ def _leaving(box: _Rect, inside: Point, outside: Point) -> Point:
 
 
 def _ordered(picture: _Picture) -> list[str]:
-    """The order around the ellipse: the initial state first, and as few arrows that cross as can be."""
+    """The order around the ellipse: the initial state first, and as few crossing arrows as possible."""
     rest = [state for state in picture.inside if state != picture.initial]
     orders: Iterator[tuple[str, ...]] = iter([tuple(rest)])
     if len(rest) < MAX_SORTED:

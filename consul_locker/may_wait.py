@@ -1,9 +1,9 @@
-"""What this thread is doing for the library, and so whether a call of its user may wait here.
+"""What the present thread is doing for the library, and so whether a call may wait on it.
 
-Python runs strangers' code in the middle of anything: signal handlers in the main thread, the finalizers of objects
-and generators that are thrown away in every thread. When such code calls a Locker, the thread that runs it may be
-in the middle of a step of a core, or may carry the very transaction that the call would wait for. So such a call
-may wait only when what it interrupts is asleep; what need not wait is done at once, or right after the step.
+Python can run other code in the middle of any code: signal handlers in the main thread, the finalizers of objects and
+of generators in every thread. When such code calls a Locker, its thread may be in the middle of a step of a core, or
+it may be the one that sends the transaction which the call would wait for. So such a call may wait only if the code
+that it interrupts is asleep. A call that need not wait is done at once, or right after the step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["INSIDE", "MACHINES"]
+__all__ = ["MACHINES", "THIS_THREAD"]
 
 
 class _Guard(Protocol):
@@ -63,41 +63,41 @@ class _Machines:
 MACHINES = _Machines()
 
 
-class _Inside(threading.local):
-    """One for each thread.
+class _ThisThread(threading.local):
+    """The state of the present thread; each thread has its own.
 
     Attributes:
-        serves: whether it is a thread of the library's own: others wait for it.
-        stepping: whether it is in the middle of a step of a core, or about to be, and may have its mutex.
-        carrying: whether it is in the middle of a call, and not asleep in it: it may carry a transaction.
-        observes: whether it calls the observers of a factory.
-        asleep: the waiter in which it sleeps, beneath whatever runs now.
-        later: what came in between, to be done after the step.
+        is_internal: whether it is a thread of the library: other threads wait for it.
+        in_step: whether it is in a step of a core, or just before one, and may hold the Locker's mutex.
+        in_call: whether it is in a call that waits, and not asleep: it may be sending a transaction.
+        calls_observers: whether it is the thread that calls the observers of a factory.
+        sleeps_in: the `Waiter` of the call in which it sleeps, below the code that runs now; None if there is none.
+        after_step: what was asked for during the step, to be done after it.
     """
 
     def __init__(self) -> None:
-        self.serves = False
-        self.stepping = False
-        self.carrying = False
-        self.observes = False
-        self.asleep: Any = None
-        self.later: deque[Callable[[], None]] = deque()
+        self.is_internal = False
+        self.in_step = False
+        self.in_call = False
+        self.calls_observers = False
+        self.sleeps_in: Any = None
+        self.after_step: deque[Callable[[], None]] = deque()
 
     @property
-    def busy(self) -> bool:
-        """Whether nothing can be waited for here."""
-        return self.serves or self.stepping or self.carrying or MACHINES.here
+    def must_not_wait(self) -> bool:
+        """Whether no call may wait on this thread now."""
+        return self.is_internal or self.in_step or self.in_call or MACHINES.here
 
-    def refuse(self, observes: bool, advice: str, batched: bool = True) -> None:
-        """Refuse what would wait where the library itself waits for this thread.
+    def refuse_wait(self, in_observer: bool, advice: str, batched: bool = True) -> None:
+        """Refuse a call that would wait while the library itself waits for this thread.
 
         Args:
-            observes: whether this is an observer that the caller's own signals wait for.
+            in_observer: whether this is an observer whose end the call's own signals would wait for.
             advice: what to do instead.
-            batched: whether it would wait for what this thread may be carrying.
+            batched: whether the call would wait for a transaction, which this thread may be sending.
 
         Raises:
-            RuntimeError: this is such a place.
+            RuntimeError: the call must not wait here.
         """
         if MACHINES.here:
             raise RuntimeError(
@@ -105,15 +105,15 @@ class _Inside(threading.local):
                 f' others would wait for it; {advice}, or use the machine\'s handle("lock", id): its outcome arrives'
                 " as an input"
             )
-        if observes:
+        if in_observer:
             raise RuntimeError(
                 f"this call would wait inside an observer of a signal, or a callback of a future; {advice}"
             )
-        if self.stepping or self.serves or (self.carrying and batched):
+        if self.in_step or self.is_internal or (self.in_call and batched):
             raise RuntimeError(
-                "this call would wait for the call of this thread that it came in between, from a signal handler, an "
-                f"object's finalizer, or a strategy; {advice}"
+                "this call would wait for another call of the same thread, which it interrupted: it was made by a "
+                f"signal handler, an object's finalizer, or a strategy; {advice}"
             )
 
 
-INSIDE = _Inside()
+THIS_THREAD = _ThisThread()

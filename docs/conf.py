@@ -2,6 +2,8 @@
 
 from importlib.metadata import version as version_of
 
+from docutils import nodes
+
 project = "consul_locker"
 author = "consul_locker contributors"
 project_copyright = "2026, consul_locker contributors"
@@ -18,3 +20,19 @@ default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 html_theme = "alabaster"
+
+#: Made by factories only: the arguments of their constructors are no part of the API.
+MADE_BY_FACTORIES = ("Locker",)
+
+
+def hide_constructor(app, domain, objtype, content):
+    """Take the arguments of a constructor, with their types, out of the description of its class."""
+    if objtype == "class" and content.parent[0].get("fullname") in MADE_BY_FACTORIES:
+        for field in list(content.findall(nodes.field)):
+            if field[0].astext().split()[0] in ("param", "type"):
+                field.parent.remove(field)
+
+
+def setup(app):
+    """After autodoc has written the types into the descriptions."""
+    app.connect("object-description-transform", hide_constructor, priority=900)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from consul_locker.may_wait import INSIDE
+from consul_locker.may_wait import THIS_THREAD
 
 from .walk.breaks import LIBRARY
 
@@ -62,7 +62,7 @@ class Meanwhile:
         if not frame.f_code.co_filename.startswith(self._below):
             return None
         # In the middle of a step this thread may have the mutex, so nothing can come in between.
-        if event == "line" and not INSIDE.stepping and self._since():
+        if event == "line" and not THIS_THREAD.in_step and self._since():
             self._left -= 1
             if self._left == -1:
                 self.reached = True

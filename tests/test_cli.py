@@ -135,7 +135,7 @@ def test_wrong_usage_is_clicks_to_tell() -> None:
 
 
 def test_a_holder_who_does_not_say_who_he_is() -> None:
-    assert cli._holder(AlreadyLocked("7", "a/7/lock")) == "'7' is held by somebody else"
+    assert cli._holder(AlreadyLocked("7", "a/7/lock")) == "'7' is held by another holder"
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])

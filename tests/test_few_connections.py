@@ -14,7 +14,7 @@ from consul_locker import AlreadyLocked, ConfigurationError, LockerFactory, aio
 from consul_locker.config.options import FEWEST_CONNECTIONS
 from consul_locker.core.requests import KeysRead
 from consul_locker.embedded import Agent
-from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Watching
+from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Watches
 
 from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Consul, eventually, settle, until
@@ -79,7 +79,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_pause")
 def test_without_a_place_a_watch_is_a_read_again_and_again() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one = wish(watching, 7)
         for count in (1, 2, 3):
             await line.arrived(count)
@@ -97,7 +97,7 @@ def test_without_a_place_a_watch_is_a_read_again_and_again() -> None:
 @pytest.mark.usefixtures("no_pause")
 @pytest.mark.parametrize("index", [3, 0])
 def test_a_poll_tells_of_an_index_that_fell_and_a_first_look_whatever_it_sees(index: int) -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one = wish(watching, 7 if index else 0)
         await line.arrived(1)
         line.open()[0].set_result(at(index))
@@ -108,7 +108,7 @@ def test_a_poll_tells_of_an_index_that_fell_and_a_first_look_whatever_it_sees(in
 
 @pytest.mark.usefixtures("no_pause")
 def test_polls_come_one_after_another_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = wish(watching, 7, "a"), wish(watching, 7, "b")
         await line.arrived(1)
         await settle()
@@ -136,9 +136,9 @@ def test_who_gives_way_goes_on_as_a_poll_and_stays_again_when_there_are_places(
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
     places = 2
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         nonlocal places
-        watching._places = lambda: places
+        watching._allowed = lambda: places
         wishes = [wish(watching, 7, key) for key in "ab"]
         await line.arrived(2)
         places = 0
@@ -166,7 +166,7 @@ def test_an_intermediary_that_ignores_the_index_is_asked_a_few_times_a_second(mo
     """Each answer comes at once and shows another index, as one does when sessions come and go all the time."""
     monkeypatch.setattr("consul_locker.runtime.watches.NODE_QUERIES_IN", 3600.0)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         watchers = await on_node(watching, line, (1, 5), (2, 5))
         before = len(line.sent) - 1
         for index in range(6, 6 + NODE_QUERIES):

@@ -26,7 +26,7 @@ from consul_locker.core.requests import (
     Watch,
 )
 from consul_locker.runtime.clock import SystemClock
-from consul_locker.runtime.io_loop import Exchange
+from consul_locker.runtime.io_loop import IoLoop
 
 from .behaviour.tools import WAIT, eventually, settle
 from .handmade import Handmade, ok, request_on
@@ -79,19 +79,19 @@ class Crowd:
 class Asking:
     """Gives requests to an exchange, and takes the answers."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: IoLoop) -> None:
+        self._io_loop = exchange
         self._answers: dict[Request, asyncio.Future[Answered]] = {}
 
     def begin(self, request: Request) -> asyncio.Future[Answered]:
         """Ask it."""
         answer = self._answers[request] = asyncio.get_running_loop().create_future()
-        self._exchange.carry_out(self._receive, [request])
+        self._io_loop.carry_out(self._receive, [request])
         return answer
 
     def give_up(self, request: Request) -> None:
         """It is not wanted any more."""
-        self._exchange.carry_out(self._receive, [CancelRequest(request)])
+        self._io_loop.carry_out(self._receive, [CancelRequest(request)])
 
     def _receive(self, event: object) -> None:
         assert isinstance(event, Answered)
@@ -102,7 +102,7 @@ class Asking:
         return (await asyncio.wait_for(self.begin(request), WAIT)).outcome
 
 
-Test = Callable[[Asking, Exchange, Handmade], Awaitable[None]]
+Test = Callable[[Asking, IoLoop, Handmade], Awaitable[None]]
 
 
 def run(test: Test, answer: Callable[[str, int], Awaitable[bytes]], connections: int = 8) -> None:
@@ -111,7 +111,7 @@ def run(test: Test, answer: Callable[[str, int], Awaitable[bytes]], connections:
     async def go() -> None:
         async with Handmade(answer) as server:
             options = ClientOptions.build(server.address, timeout=WAIT, environ={})
-            exchange = Exchange(options, Encoder(options), SystemClock(), connections)
+            exchange = IoLoop(options, Encoder(options), SystemClock(), connections)
             try:
                 await test(Asking(exchange), exchange, server)
             finally:
@@ -134,7 +134,7 @@ def test_renewals_go_side_by_side(connections: int, together: int) -> None:
     """They are answered only when so many are under way at once: all connections but those kept for all else."""
     crowd = Crowd("PUT /v1/session/renew", together)
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         answers = [asking.begin(renewal(number)) for number in range(2 * together)]
         for answer in answers:
             assert isinstance((await asyncio.wait_for(answer, WAIT)).outcome, Renewed)
@@ -146,7 +146,7 @@ def test_renewals_go_side_by_side(connections: int, together: int) -> None:
 def test_renewals_have_connections_of_their_own() -> None:
     """All that others may have is taken by what Consul never answers, more waits, and watches want theirs too."""
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for number in range(20):
             asking.begin(read(number))
             asking.begin(Watch(1, "key", f"w{number}", 7, 300.0))
@@ -162,7 +162,7 @@ def test_renewals_have_connections_of_their_own() -> None:
 def test_the_read_that_renews_a_session_without_a_ttl_goes_there_too() -> None:
     """A user's question goes with all else."""
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for number in range(20):
             asking.begin(read(number))
         asking.begin(ReadSession(1, SESSION.format(1), call=Call("session_info"), timeout=WAIT))
@@ -183,7 +183,7 @@ def test_one_that_hangs_holds_up_no_other() -> None:
             await asyncio.Event().wait()
         return answer_to(line)
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         begun = [asking.begin(renewal(number)) for number in range(1, 61)]
         done, hung = [], []
         for number, one in enumerate(begun, 1):
@@ -204,10 +204,10 @@ def test_watches_never_take_the_last_place(connections: int) -> None:
             await asyncio.Event().wait()
         return answer_to(line)
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for count in range(1, connections + 1):
             asking.begin(Watch(1, "key", f"w{count}", 7, 300.0))
-            await eventually(lambda count=count: exchange._watching._taken >= min(count, exchange._for_watches()))
+            await eventually(lambda count=count: exchange._watches._running >= min(count, exchange._watch_limit()))
             await settle()
             assert isinstance(await asking.ask(read(count)), KeysRead)
             assert isinstance(await asking.ask(renewal(count)), Renewed)
@@ -219,7 +219,7 @@ def test_the_time_of_a_renewal_begins_when_it_is_its_turn() -> None:
     """Else, when there are too many, each would be given up soon after it was sent, and so would the next."""
     deadlines: list[float] = []
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         first, second = asking.begin(renewal(1)), asking.begin(renewal(2))
         await eventually(lambda: crowd.came)
         ask = exchange._lanes._ask
@@ -249,7 +249,7 @@ def test_a_retry_goes_over_a_new_connection() -> None:
 
     crowd = Crowd("PUT /v1/session/renew", 3)
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         nonlocal deaf
         await asyncio.gather(*(asking.ask(renewal(number)) for number in range(3)))
         assert server.accepted == deaf + 3
@@ -270,7 +270,7 @@ def test_what_renewals_do_not_need_any_more_is_there_for_others() -> None:
     async def answer(line: str, number: int) -> bytes:
         return await (renewals if "renew" in line else reads)(line, number)
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for _ in range(2):
             await asyncio.gather(*(asking.ask(renewal(number)) for number in range(6)))
             assert len(server.open) == 8 or server.accepted == 6
@@ -290,7 +290,7 @@ def test_where_consul_refuses_connections_renewals_win_over_watches(monkeypatch:
     """As over its `http_max_conns_per_client`: watches have all that it accepts, and give some of them up."""
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         watches = [Watch(1, "key", f"w{number}", 7, 300.0) for number in range(4)]
         for watch in watches:
             asking.begin(watch)
@@ -312,7 +312,7 @@ def test_where_consul_refuses_connections_renewals_win_over_watches(monkeypatch:
 def test_a_single_fault_is_no_refusal() -> None:
     """Nor are two with an answered new connection between them, nor an agent that refuses whoever comes."""
 
-    async def test(asking: Asking, exchange: Exchange, server: Handmade) -> None:
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         server.accepts = 0
         for _ in range(3):
             assert isinstance(await asking.ask(renewal(1)), Failed)

@@ -27,7 +27,7 @@ from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, Locke
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import Transact
 from consul_locker.embedded import Agent
-from consul_locker.may_wait import INSIDE
+from consul_locker.may_wait import THIS_THREAD
 from consul_locker.threads.waiter import Waiter
 from consul_locker.threads.wakeups import Sleepers
 
@@ -58,7 +58,7 @@ def locker(factory: LockerFactory) -> Locker:
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     yield
-    assert (INSIDE.busy, INSIDE.asleep, len(INSIDE.later)) == (False, None, 0)
+    assert (THIS_THREAD.must_not_wait, THIS_THREAD.sleeps_in, len(THIS_THREAD.after_step)) == (False, None, 0)
 
 
 @contextmanager
@@ -230,15 +230,15 @@ def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -
     first, second = Transact(1, (), calls=(Call("lock", ("x",)),)), Transact(1, ())
     assert waiter.offer(first)
     handed_over: list[object] = []
-    locker._runtime._hand_to_io = handed_over.append  # what it does is not asked here
-    INSIDE.asleep = waiter
+    locker._runtime._carriers.hand_to_io = handed_over.append  # what it does is not asked here
+    THIS_THREAD.sleeps_in = waiter
     try:
         assert locker.holder("x") is None
         assert handed_over == [first]
-        assert INSIDE.asleep is waiter
+        assert THIS_THREAD.sleeps_in is waiter
         assert not waiter.closed
     finally:
-        INSIDE.asleep = None
+        THIS_THREAD.sleeps_in = None
     waiter.closed = True
     assert not waiter.offer(second)
 
@@ -441,8 +441,8 @@ def test_on_asyncio_a_hold_of_the_parent_is_left_alone_in_a_forked_child(agent: 
         async with aio.LockerFactory(agent.address) as factory:
             locker = factory.create("n")
             async with locker.hold("a") as lease:
-                factory._poisoned = True  # as in the child
-            factory._poisoned = False
+                factory._forked = True  # as in the child
+            factory._forked = False
             assert lease.valid
             await locker._runtime.ask(Call("leave", ("a",), argument=[lease]))
 

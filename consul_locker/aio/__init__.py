@@ -1,7 +1,7 @@
 """Locks for asyncio: the same names and meanings as in `consul_locker`, on one running event loop.
 
-What can wait is a coroutine; what cannot stays plain (`create`, `held`, `state`, `stats`, `start`, and a lease's
-`valid`, `check`, `guard`).
+What can wait is a coroutine; what cannot wait is a plain function (`create`, `held`, `state`, `stats`, `start`, and a
+lease's `valid`, `check`, `guard`).
 """
 
 from .factory import LockerFactory

@@ -7,11 +7,11 @@ import warnings
 from types import TracebackType
 
 from ..config.options import LockerOptions
-from ..runtime.delivery import PATIENCE
-from ..runtime.io_loop import Exchange
+from ..runtime.delivery import DELIVERY_LIMIT
+from ..runtime.io_loop import IoLoop
 from .locker import Locker
 from .loop import LoopFactory, ends
-from .observers import AsyncDelivery, refuse_inside
+from .observers import ObserverTask, refuse_wait
 
 __all__ = [
     "LockerFactory",
@@ -27,8 +27,8 @@ class LockerFactory(LoopFactory[Locker]):
     _full_name = "consul_locker.aio.LockerFactory"
 
     def _prepare(self) -> None:
-        self._delivery = AsyncDelivery()
-        self._exchange: Exchange | None = None
+        self._delivery = ObserverTask()
+        self._io_loop: IoLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -36,55 +36,55 @@ class LockerFactory(LoopFactory[Locker]):
 
     def _make(self, options: LockerOptions) -> Locker:
         self._check(open=True)
-        if self._exchange is None:
-            self._exchange = Exchange(self._client, self._encoder, self._clock, self._client.max_connections)
-        locker = Locker(self, options, self._exchange, self._delivery)
+        if self._io_loop is None:
+            self._io_loop = IoLoop(self._client, self._encoder, self._clock, self._client.max_connections)
+        locker = Locker(self, options, self._io_loop, self._delivery)
         self._lockers.add(locker)
         return locker
 
     async def close(self, timeout: float | None = None) -> None:
-        """Stop the Lockers and close the connections. Twice does no harm.
+        """Stop the Lockers and close the connections. Calling it again does no harm.
 
-        Nothing is left on the loop: a session that could not be destroyed until then expires by its TTL.
+        Nothing is left on the loop: a session that could not be destroyed by then expires by its TTL.
 
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant.
+            ConfigurationError: ``timeout`` is not valid.
             RuntimeError: it was called inside an observer, or on another event loop than the factory's.
         """
         limit = self._stop_limit(timeout)
-        if self._poisoned:  # it is the parent's (rule 10)
+        if self._forked:  # all of it is the parent's (rule 10)
             return
-        refuse_inside()
+        refuse_wait()
         while not self._over:
             self._check()
             if self._closing is None or self._closing.done():
                 self._closed = True
-                # A task of its own: a close that is cancelled goes on, so that no session and no socket is left behind.
+                # A task of its own: it goes on if this call is cancelled, and leaves no session and no socket behind.
                 self._closing = asyncio.get_running_loop().create_task(self._close(limit), name="consul_locker-close")
             await asyncio.wait({self._closing})
-            if not self._closing.cancelled():  # a stranger who cancels it before it begins is no reason to leave it so
+            if not self._closing.cancelled():  # else other code cancelled it before it began: again
                 self._closing.result()
 
     async def _close(self, limit: float) -> None:
         lockers = list(self._lockers)
         stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in lockers]
         try:
-            await ends(stops, limit + PATIENCE)
+            await ends(stops, limit + DELIVERY_LIMIT)
         finally:
             for stop in stops:
-                stop.cancel()  # one that goes on has its limit on a clock that stands still, or this was cancelled
+                stop.cancel()  # its limit is on a clock that a test does not move, or this task was cancelled
             await ends(stops)
-            if self._exchange is not None:
-                await self._exchange.close()
+            if self._io_loop is not None:
+                await self._io_loop.close()
             await self._delivery.close()
             if self._own_agent is not None:
                 self._own_agent.close()
             self._over = True
             for locker in lockers:
-                locker._runtime.end()
+                locker._runtime.state_waits.end()
 
     async def __aenter__(self) -> LockerFactory:
         return self
@@ -92,10 +92,10 @@ class LockerFactory(LoopFactory[Locker]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not GeneratorExit or self._runs_here():
+        if kind is not GeneratorExit or self._on_own_loop():
             await self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_exchange", None) is not None and not self._over and not self._poisoned:
+        if getattr(self, "_io_loop", None) is not None and not self._over and not self._forked:
             text = f"{self!r} was not closed; use 'async with' or await close()"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arguments import seconds
 from ..lease import BaseLease, no_context_manager
-from .observers import refuse_inside
+from .observers import refuse_wait
 
 __all__ = [
     "Lease",
@@ -28,20 +28,20 @@ class Lease(BaseLease):
         """Wait until the lease is over.
 
         Args:
-            timeout: how long to wait, in seconds; None waits as long as it takes.
+            timeout: how long to wait, in seconds; None: without a limit.
 
         Returns:
             The reason it ended, or None when the time was over first.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant.
-            RuntimeError: the lease is not over yet, and this is an observer or another event loop.
+            ConfigurationError: ``timeout`` is not valid.
+            RuntimeError: the lease is not over yet, and the call is in an observer or on another event loop.
         """
         limit = seconds("timeout", timeout)
         if self.live:
             if asyncio.get_running_loop() is not self._loop:
                 raise RuntimeError("a lease belongs to the event loop of its Locker; wait for its end there")
-            refuse_inside()
+            refuse_wait()
             waiter = self._loop.create_future()
             self._waiters.add(waiter)
             try:
@@ -50,7 +50,7 @@ class Lease(BaseLease):
                 self._waiters.discard(waiter)
         return self.reason
 
-    if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
+    if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
 
         async def __aenter__(self, *_: object) -> NoReturn:
             raise TypeError(no_context_manager(self, "async with"))
@@ -58,7 +58,7 @@ class Lease(BaseLease):
         __aexit__ = __aenter__
 
     def wake(self) -> None:
-        """For the runtime: set everyone going who waits in `wait_lost`."""
+        """For the runtime: wake all tasks that wait in `wait_lost`."""
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             waiter.set_result(None)

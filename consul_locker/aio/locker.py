@@ -1,11 +1,11 @@
-"""LockerFactory and Locker for asyncio: the same names and meanings as in `consul_locker`, on one event loop.
+"""`Locker` for asyncio: the same names and meanings as in `consul_locker`, on one event loop.
 
-What can wait is a coroutine; what cannot stays plain (`create`, `held`, `state`, `stats`, `start`, and a
-lease's `valid`, `check`, `guard`). There is no thread but one while a host's name is looked up, and that of an
-embedded agent. A factory belongs to the loop on which it makes its first Locker.
+What can wait is a coroutine; what cannot wait is a plain function (`create`, `held`, `state`, `stats`, `start`, and a
+lease's `valid`, `check`, `guard`). The only threads are one while a host's name is looked up, and that of an embedded
+agent. A factory belongs to the loop on which it makes its first Locker.
 
-Observers of signals may be plain functions or coroutine functions. They run one after another, in a task
-of the factory; a plain function blocks the loop while it runs, so it should be short.
+Observers of signals may be plain functions or coroutine functions. They run one after another, in a task of the
+factory; a plain function blocks the loop while it runs, so it should be short.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
-from ..runtime.io_loop import Exchange
+from ..runtime.io_loop import IoLoop
 from ..runtime.locker import BaseLocker, Hold
 from .lease import Lease
 from .loop import LoopFactory, ends
-from .observers import AsyncDelivery, refuse_inside
-from .runtime import AsyncCarrying
+from .observers import ObserverTask, refuse_wait
+from .runtime import AsyncRuntime
 
 __all__ = [
     "Locker",
@@ -33,11 +33,11 @@ __all__ = [
 
 
 class Locker(BaseLocker[Lease]):
-    """Hands out locks through one session of Consul; made by `LockerFactory.create`. For its event loop only.
+    """Hands out locks through one session of Consul; made by `LockerFactory.create`. Only for use on its event loop.
 
-    See `consul_locker.Locker` for what everything means; here it is awaited. Only threads have ``submit_lock`` and
-    ``submit_release``: here a task does it, ``asyncio.create_task(locker.lock(id))``. What is called without a running
-    event loop, or on another one than before, raises RuntimeError.
+    See `consul_locker.Locker` for what everything means; here it is awaited. There is no ``submit_lock`` and
+    no ``submit_release``: use a task, ``asyncio.create_task(locker.lock(id))``. Every method raises RuntimeError if no
+    event loop runs, or another one than that of the factory.
 
     Attributes:
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
@@ -46,14 +46,14 @@ class Locker(BaseLocker[Lease]):
     _full_name = "consul_locker.aio.Locker"
     _caller = "task"
     _factory: LoopFactory[Any]
-    _runtime: AsyncCarrying
+    _runtime: AsyncRuntime
 
     def __init__(
-        self, factory: LoopFactory[Any], options: LockerOptions, exchange: Exchange, delivery: AsyncDelivery
+        self, factory: LoopFactory[Any], options: LockerOptions, io_loop: IoLoop, delivery: ObserverTask
     ) -> None:
         super().__init__(factory, options, Lease)
-        self._runtime = AsyncCarrying(self._core, self, factory._clock, exchange, delivery)
-        self.fsm = self._view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
+        self._runtime = AsyncRuntime(self._core, self, factory._clock, io_loop, delivery)
+        self.fsm = self._fsm_view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
 
     @staticmethod
@@ -106,8 +106,8 @@ class Locker(BaseLocker[Lease]):
         try:
             yield leases
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and not self._factory._runs_here():
-                self._factory._later(self._runtime.step, self._end_hold(hold, leases))
+            if isinstance(error, GeneratorExit) and not self._factory._on_own_loop():
+                self._factory._call_on_loop(self._runtime.step, self._end_hold(hold, leases))
             else:
                 await self._leave(hold, leases, error)
             raise
@@ -115,8 +115,8 @@ class Locker(BaseLocker[Lease]):
             await self._leave(hold, leases, None)
 
     async def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._poisoned:
-            return  # the parent's hold, which goes on there (rule 10)
+        if self._factory._forked:
+            return  # it is the parent process's hold, and goes on there (rule 10)
         with self._leaving(hold, leases, error) as call:
             await self._ask(call)
 
@@ -131,7 +131,7 @@ class Locker(BaseLocker[Lease]):
         return released
 
     async def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
-        """Run KV operations of one's own while the lease stands. As `consul_locker.Locker.guarded`."""
+        """Run your own KV operations if the lease is still valid in Consul. As `consul_locker.Locker.guarded`."""
         return self._own_answers(lease, await self._ask(self._guarded_call(lease, operations)))
 
     # ------------------------------------------------------------------------------------------ life
@@ -139,20 +139,20 @@ class Locker(BaseLocker[Lease]):
     async def stop(self, timeout: float | None = None) -> None:
         """Destroy the session, and so free every lock. As `consul_locker.Locker.stop`.
 
-        What could not be destroyed in time is tried again in the background until the factory is closed.
+        A session that could not be destroyed in time is tried again in the background until the factory is closed.
         """
         limit = self._factory._stop_limit(timeout)
         self._factory._check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
         await self._ask(Call("stop", timeout=limit))
-        # A session that is just being created, or whose destruction was not answered yet, must not be left behind.
+        # A session that is being created, or whose destroy has no answer yet, must not be left behind.
         while self.state == "stopped" and loop.time() < deadline:
             requests = self._runtime.requests()
             if not requests:
                 break
             await asyncio.wait(requests, timeout=deadline - loop.time())
-        # A loop that is closed after this finds no task that has not ended.
+        # After this all tasks have ended, so the loop may be closed.
         await ends(self._runtime.ending(), max(0.0, deadline - loop.time()))
 
     async def __aenter__(self) -> Locker:
@@ -161,22 +161,22 @@ class Locker(BaseLocker[Lease]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._factory._poisoned and (kind is not GeneratorExit or self._factory._runs_here()):
+        if not self._factory._forked and (kind is not GeneratorExit or self._factory._on_own_loop()):
             await self.stop()
 
     async def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
-        """Wait until the Locker is in a state, be it for a moment; False when the time (in seconds) was over first.
+        """Wait until the Locker is in a state, even if only for a moment. As `consul_locker.Locker.wait_for_state`.
 
         Raises:
-            RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
+            RuntimeError: the factory is closed, now or during the wait: the Locker stays stopped.
         """
         limit = self._wait_limit(state, timeout)
         if self.state == state:
             return True
-        refuse_inside()
+        refuse_wait()
         if self._factory._over:
             raise RuntimeError(CLOSED)
-        reached = await self._runtime.reach(state, limit)
+        reached = await self._runtime.state_waits.wait(state, limit)
         if reached is False:
             raise RuntimeError(CLOSED)
         return reached is not None

@@ -12,7 +12,7 @@ __all__ = ["LoopFactory", "ends"]
 
 
 async def ends(tasks: Collection[asyncio.Task[Any]], timeout: float | None = None) -> None:
-    """Wait until tasks have ended, but no longer than so many seconds."""
+    """Wait until tasks have ended, but no longer than ``timeout`` seconds (None: without a limit)."""
     if tasks:
         await asyncio.wait(tasks, timeout=timeout)
 
@@ -23,7 +23,7 @@ class LoopFactory(BaseFactory[LockerT]):
     _loop: asyncio.AbstractEventLoop | None = None
 
     def _check(self, open: bool = False) -> None:
-        """Refuse also what comes from outside an event loop, or from another loop than before."""
+        """Refuse a call also if no event loop runs, or another one than that of the factory."""
         super()._check(open)
         try:
             loop = asyncio.get_running_loop()
@@ -36,16 +36,18 @@ class LoopFactory(BaseFactory[LockerT]):
         elif self._loop is not loop:
             raise RuntimeError("a factory and its Lockers belong to one event loop; make a factory for each loop")
 
-    def _runs_here(self) -> bool:
-        """Whether its loop runs this code. It does not when a coroutine is thrown away (GeneratorExit) because its
-        loop was closed under it, in a forked child, or by the garbage collector in some thread: nothing can be
-        waited for there, and an exception would reach nobody."""
+    def _on_own_loop(self) -> bool:
+        """Whether the factory's event loop runs this code.
+
+        It does not when a coroutine is closed (GeneratorExit) after its loop, in a forked child, or by the garbage
+        collector in any thread. There nothing can be waited for, and an exception would reach no caller.
+        """
         try:
             return asyncio.get_running_loop() is self._loop
         except RuntimeError:
             return False
 
-    def _later(self, step: Callable[..., object], *args: object) -> None:
-        """Have the loop do something, from whatever thread, unless it was closed or is the parent's."""
-        if self._loop is not None and not self._loop.is_closed() and not self._poisoned:
+    def _call_on_loop(self, step: Callable[..., object], *args: object) -> None:
+        """Let the loop do something, from any thread, unless it is closed or the parent process's."""
+        if self._loop is not None and not self._loop.is_closed() and not self._forked:
             self._loop.call_soon_threadsafe(step, *args)

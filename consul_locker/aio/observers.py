@@ -1,8 +1,8 @@
 """Delivery of signals to observers on an event loop: in order, one observer at a time, in a task of its own.
 
-The rules are those of `consul_locker.threads.observers`. An observer may be a coroutine function, which is
-awaited before the next observer is called; a plain function blocks the loop while it runs, so it should be short.
-A task that an observer starts is not waited for, whether it is returned or not.
+The rules are those of `consul_locker.threads.observers`. An observer may be a coroutine function: it is awaited before
+the next observer is called. A plain function blocks the loop while it runs, so it should be short. Nothing waits for a
+task that an observer starts, even if the observer returns it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from ..runtime.delivery import PATIENCE, failed, heard, receivers
+from ..runtime.delivery import DELIVERY_LIMIT, has_receivers, log_failure, receivers
 
-__all__ = ["AsyncDelivery", "refuse_inside"]
+__all__ = ["ObserverTask", "refuse_wait"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
-#: What ends a program, or a task whose loop was closed: no failure of the observer in which it comes up.
+#: These end a program, or a task whose loop was closed; they are no failure of the observer that raises them.
 _ENDS = (GeneratorExit, KeyboardInterrupt, SystemExit)
 
-#: The tasks that call observers. What counts is which task runs: one that an observer starts is none of them.
+#: The tasks that call observers. A task that an observer starts is not among them.
 _OBSERVING: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
 
 
@@ -34,43 +34,43 @@ class _Call:
     """A call of an observer.
 
     Attributes:
-        delivery: that calls it.
+        delivery: calls it.
         over: whether the observer has returned.
     """
 
     __slots__ = ("delivery", "over")
 
-    def __init__(self, delivery: AsyncDelivery) -> None:
+    def __init__(self, delivery: ObserverTask) -> None:
         self.delivery = delivery
         self.over = False
 
 
-#: The call of an observer within which this code runs, be it in a task that the observer started.
+#: The call of an observer in which this code runs; also in a task that the observer started.
 _WITHIN: ContextVar[_Call | None] = ContextVar("consul_locker_observer", default=None)
 
 
-def refuse_inside() -> None:
-    """Refuse what would wait, in a task that calls observers: it might wait for itself.
+def refuse_wait() -> None:
+    """Refuse a call that would wait in a task that calls observers: it might wait for itself.
 
     Raises:
-        RuntimeError: this is such a task.
+        RuntimeError: the running task is such a task.
     """
     if asyncio.current_task() in _OBSERVING:
         raise RuntimeError("this call would wait inside an observer of a signal; start a task for it there")
 
 
-class AsyncDelivery:
-    """The task that calls the observers of a factory's Lockers. It is there while there is something to do."""
+class ObserverTask:
+    """The task that calls the observers of a factory's Lockers. It exists while there is something to do."""
 
     def __init__(self) -> None:
         self._jobs: deque[Callable[[], object]] = deque()
-        self._put = 0  # how many jobs came so far: the number of the last one
+        self._put = 0  # how many jobs were put so far: the number of the last one
         self._done = 0  # how many of them are done
         self._flushing: set[tuple[int, asyncio.Future[None]]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def put(self, job: Callable[[], object]) -> int:
-        """Add something to do, after all that was put before; what it returns is awaited, where it can be.
+        """Add a job, to be done after all that were put before; if it returns an awaitable, that is awaited.
 
         Returns:
             The number of the job, for `flush`.
@@ -83,16 +83,20 @@ class AsyncDelivery:
         return self._put
 
     def emit(self, signal: str, sender: Any, facts: dict[str, Any]) -> int | None:
-        """Put a signal into the queue, if anybody observes it; returns its number if so."""
-        if not heard(signal, sender):
+        """Put a signal into the queue, if it has an observer.
+
+        Returns:
+            The number of the job; None if it has no observer.
+        """
+        if not has_receivers(signal, sender):
             return None
         return self.put(partial(self._call, signal, sender, facts))
 
     async def flush(self, number: int) -> None:
-        """Wait until the jobs up to that number are done, but no longer than `PATIENCE`.
+        """Wait until the jobs up to that number are done, but no longer than `DELIVERY_LIMIT`.
 
-        Not in a task that an observer started, as long as that is at work: the observer may wait for the task, as it
-        does with ``asyncio.wait_for`` before Python 3.12, and is itself what all later jobs wait for.
+        A task that an observer started does not wait while the observer runs: the observer may be waiting for the task
+        (``asyncio.wait_for`` starts one before Python 3.12), and all later jobs wait for the observer.
         """
         within = _WITHIN.get()
         if within is not None and within.delivery is self and not within.over:
@@ -101,32 +105,32 @@ class AsyncDelivery:
             entry = number, asyncio.get_running_loop().create_future()
             self._flushing.add(entry)
             try:
-                await asyncio.wait({entry[1]}, timeout=PATIENCE)
+                await asyncio.wait({entry[1]}, timeout=DELIVERY_LIMIT)
             finally:
                 self._flushing.discard(entry)
 
     async def close(self) -> None:
-        """End the task, with whatever it still has to do once `PATIENCE` is over."""
+        """End the task. What it has not done after `DELIVERY_LIMIT` is dropped."""
         await self.flush(self._put)
         if self._task is not None:
             self._jobs.clear()
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=PATIENCE)  # an observer can refuse to be cancelled
+            await asyncio.wait({self._task}, timeout=DELIVERY_LIMIT)  # an observer can ignore its cancellation
 
     async def _run(self) -> None:
         """Work until nothing is left; the next job starts a new task."""
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.sleep(0)  # an eager task begins within `put`, where no stranger may be called
+            await asyncio.sleep(0)  # an eager task begins within `put`, where no user's code may be called
             while self._jobs:
                 await self._do(self._jobs.popleft())
                 self._done += 1
                 self._wake()
         finally:
-            # Cancelled, with the loop or by `close`: what it was at counts as done, what is left is for the next.
+            # Cancelled, with the loop or by `close`: the present job counts as done, the rest is for the next task.
             self._task = None
             self._done = self._put - len(self._jobs)
-            if not loop.is_closed():  # else whoever waits is thrown away, too
+            if not loop.is_closed():  # else no task of it waits any more
                 self._wake()
 
     def _wake(self) -> None:
@@ -142,7 +146,7 @@ class AsyncDelivery:
                 await result
         except (asyncio.CancelledError, *_ENDS):
             raise
-        except BaseException:  # a listener of the Fsm; observers are caught one by one
+        except BaseException:  # a listener of the Fsm raised it; the errors of observers are caught in `_call`
             _LOGGER.exception("a callback failed")
 
     async def _call(self, signal: str, sender: Any, facts: dict[str, Any]) -> None:
@@ -152,15 +156,15 @@ class AsyncDelivery:
             try:
                 result = receiver(sender, **facts)
                 if inspect.isawaitable(result) and not asyncio.isfuture(result):
-                    await result  # what it started, a task or another future, goes on by itself
+                    await result  # a task or another future that it started goes on by itself
             except asyncio.CancelledError:
-                # This task's own, or that of something the observer waited for? Python 3.10 cannot tell.
+                # Was this task cancelled, or something that the observer waited for? Python 3.10 cannot tell.
                 if getattr(asyncio.current_task(), "cancelling", lambda: 1)():
                     raise
-                failed(signal, receiver)
+                log_failure(signal, receiver)
             except _ENDS:
                 raise
             except BaseException:
-                failed(signal, receiver)
+                log_failure(signal, receiver)
             finally:
                 call.over = True

@@ -1,7 +1,7 @@
-"""How the asyncio face carries out what the core says: on one loop, in the order in which it says it.
+"""How the commands of the core are carried out on an event loop: all of them there, in the order of the core.
 
-Nothing is done on another thread and no mutex is needed: a step of the core and all that follows from it happen
-between two looks of the loop. Requests and timers are the `Exchange`'s, signals the `AsyncDelivery`'s.
+No mutex is needed: a step of the core and all that follows from it happen in one round of the loop. Requests and
+timers are left to the `IoLoop`, signals to the `ObserverTask`.
 """
 
 from __future__ import annotations
@@ -15,118 +15,101 @@ from typing import Any
 from ..core.locker import LockerCore
 from ..core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from ..runtime.clock import Clock
-from ..runtime.io_loop import Exchange
-from ..runtime.locker import to_raise
-from .observers import AsyncDelivery, refuse_inside
+from ..runtime.io_loop import IoLoop
+from ..runtime.locker import raisable
+from .observers import ObserverTask, refuse_wait
+from .state_waits import StateWaits
 
-__all__ = ["AsyncCarrying"]
+__all__ = ["AsyncRuntime"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
 
-class AsyncCarrying:
+class AsyncRuntime:
     """The runtime of one Locker.
 
     Args:
         core: the Locker's; touched on the loop only.
         sender: the Locker, as the sender of its signals.
         clock: of the core.
-        exchange, delivery: the factory's.
+        io_loop, delivery: the factory's.
     """
 
     def __init__(
-        self, core: LockerCore, sender: Any, clock: Clock, exchange: Exchange, delivery: AsyncDelivery
+        self, core: LockerCore, sender: Any, clock: Clock, io_loop: IoLoop, delivery: ObserverTask
     ) -> None:
         self._core = core
         self._sender = sender
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._exchange = exchange
+        self._io_loop = io_loop
         self._delivery = delivery
-        self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
+        self._receive: Callable[[Event], None] = self.step  # one object: the `IoLoop` tells Lockers apart by it
         self._events: deque[Event] = deque()
         self._commands = core.commands
-        self._broken: Event | Command | None = None  # what was broken off last, and is tried once more
+        self._interrupted: Event | Command | None = None  # what was interrupted last, and is tried once more
         self._stepping = False
-        self._told = 0  # the number of its last signal
-        self._state_waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will
+        self._queued = 0  # the number of the last job that was queued for the observers
+        self.state_waits = StateWaits()
 
     def begin(self) -> None:
         """The first step of the core."""
         self._core.begin(self._clock.now())
-        self._go_on()
+        self._run_steps()
 
     # ------------------------------------------------------------------------------------------ calls
 
     def submit(self, call: Call) -> None:
-        """Submit a call; one that has no waiter is answered in its own step."""
+        """Submit a call without waiting for its answer."""
         try:
             self.step(call)
-        except BaseException:  # out of nowhere
+        except BaseException:  # a signal handler raised it, say
             self._events.append(Abandoned(call))
             raise
 
     async def ask(self, call: Call) -> Any:
-        """Submit a call and wait for its answer; cancelled, it leaves nothing behind (rule 7).
+        """Submit a call and wait for its answer. If its task is cancelled, it leaves nothing behind (rule 7).
 
         Raises:
             RuntimeError: inside an observer.
             ConsulLockerError: the call's answer.
         """
-        refuse_inside()
+        refuse_wait()
         waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
         call.waiter = waiter
-        told = self._told
+        queued = self._queued
         self.submit(call)
         try:
             answer = await waiter
-            if self._told != told:
-                await self._delivery.flush(self._told)
+            if self._queued != queued:
+                await self._delivery.flush(self._queued)
         except asyncio.CancelledError:
             self.step(Abandoned(call))
             raise
         if answer.error is not None:
-            raise to_raise(answer.error)
+            raise raisable(answer.error)
         return answer.value
 
-    async def reach(self, state: str, limit: float | None) -> bool | None:
-        """Wait for a state that the Locker is not in, be it there for a moment.
-
-        Returns:
-            True; False when no state will come any more; None when the time (in seconds) was over first.
-        """
-        entry = state, asyncio.get_running_loop().create_future()
-        self._state_waiters.add(entry)
-        try:
-            done, _ = await asyncio.wait({entry[1]}, timeout=limit)
-        finally:
-            self._state_waiters.discard(entry)
-        return entry[1].result() if done else None
-
-    def end(self) -> None:
-        """Set those going who wait for a state: none will come any more."""
-        self._reached(None)
-
     def requests(self) -> list[asyncio.Task[None]]:
-        """What this Locker has in flight, but for the questions of users."""
+        """The requests of this Locker in flight, without those of its queries (`info` and the like)."""
         return [
             task
-            for request, (task, receive) in self._exchange._tasks.items()
+            for request, (task, receive) in self._io_loop._tasks.items()
             if receive is self._receive and getattr(request, "call", None) is None
         ]
 
     def ending(self) -> list[asyncio.Task[None]]:
-        """What was given up, and ends in the next rounds of the loop: watches, whose connections are closed."""
-        return list(self._exchange._ending)
+        """The requests that were cancelled and end in the next rounds of the loop: watches close their connections."""
+        return list(self._io_loop._ending)
 
     def step(self, event: Event) -> None:
-        """Give the core an event and do what follows; one that comes in between, from a finalizer say, after that."""
+        """Give the core an event and do what follows; during a step (from a finalizer, say) after its end."""
         self._events.append(event)
         if not self._stepping:
-            self._go_on()
+            self._run_steps()
 
-    def _go_on(self) -> None:
-        """Do all that is to be done, also what an exception out of nowhere broke off: a signal handler's, say."""
+    def _run_steps(self) -> None:
+        """Take a step for each event, and carry out what is commanded; first what an exception interrupted before."""
         self._stepping = True
         try:
             self._carry_out()
@@ -135,7 +118,7 @@ class AsyncCarrying:
                 self._events.popleft()
                 self._carry_out()
         except BaseException:
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._run_steps)
             raise
         finally:
             self._stepping = False
@@ -144,36 +127,36 @@ class AsyncCarrying:
         try:
             self._core.step(event, self._clock.now())
         except BaseException:
-            if isinstance(event, Call) or event is self._broken:
-                self._events.popleft()  # a call's own caller says that it is abandoned; and twice is no chance
+            if isinstance(event, Call) or event is self._interrupted:
+                self._events.popleft()  # a call: `submit` reports it; else: it was interrupted twice, so it is dropped
             else:
-                self._broken = event
+                self._interrupted = event
             raise
 
-    def have_heard(self, job: Callable[[], object]) -> None:
-        """Put something before the observers."""
-        self._told = self._delivery.put(job)
+    def queue_for_observers(self, job: Callable[[], object]) -> None:
+        """Queue a job for the observers."""
+        self._queued = self._delivery.put(job)
 
     # --------------------------------------------------------------------------------------- commands
 
     def _carry_out(self) -> None:
-        """Each command is taken out once it is done: after an exception out of nowhere it may be done again."""
+        """Carry out the commands. Each is taken out after it is done, so an interrupted one is done again."""
         while self._commands:
             command = self._commands[0]
             try:
                 self._do(command)
             except BaseException:
-                if command is self._broken:
-                    self._commands.popleft()  # twice is no chance
-                self._broken = command
+                if command is self._interrupted:
+                    self._commands.popleft()  # interrupted twice: it is dropped
+                self._interrupted = command
                 raise
             self._commands.popleft()
 
     def _do(self, command: Command) -> None:
         if isinstance(command, Emit):
-            self._told = self._delivery.emit(command.signal, self._sender, command.facts) or self._told
+            self._queued = self._delivery.emit(command.signal, self._sender, command.facts) or self._queued
             if command.signal == "state_changed":
-                self._reached(command.facts["to_state"])
+                self.state_waits.reached(command.facts["to_state"])
         elif isinstance(command, Settle):
             waiter = command.call.waiter
             if waiter is not None and not waiter.done():
@@ -183,10 +166,4 @@ class AsyncCarrying:
         elif isinstance(command, Log):
             _LOGGER.log(command.level, "%s", command.text)
         else:
-            self._exchange.carry_out(self._receive, (command,))
-
-    def _reached(self, state: str | None) -> None:
-        """Set those going who wait for a state; everyone, when no state will come any more."""
-        for wanted, waiting in self._state_waiters:
-            if state in (wanted, None) and not waiting.done():
-                waiting.set_result(state is not None)
+            self._io_loop.carry_out(self._receive, (command,))

@@ -15,7 +15,7 @@ from .versions import DEFAULT
 
 __all__ = ["main"]
 
-#: What it says at its start.
+#: What it prints at its start.
 NOTICE = """\
 An embedded agent of consul_locker answers at http://{address}
 It IS the part of Consul's HTTP API that lockers need (sessions, keys, transactions, blocking
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8500, help="0 for any free one (default: %(default)s)")
-    parser.add_argument("--version", default=DEFAULT, help="the Consul whose ways it has (default: %(default)s)")
+    parser.add_argument("--version", default=DEFAULT, help="the Consul that it answers like (default: %(default)s)")
     options = parser.parse_args(arguments)
 
     stopped = threading.Event()
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Agent(host=options.host, port=options.port, version=options.version) as agent:
             print(NOTICE.format(address=agent.address), flush=True)
-            stopped.wait()  # ends with the signal: that is what this command is for
+            stopped.wait()  # until the signal
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

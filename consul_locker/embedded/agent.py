@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import threading
 import time
@@ -14,8 +13,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ..errors import ConfigurationError
-from ..may_wait import INSIDE
+from ..may_wait import THIS_THREAD
+from .addresses import listening_socket, loopback
 from .api import Api
 from .clock import ManualClock
 from .forms import TEXT, Answer
@@ -29,9 +28,6 @@ __all__ = ["Agent"]
 #: How long, in seconds, a call of the owner waits for the agent's thread. That thread never waits for anything
 #: itself, so only a machine without any time to spare comes near it.
 _PATIENCE = 30.0
-
-#: Connections the kernel keeps for an agent that is busy.
-_BACKLOG = 1024
 
 _Result = TypeVar("_Result")
 
@@ -47,14 +43,14 @@ class Agent:
         port: to listen on; 0 for any that is free.
         host: a loopback address.
         clock: the agent's clock; None for the real, monotonic one.
-        version: whose ways it has: ``"1.23"``, ``"1.16"`` or ``"1.8"``.
-        request_limits: the rates over which it refuses requests; None for no limit.
+        version: the Consul that it answers like: ``"1.23"``, ``"1.16"`` or ``"1.8"``.
+        request_limits: the rates above which it refuses requests; None for no limit.
         check_keys: refuse keys in /v1/kv as 1.21.5 did.
-        filter_reads: read as a token without rights does: sessions and keys look as if they were not there.
+        filter_reads: answer reads as to a token without rights: as if there were no sessions and keys.
         refuse: the rights that all callers lack: ``key:read``, ``key:write``, ``session:read``, ``session:write``.
 
     Raises:
-        ConfigurationError: for a host that is not loopback, an unknown version or right, a rate that is none.
+        ConfigurationError: the host is not loopback, the version or a right is unknown, or a rate is no number.
     """
 
     def __init__(
@@ -69,7 +65,7 @@ class Agent:
         filter_reads: bool = False,
         refuse: Iterable[str] = (),
     ) -> None:
-        self.host = _loopback(host)
+        self.host = loopback(host)
         self._version = version_of(version)
         self._policy = Policy(request_limits, check_keys, filter_reads, refuse)
         self.port = port
@@ -85,14 +81,17 @@ class Agent:
     # ----------------------------------------------------------------------------------------- life
 
     def start(self) -> Agent:
-        """Listen; returns the agent itself. Does nothing when it runs already.
+        """Start to listen. Does nothing when it runs already.
+
+        Returns:
+            The agent itself.
 
         Raises:
-            ConfigurationError: when the port cannot be listened on.
-            RuntimeError: after `close`.
+            ConfigurationError: the port cannot be listened on.
+            RuntimeError: the agent was closed.
         """
         if self._closed:
-            raise RuntimeError("this agent was closed, and forgot everything; make a new one")
+            raise RuntimeError("this agent was closed and has lost its data; make a new one")
         if self._thread is not None:
             return self
         listening = self._bind()
@@ -109,13 +108,13 @@ class Agent:
 
     def _run(self) -> None:
         assert self._loop is not None  # start() made it
-        INSIDE.serves = True  # whoever waits in this thread waits for its answers
+        THIS_THREAD.is_internal = True  # a call that waits in this thread would wait for this thread's own answers
         self._loop.run_forever()
         self._loop.run_until_complete(self._wind_down())
         self._loop.close()
 
     async def _wind_down(self) -> None:
-        """Hang up on those, too, who were being accepted when the listener closed."""
+        """Close the connections, too, that were being accepted when the listener closed."""
         while accepting := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(accepting, timeout=_PATIENCE)
         self._served.hang_up()
@@ -123,15 +122,7 @@ class Agent:
             await asyncio.sleep(0)
 
     def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((self.host, self.port))
-            listening.listen(_BACKLOG)
-        except (OSError, OverflowError) as error:
-            listening.close()
-            raise ConfigurationError("port", self.port, f"the agent cannot listen on {self.host}: {error}") from None
+        listening = listening_socket(self.host, self.port)
         self.port = listening.getsockname()[1]
         return listening
 
@@ -140,7 +131,7 @@ class Agent:
         self._listener = await loop.create_server(lambda: Connection(server), sock=listening)
 
     def close(self) -> None:
-        """Hang up, stop listening, end the thread. Harmless when that was done already."""
+        """Close the connections, stop listening, end the thread. Calling it again does no harm."""
         self._closed = True
         thread, loop = self._thread, self._loop
         if thread is None or loop is None or not thread.is_alive():
@@ -175,7 +166,7 @@ class Agent:
         running = self._thread is not None and not self._closed
         return f"<Agent {self.address if running else 'closed' if self._closed else 'not started'}>"
 
-    # ------------------------------------------------------------------------------------- its thread
+    # ------------------------------------------------------------------------------------- work in its thread
 
     @property
     def _served(self) -> Server:
@@ -202,7 +193,7 @@ class Agent:
             raise RuntimeError("this agent is not running; use it in a with statement, or call start()")
         return self._wait_for(asyncio.run_coroutine_threadsafe(work, loop))
 
-    # ------------------------------------------------------------------------------------- what it says
+    # ------------------------------------------------------------------------------------- properties
 
     @property
     def address(self) -> str:
@@ -219,14 +210,15 @@ class Agent:
         """How many requests came, by method and endpoint: ``("PUT", "/v1/txn")``, ``("GET", "/v1/kv/")``.
 
         An endpoint with a key or an id in its path is counted under the path before it. Requests that were made
-        to fail count too; those held back by a pause count once it is over. A copy: it does not move.
+        to fail count too; requests that come during a pause count when it is over. The result is a copy and does not
+        change later.
         """
         return self._do(lambda: Counter(self._served.requests))
 
     # ---------------------------------------------------------------------------------------- its data
 
     def expire_session(self, session_id: str) -> bool:
-        """End a session as if its TTL were over: its keys are released or deleted, its lock-delay applies.
+        """End a session as if its TTL were over: its keys are released or deleted, and its lock-delay begins.
 
         Args:
             session_id: which session, as in `Lease.session_id`.
@@ -240,7 +232,7 @@ class Agent:
         return self._change(lambda: self._store.destroy_session(session_id, self._now()))
 
     def delete_key(self, key: str) -> bool:
-        """Delete a key as an operator would, whoever holds it.
+        """Delete a key as an operator would, even if a session holds it.
 
         Args:
             key: its whole path, as in `Lease.key`.
@@ -271,7 +263,7 @@ class Agent:
     # ---------------------------------------------------------------------------------------- its time
 
     def advance(self, seconds: float) -> float:
-        """Move the agent's own clock on; sessions, lock-delays and blocking queries follow at once.
+        """Move the agent's own clock forward; sessions, lock-delays and blocking queries follow at once.
 
         Args:
             seconds: how far, in seconds; not negative.
@@ -280,8 +272,8 @@ class Agent:
             The new time, in seconds.
 
         Raises:
-            RuntimeError: for an agent on the real clock.
-            ValueError: for a negative number.
+            RuntimeError: the agent is on the real clock.
+            ValueError: ``seconds`` is negative.
         """
         if self._clock is None:
             raise RuntimeError("this agent runs on the real clock; make it with clock=ManualClock() to advance it")
@@ -294,7 +286,7 @@ class Agent:
 
     @property
     def request_limits(self) -> RequestLimits | None:
-        """The rates over which it refuses requests, or None. Can be set while it runs."""
+        """The rates above which it refuses requests, or None. Can be set while it runs."""
         return self._policy.request_limits
 
     @request_limits.setter
@@ -312,7 +304,7 @@ class Agent:
 
     @property
     def filter_reads(self) -> bool:
-        """Whether sessions and keys look as if they were not there. Can be set while it runs."""
+        """Whether reads are answered as if there were no sessions and keys. Can be set while it runs."""
         return self._policy.filter_reads
 
     @filter_reads.setter
@@ -339,21 +331,21 @@ class Agent:
         after_commit: bool = False,
         drop: bool = False,
     ) -> None:
-        """Have the next requests fail.
+        """Let the next requests fail.
 
         Args:
             count: how many.
             status: of the answer.
             body: of the answer.
             path: only requests whose path begins with this, for example ``/v1/txn``; None for any.
-            after_commit: do what was asked first, then answer as if it had failed.
-            drop: close the connection instead of an answer.
+            after_commit: carry the request out first, then answer as if it had failed.
+            drop: close the connection instead of answering.
         """
         answer = Answer(status, body.encode(), (TEXT,))
         self._do(lambda: self._served.faults.append(Fault(count, answer, path, after_commit, drop)))
 
     def pause(self) -> contextlib.AbstractContextManager[None]:
-        """Answer nothing from now on, as a stopped process: connections stay, and time passes.
+        """Answer nothing from now on, like a process that is stopped: connections stay open, and time passes.
 
         Returns:
             A context manager that ends the pause; `resume` does the same.
@@ -373,36 +365,19 @@ class Agent:
             self.resume()
 
     def resume(self) -> None:
-        """End a pause: what became due happens, then what was asked meanwhile is done and answered.
+        """End a pause: what became due happens, then the requests that came meanwhile are carried out and answered.
 
-        Also what was asked by clients that have given up since; a real agent does that too.
+        So are requests of clients that have given up since; a real agent does the same.
         """
         self._do(self._served.resume)
 
     def stop_listening(self) -> None:
-        """Go away: connections are closed without an answer, new ones refused. What it knows stays; time passes."""
+        """Close all connections without an answer, and refuse new ones. The data stays; time passes."""
         self._await(self._end())
 
     def listen_again(self) -> None:
-        """Come back on the same port, after `stop_listening`."""
+        """Listen on the same port again, after `stop_listening`."""
         if self._do(lambda: self._listener is not None):
             return
-        assert self._loop is not None  # it runs, or _do would have said so
+        assert self._loop is not None  # it runs, else _do would have raised
         self._wait_for(asyncio.run_coroutine_threadsafe(self._listen(self._bind()), self._loop))
-
-
-def _loopback(host: str) -> str:
-    """The address for a host.
-
-    Raises:
-        ConfigurationError: when others than this machine could reach it.
-    """
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
-        raise ConfigurationError("host", host, "the embedded agent has no access control and listens on loopback only")
-    return str(address)

@@ -9,9 +9,9 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """A clock of the caller's own, in seconds.
+    """A clock that the caller moves, in seconds.
 
-    Agents that are given one take it for everything: TTLs, lock-delays, the waits of blocking queries.
+    An agent that is given one uses it for everything: TTLs, lock-delays, the waits of blocking queries.
 
     Args:
         start: the time to begin at, in seconds.
@@ -27,13 +27,16 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> float:
-        """Move on, and return the new time once everything that became due has happened.
+        """Move the clock forward. Returns after everything that became due has happened.
 
         Args:
             seconds: how far, in seconds; not negative.
 
+        Returns:
+            The new time, in seconds.
+
         Raises:
-            ValueError: for a negative number.
+            ValueError: ``seconds`` is negative.
         """
         if seconds < 0:
             raise ValueError(f"a clock cannot go back: advance({seconds!r})")
@@ -45,11 +48,11 @@ class ManualClock:
         return now
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called, in the thread of `advance`, each time the clock was moved."""
+        """Call ``listener`` each time the clock was moved, in the thread of `advance`."""
         with self._mutex:
             self._listeners.append(listener)
 
     def unsubscribe(self, listener: Callable[[], None]) -> None:
-        """Take a listener back."""
+        """Do not call a listener any more."""
         with self._mutex:
             self._listeners.remove(listener)

@@ -1,4 +1,4 @@
-"""The few habits of Go's standard library that show through in Consul's answers.
+"""The behaviour of Go's standard library that can be seen in Consul's answers.
 
 Consul's error texts are Go's: how a duration is read, how a string is quoted, what is said about a JSON
 value of the wrong kind. The embedded agent says the same, so that code which reads those texts can be tested

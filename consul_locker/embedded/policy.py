@@ -1,4 +1,4 @@
-"""What an embedded agent was told to refuse: requests over a rate, rights that are missing, keys. Pure.
+"""What an embedded agent refuses by its options: requests above a rate, callers without a right, keys. Pure.
 
 All of it may change while the agent runs; a blocking query keeps the rights with which it began, as in Consul.
 """
@@ -16,7 +16,8 @@ __all__ = ["RIGHTS", "Policy", "RequestLimits"]
 #: The rights that a token may lack.
 RIGHTS = ("key:read", "key:write", "session:read", "session:write")
 
-#: What is missing where reads are filtered. Who may write sessions may read them, so that right is gone too.
+#: The rights that are missing when reads are filtered. A token that may write sessions may read them, so this right is
+#: missing, too.
 FILTERED = frozenset({"key:read", "session:read", "session:write"})
 
 
@@ -33,7 +34,7 @@ class RequestLimits:
         read_rate: reads a second: keys, sessions, transactions of reads; the same.
 
     Raises:
-        ConfigurationError: for a rate that is no number, or negative.
+        ConfigurationError: a rate is no number, or negative.
     """
 
     write_rate: float | None = None
@@ -71,7 +72,7 @@ class _Bucket:
 
 
 class Policy:
-    """What the owner of an agent told it. Attributes are replaced as a whole, so that any thread may do so.
+    """The options of an agent for what it refuses. Each attribute is replaced as a whole, so any thread may set it.
 
     Args:
         request_limits: the rates that are enforced, or None.
@@ -80,7 +81,7 @@ class Policy:
         refuse: the rights that are missing (`RIGHTS`).
 
     Raises:
-        ConfigurationError: for what cannot be meant.
+        ConfigurationError: a value is not valid.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Policy:
         self._refuse = known
 
     def admits(self, write: bool, now: float) -> bool:
-        """Whether a request is within the rate; it counts from then on."""
+        """Whether a request is within the rate. If it is, it is counted."""
         return self._buckets[write].take(now)
 
     def lacks(self, right: str) -> bool:

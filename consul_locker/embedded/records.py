@@ -1,4 +1,4 @@
-"""What the store keeps and answers: keys, sessions, and what a read of them depends on."""
+"""The records of the store: keys, sessions, and what a read of them depends on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Rejected(Exception):
 
 
 class Entry(NamedTuple):
-    """One key. ``session`` is empty when nobody holds it."""
+    """One key. ``session`` is "" if no session holds it."""
 
     key: str
     value: bytes
@@ -57,7 +57,7 @@ ANY_SESSION: Scope = ("sessions", "")
 
 @dataclass(frozen=True)
 class View:
-    """What a read found: its X-Consul-Index, the entries, and whose change makes it worth reading again."""
+    """What a read found: its X-Consul-Index, the entries, and the scope whose change can change the answer."""
 
     index: int
     entries: tuple[Entry, ...]
@@ -74,7 +74,7 @@ class SessionView:
 
 
 class Changes(NamedTuple):
-    """What was written since the last look: keys and session ids."""
+    """What was written since the last call of `Store.take_changes`: keys and session ids."""
 
     keys: frozenset[str]
     sessions: frozenset[str]

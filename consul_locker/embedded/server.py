@@ -42,7 +42,7 @@ class Wait:
 
     Attributes:
         deadline: when it is answered with whatever there is.
-        scope: whose change makes it worth reading again.
+        scope: a change in it can change the answer.
     """
 
     connection: Connection
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
     # ----------------------------------------------------------------------------- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
+        """A client has connected."""
         assert isinstance(transport, asyncio.Transport)  # a TCP server makes no other
         self._transport = transport
         self._server.connections.add(self)
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self.proceed()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client has gone; what it asked before that is done all the same."""
+        """The client has disconnected; its requests are carried out all the same."""
         self._transport = None
         self._server.connections.discard(self)
         if self._wait is not None:
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------------------------- requests
 
     def proceed(self) -> None:
-        """Take whole requests off what has come in, and answer them."""
+        """Answer the requests that have arrived completely."""
         while self._wait is None:
             if self._server.paused:
                 self._server.parked[self] = None
@@ -215,9 +215,9 @@ class Server:
     # ------------------------------------------------------------------------------------- waiting
 
     def look(self) -> None:
-        """Wake the blocking queries that what was written concerns, and set the timer anew."""
+        """Wake the blocking queries that wait for what was written, and set the timer again."""
         if self.paused:
-            return  # resuming looks again
+            return  # `resume` does it later
         changes = self.api.store.take_changes()
         if changes is not None:
             for wait in self._concerned(changes):
@@ -288,7 +288,7 @@ class Server:
         self._arm()
 
     def _arm(self) -> None:
-        """Have `tick` called when the next thing is due."""
+        """Set the timer, so that `tick` is called when the next thing is due."""
         if self._call_later is None:
             return
         due = [moment for moment in (self.api.store.next_expiry(), self._next_deadline()) if moment is not None]
@@ -314,7 +314,7 @@ class Server:
             connection.proceed()
 
     def hang_up(self) -> None:
-        """Close every connection without an answer, and forget what they asked."""
+        """Close every connection without an answer, and drop their requests."""
         self.parked.clear()
         for connection in list(self.connections):
             connection.abort()

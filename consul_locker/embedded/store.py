@@ -77,7 +77,7 @@ class Store:
         self._key_index = 0  # of the last write to any key, deletions included
         self._session_index = 0
         self._delays: dict[str, float] = {}  # key -> until when it may not be locked
-        self._ends: dict[str, float] = {}  # session -> when it ends if nobody renews it
+        self._ends: dict[str, float] = {}  # session -> when it ends unless it is renewed
         self._agenda: list[tuple[float, str]] = []  # a heap of the same; renewed sessions leave stale rows in it
         self._changed_keys: set[str] = set()
         self._changed_sessions: set[str] = set()

@@ -1,4 +1,4 @@
-"""What one version of Consul answers otherwise than another: one table, which the rest asks. Pure.
+"""The differences between versions of Consul: one table, which the other modules read. Pure.
 
 Three versions are known. Each is checked against a recording of a real agent (tests/contract: 1.8.7, 1.16.4, and
 1.23.0-dev of April 2026), so that a row which is wrong fails there.
@@ -25,7 +25,7 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 @dataclass(frozen=True)
 class Version:
-    """One version's ways.
+    """How one version answers.
 
     Attributes:
         number: what /v1/agent/self says.
@@ -76,7 +76,7 @@ class Version:
     tells_filtered: bool
 
     def denied(self, right: str, on: str) -> str:
-        """What is said to who lacks a right, such as ``key:write`` on a key."""
+        """The message for a caller that lacks a right, such as ``key:write`` on a key."""
         if not self.denials:
             return "Permission denied"
         return (
@@ -181,7 +181,7 @@ _V1_23 = replace(
 #: By the name that `Agent` takes.
 VERSIONS = {"1.8": _V1_8, "1.16": _V1_16, "1.23": _V1_23}
 
-#: What most users run, or will.
+#: The newest: most users have it, or will.
 DEFAULT = "1.23"
 
 
@@ -189,7 +189,7 @@ def version_of(name: str) -> Version:
     """The version of that name.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such version.
     """
     if not isinstance(name, str) or name not in VERSIONS:
         known = ", ".join(repr(known) for known in VERSIONS)

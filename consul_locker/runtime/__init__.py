@@ -1,1 +1,1 @@
-"""What both faces share: clock, event loop, watches, delivery of signals, the base of factory and Locker."""
+"""What both faces share: clock, event loop, watches, delivery of signals, the bases of factory and Locker."""

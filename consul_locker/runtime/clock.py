@@ -1,4 +1,4 @@
-"""The clocks of a factory: the system's, and one that a test moves."""
+"""The clocks that a factory can have: the system's, or one that a test moves."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Manual(Clock, Protocol):
     """A clock that a test moves: `consul_locker.embedded.ManualClock`."""
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called after each move."""
+        """Call ``listener`` after each move."""
         ...
 
     def unsubscribe(self, listener: Callable[[], None]) -> None:
-        """No longer."""
+        """Do not call ``listener`` any more."""
         ...
 
 
 class SystemClock:
-    """A clock that goes on while the machine is suspended, where the system has one (rule 3).
+    """A clock that goes on while the machine is suspended, if the system has one (rule 3).
 
-    A lease must be over when the machine wakes up after its deadline; CLOCK_MONOTONIC stands still
-    meanwhile on Linux.
+    A lease must be over if its deadline passes while the machine is suspended. On Linux CLOCK_MONOTONIC stops
+    meanwhile, CLOCK_BOOTTIME does not.
     """
 
     def __init__(self) -> None:

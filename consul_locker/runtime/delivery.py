@@ -1,4 +1,4 @@
-"""Who hears a signal, and what both faces promise about its delivery."""
+"""Which observers a signal has, and how long a call waits for its delivery; for both faces."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from ..signals import ALL
 
 __all__ = [
-    "PATIENCE",
-    "heard",
+    "DELIVERY_LIMIT",
+    "has_receivers",
     "receivers",
 ]
 
 
 _LOGGER = logging.getLogger("consul_locker")
 
-#: How long a call waits for the delivery of its own signals, past its settlement, in seconds: a stuck
-#: observer must not hold callers for ever (docs/safety.rst, rule 7).
-PATIENCE = 1.0
+#: How long a call that is answered waits for the delivery of its own signals, in seconds: an observer that hangs must
+#: not keep callers for ever (docs/safety.rst, rule 7).
+DELIVERY_LIMIT = 1.0
 
 
 def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
@@ -30,18 +30,18 @@ def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
 
 
 def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
-    """The observers of a signal of one sender, each to be called on its own: first those that it holds itself."""
+    """The observers of a signal of one sender: first those that the sender holds itself."""
     return chain(_own(signal, sender), ALL[signal].receivers_for(sender))
 
 
-def heard(signal: str, sender: Any) -> bool:
-    """Whether anybody is to hear a signal of this sender that is sent now: asked when it is sent, as blinker does."""
+def has_receivers(signal: str, sender: Any) -> bool:
+    """Whether a signal of this sender has an observer now. As in blinker, what counts is the moment when it is sent."""
     sent = ALL[signal]
     if _own(signal, sender):
         return True
     return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))
 
 
-def failed(signal: str, receiver: Callable[..., Any]) -> None:
-    """Log the exception of an observer; for use in an except clause."""
+def log_failure(signal: str, receiver: Callable[..., Any]) -> None:
+    """Log the exception of an observer; to be called in an except clause."""
     _LOGGER.exception("an observer of %s failed: %r", signal.replace("_", "-"), receiver)

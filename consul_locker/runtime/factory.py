@@ -1,4 +1,4 @@
-"""What the factories of both faces have in common: options, an agent of their own, and what a fork leaves of them."""
+"""The base of the factories of both faces: options, an embedded agent of their own, and what happens after a fork."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ __all__ = [
 LockerT = TypeVar("LockerT", bound="Member")
 FactoryT = TypeVar("FactoryT", bound="BaseFactory[Any]")
 
-#: What `create` uses when no strategy is named. It has no state, so all Lockers share it.
+#: The strategy of a Locker that is given none. It has no state, so all Lockers share it.
 PERMANENT = PermanentStrategy()
-#: What is told to those who ask more of a closed factory than it can do.
+#: The error of a call that a closed factory cannot answer.
 CLOSED = "the factory is closed; make a new one"
-#: What is told to those who pickle a factory or a Locker, to hand it to another process as a rule, or copy it.
-NOT_SENT = (
-    "factories and Lockers can be neither pickled nor copied, since their connections and sessions are those of this "
-    "process; make a factory in each process"
+#: The error when a factory or a Locker is copied, or pickled (mostly to give it to another process).
+NOT_COPIED = (
+    "factories and Lockers can be neither pickled nor copied: their connections and sessions belong to this process; "
+    "make a factory in each process"
 )
 
 
 class Member(Protocol):
     """What a factory needs of its Lockers."""
 
-    def _poison(self) -> None:
-        """In the child of a fork: nothing of it may be used."""
+    def _mark_forked(self) -> None:
+        """In the child of a fork: refuse all use from now on."""
 
 
 class BaseFactory(ABC, Generic[LockerT]):
-    """The part of a factory that never waits. See the LockerFactory of the face."""
+    """The part of a factory that never waits. The rest is in the `LockerFactory` of each face."""
 
-    #: How it is called in a repr.
+    #: Its name in a repr.
     _full_name: str
     #: Whether observers may be coroutine functions.
     _awaits_observers = False
@@ -82,19 +82,19 @@ class BaseFactory(ABC, Generic[LockerT]):
         """A factory that needs no Consul: for demos, tests and development.
 
         Args:
-            agent: a `consul_locker.embedded.Agent` that was started; None starts one, which ends with the factory;
-                it has a thread.
+            agent: a `consul_locker.embedded.Agent` that was started; None starts one, which has a thread of its own and
+                ends with the factory.
             timeout: the limit on every HTTP request as a whole, in seconds (10.0).
 
         Returns:
             The factory, of this face. It reads no environment variables.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant, or ``agent`` is none, or was not started.
+            ConfigurationError: ``timeout`` is not valid, or ``agent`` is no agent, or was not started.
         """
         from ..embedded import Agent
 
-        ClientOptions.build(timeout=timeout, environ={})  # an argument that is refused leaves no agent behind
+        ClientOptions.build(timeout=timeout, environ={})  # checked before an agent is started
         own = None
         if agent is None:
             agent = own = Agent().start()
@@ -128,28 +128,30 @@ class BaseFactory(ABC, Generic[LockerT]):
         default_timeout: float | None = None,
         observers: Any = None,
     ) -> LockerT:
-        """Make a Locker. It begins its session at once; this returns at once. On asyncio for use on a running loop.
+        """Make a Locker. It begins its session at once, and this call does not wait for that.
+
+        On asyncio call it on the running event loop.
 
         Args:
-            name: Lockers that compete must have the same.
-            max_retries: how often a failed session is tried again before it gives up; None: without limit.
+            name: Lockers that compete for the same locks must have the same name.
+            max_retries: how often the Locker tries again to get a session before it gives up; None: without a limit.
             retry_interval: the longest pause between retries, in seconds; pauses begin at 0.5 s and double, with
                 jitter. Or a callable (number of the retry) -> seconds.
             ttl: the session's time to live, in seconds, 10 to 86400; None for a session without one.
             lock_delay: how long Consul keeps a lock closed after its holder's session ended, in seconds, 0 to 60.
             checks: health checks that end the session; None for none with a TTL, else Consul's default.
-            behavior: what the session's end does to its keys, ``"release"`` or ``"delete"``.
+            behavior: what happens to the session's keys when it ends, ``"release"`` or ``"delete"``.
             node: the Consul node that the session belongs to; None: the agent's own, or with the factory's ``dc``, when
                 that is another datacenter, one of its servers, looked up in its catalog.
             strategy: what is cached; None for nothing.
-            value: what a lock's value holds besides pid, host, name and tenure.
+            value: what the value of a lock's key holds besides pid, host, name and tenure.
             flags: Consul's flags of a lock's key.
             delete_on_release: whether a released lock's key is deleted.
-            identify_holder: whether a denied call reads who has the lock.
-            fair: whether waiters of different processes are served in the order in which they came; a lock that is not
-                cached costs a read more (docs/fairness.rst).
-            default_timeout: the limit of calls that name none, in seconds; None for no limit.
-            observers: called at signals from the very first on: an object with methods named after signals
+            identify_holder: whether a denied call reads which holder has the lock.
+            fair: whether waiting calls of all processes are served in the order in which they came; then a lock that is
+                not cached costs one read more (docs/fairness.rst).
+            default_timeout: the limit of calls without a ``timeout``, in seconds; None: without a limit.
+            observers: called at signals, from the first one on: an object with methods named after signals
                 (``session_created``, ...), a mapping of signals to callables, or several of these. Each is called as
                 ``observer(locker, **facts)``; on asyncio it may be a coroutine function. The Locker holds them.
 
@@ -157,8 +159,8 @@ class BaseFactory(ABC, Generic[LockerT]):
             The Locker, of this factory's face.
 
         Raises:
-            ConfigurationError: an option cannot be meant.
-            RuntimeError: the factory is closed; on asyncio also: no event loop runs, or another one than before.
+            ConfigurationError: an option is not valid.
+            RuntimeError: the factory is closed; on asyncio also: no event loop runs, or not that of the factory.
         """
         checked = observers_of(observers, self._awaits_observers)
         return self._make(replace(LockerOptions.build(
@@ -173,26 +175,26 @@ class BaseFactory(ABC, Generic[LockerT]):
         """A Locker of the face."""
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
-        """Begin, with checked options; without a clock with the system's. An agent of its own ends with it."""
+        """Initialize it with checked options. None as clock: the system's. ``own_agent`` ends with the factory."""
         from ..client.encode import Encoder  # with the first factory: it brings msgspec
 
         self._client = client
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent
         self._encoder = Encoder(client)
-        # One that is stopped goes when its user forgets it; the others are known to requests and timers under way.
+        # Held weakly: a stopped Locker is freed when its user drops it; requests and timers keep the others.
         self._lockers: weakref.WeakSet[LockerT] = weakref.WeakSet()
-        self._closed = False  # or about to be
-        self._over = False  # closed, and no state will change any more
-        self._poisoned = False
+        self._closed = False  # True as soon as the closing begins
+        self._over = False  # closed, and the state of its Lockers will not change any more
+        self._forked = False
         self._prepare()
         _FACTORIES.add(self)
 
     def _prepare(self) -> None:
-        """Begin what the face needs besides."""
+        """Initialize what the face needs besides."""
 
     def _stop_limit(self, timeout: float | None) -> float:
-        """The limit on a stop, in seconds: as it is given, else twice that on a request."""
+        """The limit on a stop in seconds: ``timeout``, or without it twice the limit on a request."""
         limit = seconds("timeout", timeout)
         return 2 * self._client.timeout if limit is None else limit
 
@@ -200,39 +202,39 @@ class BaseFactory(ABC, Generic[LockerT]):
         return f"<{self._full_name} {self._client.address}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(NOT_SENT)
+        raise TypeError(NOT_COPIED)
 
     # -------------------------------------------------------------------------------- after a fork
 
     def _check(self, open: bool = False) -> None:
-        """Refuse what comes from a forked child.
+        """Refuse a call in a forked child.
 
         Args:
-            open: refuse it also when the factory is closed, or about to be.
+            open: refuse it also if the factory is closed, or being closed.
         """
-        if self._poisoned:
+        if self._forked:
             raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
         if open and self._closed:
             raise RuntimeError(CLOSED)
 
-    def _poison(self) -> None:
+    def _mark_forked(self) -> None:
         """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
-        self._poisoned = True
+        self._forked = True
         for locker in self._lockers:
-            locker._poison()
+            locker._mark_forked()
 
 
 _FACTORIES: weakref.WeakSet[BaseFactory[Any]] = weakref.WeakSet()
 
 
 def living(face: type[FactoryT]) -> list[FactoryT]:
-    """The factories of a face that are still there."""
+    """The factories of a face that still exist."""
     return [factory for factory in list(_FACTORIES) if isinstance(factory, face)]
 
 
 def _after_fork() -> None:
     for factory in list(_FACTORIES):
-        factory._poison()
+        factory._mark_forked()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,7 @@
-"""What a factory does on an event loop: requests, watches and timers of its Lockers.
+"""The requests, watches and timers of a factory's Lockers, on an event loop.
 
-The threaded face runs one of these in its I/O thread, the asyncio face on the user's loop. It only waits
-and reports; what to ask and when, and what an answer means, the core decides.
+The threaded face runs one `IoLoop` in its I/O thread, the asyncio face one on the user's loop. It only waits and
+reports: the core decides what to ask and when, and what an answer means.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event
 from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
-from .watches import WATCH_SHARE, Watching
+from .watches import WATCH_SHARE, Watches
 
 __all__ = [
-    "Exchange",
+    "IoLoop",
     "closed",
     "destroys",
 ]
@@ -36,17 +36,18 @@ Receive = Callable[[Event], object]
 
 
 def closed() -> Failed:
-    """The answer to a request that a closed factory cannot send."""
+    """The answer to a request that is not sent, since the factory is closed."""
     return Failed(ConsulUnavailable("the factory is closed"), False)
 
 
-#: How long a renewal may wait for its turn, as a multiple of its time, which begins after that: with a sixth of the TTL
-#: for an attempt it is begun within a third. Else, where they are too many, each would be given up when it is sent.
-PATIENCE = 2.0
+#: How long a renewal may wait for its turn, as a multiple of its time limit, which begins after that. An attempt has a
+#: sixth of the TTL, so it begins within a third of the TTL. Without the wait, if there are too many renewals, the time
+#: of each would be over when its turn comes.
+RENEWAL_WAIT = 2.0
 
 
 def _lingers(request: Request) -> bool:
-    """Whether a request goes on when a factory is closed: a session that is being created is destroyed then."""
+    """Whether a request goes on when a factory is closed: a session that is being created must be destroyed then."""
     return isinstance(request, CreateSession) or _destroys(request)
 
 
@@ -56,19 +57,19 @@ def _destroys(command: Command) -> bool:
 
 
 def destroys(command: Command) -> bool:
-    """Whether a command serves to destroy a session: what a factory may go on with when it is closed."""
+    """Whether a command serves to destroy a session: a closed factory goes on with these."""
     return _destroys(command) or (isinstance(command, SetTimer) and _for_a_destroy(command.name))
 
 
 def _keeps_alive(request: Request) -> bool:
-    """Whether a session's life hangs on it: a renewal, or a read of it that neither a user nor a destroy asked for."""
+    """Whether a session's life depends on a request: its renewal, or a read of it by the core (not for a destroy)."""
     if isinstance(request, ReadSession):
         return request.call is None and not request.confirms
     return isinstance(request, RenewSession)
 
 
 def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
-    """By the name that `consul_locker.core.session` gives to the timer of a failed destroy's next attempt."""
+    """Whether it is the timer for the next attempt of a failed destroy (`consul_locker.core.session` names it)."""
     return bool(timer[0] == "destroy")
 
 
@@ -87,19 +88,19 @@ def _log(text: str, error: BaseException | None) -> None:
     _LOGGER.error("%s", text, exc_info=error)
 
 
-class Exchange:
+class IoLoop:
     """Requests and timers of the Lockers of one factory, on the running event loop.
 
     Attributes:
-        report: writes to the log what went wrong: in words, and the exception. A thread that nothing may delay has it
-            written by another one.
+        report: logs what went wrong: a text, and the exception. The I/O thread lets another thread write it, so that a
+            slow log handler does not delay it.
 
     Args:
         options: of the factory.
         encoder: makes HTTP requests of the core's.
         clock: of the timers.
-        connections: how many connections at most, those for renewals among them; 2 at least.
-        allowance: the factory's; None for one of its own.
+        connections: the most connections, including those for renewals; at least 2.
+        allowance: the factory's; None: one of its own.
     """
 
     def __init__(
@@ -117,45 +118,45 @@ class Exchange:
         self._transport = AsyncTransport(options, connections, allowance)
         self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
-        self._ending: set[asyncio.Task[None]] = set()  # given up, but not ended yet
+        self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not ended yet
         self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
-        self._watching = Watching(options, encoder, self._transport, self._for_watches)
+        self._watches = Watches(options, encoder, self._transport, self._watch_limit)
         allowance.on_lowered(self._refused)
         self._closed = False
         self.report: Callable[[str, BaseException | None], None] = _log
-        self._on_answer: Callable[[], None] | None = None  # while destroys alone go on: who waits for the last
+        self._on_answer: Callable[[], None] | None = None  # after `keep_destroys`: to be called after each answer
         self._manual: Manual | None = None
         if hasattr(clock, "subscribe"):
             self._manual = cast(Manual, clock)
             self._manual.subscribe(self._clock_moved)
 
-    def _for_watches(self) -> int:
-        """How many connections watches may keep now: a part of all, and never the last that is not for renewals."""
+    def _watch_limit(self) -> int:
+        """How many connections watches may use now: a part of all, and never the last one that is not for renewals."""
         return max(0, min(int(self._transport.limit * WATCH_SHARE), self._transport.most - 1))
 
     def _refused(self) -> None:
-        """Consul refuses connections; in any thread. Renewals go on with those that watches give up."""
+        """Consul refuses connections; called in any thread. Watches give up theirs, so that renewals can use them."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._use_fewer)
 
     def _use_fewer(self) -> None:
         self._transport.close_idle()
-        self._watching.give_way()
+        self._watches.give_way()
 
     def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
-        """Do what these commands say; what comes of it is given to ``receive``, on the loop.
+        """Carry out commands; the events that follow are given to ``receive``, on the loop.
 
         Args:
             receive: the Locker's; always the same object for one Locker.
-            commands: requests, timers, and their ends.
+            commands: to send a request, to set a timer, to cancel one of these.
         """
         if self._closed:
             return
         for command in commands:
             if isinstance(command, Request):
                 if command in self._tasks:
-                    continue  # it came twice: whoever gave it was interrupted before he knew that he had
-                task = self._loop.create_task(self._exchange(receive, command))
+                    continue  # it came twice: the thread that gave it was interrupted
+                task = self._loop.create_task(self._send_and_report(receive, command))
                 self._tasks[command] = task, receive
                 task.add_done_callback(partial(self._ended, receive, command))
             elif isinstance(command, SetTimer):
@@ -169,29 +170,29 @@ class Exchange:
                     self._give_up(found[0])
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
-        """Cancel a task. It ends in the next rounds of the loop, which must not be closed before."""
+        """Cancel a task. It ends in the next rounds of the loop: the loop must not be closed before that."""
         task.cancel()
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
     @property
     def destroying(self) -> bool:
-        """Whether a session is being destroyed, will be tried again, or is being created only to be destroyed."""
+        """Whether the destroy of a session is in flight or will be tried again, or a session is still being created."""
         return any(_lingers(request) for request in self._tasks) or any(
             _for_a_destroy(name) for _, name in self._timers
         )
 
     async def keep_destroys(self, answered: Callable[[], None]) -> None:
-        """End everything, as `close` does, but what destroys sessions.
+        """End everything as `close` does, except for what destroys sessions.
 
         Args:
-            answered: called, on the loop, whenever one of these requests was answered and its Locker told.
+            answered: called on the loop after the answer of each such request.
         """
         self._on_answer = answered
         await self._end(keep_destroys=True)
 
     async def close(self) -> None:
-        """End everything: no timer fires, requests in flight fail, so that nobody waits for them for ever."""
+        """End everything: no timer fires any more, and requests in flight fail, so that no call waits for ever."""
         if self._manual is not None and not self._closed:
             self._manual.unsubscribe(self._clock_moved)
         self._closed = True
@@ -209,28 +210,28 @@ class Exchange:
             if not (keep_destroys and _lingers(request))
         }
         for request, (task, _) in pending.items():
-            del self._tasks[request]  # one that has not begun yet cannot do it itself
+            del self._tasks[request]  # a task that has not begun cannot do it itself
             self._give_up(task)
         try:
             await asyncio.gather(*self._ending, return_exceptions=True)
-        finally:  # a stranger may cancel this, too
+        finally:  # other code may cancel this, too
             for request, (_, receive) in pending.items():
                 receive(Answered(request, closed()))
 
     # --------------------------------------------------------------------------------------- requests
 
-    async def _exchange(self, receive: Receive, request: Request) -> None:
+    async def _send_and_report(self, receive: Receive, request: Request) -> None:
         receive(await self._answer(request))
         self._tasks.pop(request, None)
         if self._on_answer is not None:
             self._on_answer()
 
     def _ended(self, receive: Receive, request: Request, task: asyncio.Task[None]) -> None:
-        """A request whose task did not end by itself is answered, too (rule 7).
+        """A request is answered also if its task was cancelled or interrupted (rule 7).
 
-        A stranger may cancel it, as the end of a loop does with all tasks, or a signal handler raise in it.
+        The end of a loop cancels all tasks, and a signal handler may raise an exception in one.
         """
-        # What was given up here is not known any more. (An eager task that has reported can be known all the same.)
+        # A request that a command cancelled is not in `_tasks` any more. (An eager task that has reported may be.)
         if self._tasks.pop(request, None) is not None and (task.cancelled() or task.exception() is not None):
             what = "cancelled with all tasks of its event loop" if task.cancelled() else "interrupted"
             receive(Answered(request, Failed(ConsulUnavailable(f"the request was {what}", sent=True), True)))
@@ -238,20 +239,20 @@ class Exchange:
     async def _answer(self, request: Request) -> Answered:
         try:
             if isinstance(request, Watch):
-                return Answered(request, await self._watching.watch(request))
+                return Answered(request, await self._watches.watch(request))
             http = self._encoder.encode(request)
             if not _keeps_alive(request):
                 response = await self._transport.send(http, request.timeout)
             else:
                 fresh = isinstance(request, RenewSession) and request.fresh
-                patience = PATIENCE * (request.timeout or 0.0)
+                patience = RENEWAL_WAIT * (request.timeout or 0.0)
                 response = await self._lanes.send(http, request.timeout, fresh=fresh, patience=patience)
             return Answered(request, http.decode(response))
         except ConsulUnavailable as error:
             return Answered(request, Failed(error, error.sent))
         except ConsulLockerError as error:  # it could not be encoded
             return Answered(request, Failed(error, False))
-        except Exception as error:  # a fault of ours must not leave the call that waits for it hanging
+        except Exception as error:  # even for a fault of ours: the call that waits must end
             self.report("a request failed unexpectedly", error)
             unexpected = ConsulUnavailable(f"unexpected failure: {error!r}", cause=error, sent=True)
             return Answered(request, Failed(unexpected, True))
@@ -264,7 +265,7 @@ class Exchange:
 
         def fire() -> None:
             if self._timers.get(key) is timer:
-                if self._clock.now() < timer.at:  # the loop has another clock, and rounds
+                if self._clock.now() < timer.at:  # the loop's clock is another one, and rounds
                     self._schedule(timer)
                     return
                 del self._timers[key]

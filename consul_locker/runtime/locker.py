@@ -1,4 +1,4 @@
-"""What the Lockers of both faces have in common: all but waiting, and the fast path to a cached lock."""
+"""The base of the Lockers of both faces: everything that does not wait, and the fast path to a cached lock."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from ..errors import ConfigurationError, LockLost
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import LockInfo, StateName
-from .factory import NOT_SENT, BaseFactory
+from .factory import NOT_COPIED, BaseFactory
 from .locker_fsm import FsmView
 
 __all__ = [
     "BaseLocker",
     "Hold",
-    "listed",
+    "as_list",
     "note",
-    "to_raise",
+    "raisable",
 ]
 
 
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
-#: Calls that a closed factory refuses: they ask Consul, or begin anew. The others have an answer without it.
+#: Calls that a closed factory refuses: they need Consul, or a new session. The others are answered without.
 NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
-#: Ids of one `lock_many`: each is one operation of a transaction, which is never split; two where it gives a place in a
-#: queue back besides (fair=True).
+#: The most ids of one `lock_many`: its transaction is never split, and each id is one operation of it; two with
+#: fair=True, since it also gives back a place in a queue.
 MAX_MANY = MAX_OPS
 MAX_MANY_FAIR = MAX_OPS // 2
-#: The id of a session. Of any other text Consul says that it cannot answer (measured).
+#: The id of a session. Consul answers any other text with an error (measured).
 SESSION_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
@@ -53,20 +53,20 @@ def note(error: BaseException, text: str) -> None:
     vars(error)["__notes__"] = notes
 
 
-def to_raise(error: BaseException) -> BaseException:
-    """An answer that callers may share, for one of them to raise: each has a traceback of his own.
+def raisable(error: BaseException) -> BaseException:
+    """An exception for one caller to raise: a copy, if another caller has raised it already.
 
-    Raised by one after another, the very same exception would collect the frames of all of them.
+    Several callers may share an answer. One exception, raised by each of them, would collect the frames of all.
     """
     if error.__traceback__ is None:
-        return error  # nobody has raised it yet
+        return error  # not raised yet
     copied = copy.copy(error)
     vars(copied).pop("__notes__", None)
     return copied
 
 
-def listed(granted: Any) -> list[Any]:
-    """The leases that a hold was granted: one of `hold`, a list of `hold_many`."""
+def as_list(granted: Any) -> list[Any]:
+    """What a hold was granted, as a list: `hold` gets one lease, `hold_many` a list."""
     return granted if isinstance(granted, list) else [granted]
 
 
@@ -75,7 +75,7 @@ class Hold:
 
     Attributes:
         caller: the thread or task that began it.
-        over: whether it has been left.
+        over: whether it has ended.
     """
 
     __slots__ = ("caller", "over")
@@ -86,24 +86,24 @@ class Hold:
 
 
 class Runtime(Protocol):
-    """What carries out the calls of a Locker: `Carrying`, or `AsyncCarrying`."""
+    """What a Locker needs of its runtime: `ThreadRuntime` or `AsyncRuntime`."""
 
     def submit(self, call: Call) -> Any:
         """Submit a call without waiting for its answer."""
 
     def ask(self, call: Call) -> Any:
-        """Submit a call and wait for its answer; on asyncio a coroutine that does."""
+        """Submit a call and wait for its answer; on asyncio a coroutine."""
 
-    def have_heard(self, job: Callable[[], None]) -> None:
-        """Put something before the observers."""
+    def queue_for_observers(self, job: Callable[[], None]) -> None:
+        """Queue a job for the observers."""
 
 
 class BaseLocker(Generic[LeaseT]):
-    """The part of a Locker that never waits. See the Locker of the face."""
+    """The part of a Locker that never waits. The rest is in the `Locker` of each face."""
 
-    #: How it is called in a repr.
+    #: Its name in a repr.
     _full_name: str
-    #: Who calls, in the words of the face.
+    #: What calls it, for messages: a thread, or a task.
     _caller: str
     _runtime: Runtime
 
@@ -124,15 +124,15 @@ class BaseLocker(Generic[LeaseT]):
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
         self._served = 0
-        self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the hold under way
-        #: The observers that it holds itself, by signal; written anew at each change, since other threads look at it.
+        self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the present hold
+        #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
         self._observers = options.observers
 
     # ------------------------------------------------------------------------------------- properties
 
     @property
     def name(self) -> str:
-        """The name that it shares with the Lockers it competes with."""
+        """The name, which competing Lockers share."""
         return self._options.name
 
     @property
@@ -142,7 +142,7 @@ class BaseLocker(Generic[LeaseT]):
 
     @property
     def session_id(self) -> str | None:
-        """The id of the session in use; None when there is none."""
+        """The id of the present session; None if there is none."""
         life = self._core.session.life
         return None if life is None else life.session_id
 
@@ -153,7 +153,7 @@ class BaseLocker(Generic[LeaseT]):
 
     @property
     def held(self) -> Mapping[str, LeaseT]:
-        """The leases held now, by id: a snapshot that cannot be written to."""
+        """The leases held now, by id: a read-only snapshot."""
         leases: dict[str, Any] = dict(self._leases)
         return MappingProxyType(leases)
 
@@ -179,7 +179,7 @@ class BaseLocker(Generic[LeaseT]):
         return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(NOT_SENT)
+        raise TypeError(NOT_COPIED)
 
     # ------------------------------------------------------------------------------- calls that do not wait
 
@@ -189,14 +189,14 @@ class BaseLocker(Generic[LeaseT]):
         Returns at once; `wait_for_state` waits for the session.
 
         Raises:
-            RuntimeError: the factory is closed, or the call follows a fork; on asyncio also: another event loop runs.
+            RuntimeError: the factory is closed, or the process was forked; on asyncio also: not its event loop runs.
         """
         self._submit(Call("start"))
 
     def reboot(self) -> None:
-        """Give the session up, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
+        """Give up the session, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
 
-        It begins a Locker that is stopped again, too, as in the original; while a stop is under way it does nothing.
+        It also starts a stopped Locker again, as in the original; while a stop is under way it does nothing.
 
         Raises:
             RuntimeError: as for `start`.
@@ -205,13 +205,13 @@ class BaseLocker(Generic[LeaseT]):
 
     # -------------------------------------------------------------------------------------- for the faces
 
-    def _view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
-        """The Locker as an `Fsm`, with what the face does at the inputs that have an answer, without waiting."""
+    def _fsm_view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
+        """The Locker as an `Fsm`. The arguments are the face's functions for the inputs that have an answer."""
         inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        return FsmView(self._core.fsm, inputs, self._runtime.have_heard, self._observe)
+        return FsmView(self._core.fsm, inputs, self._runtime.queue_for_observers, self._observe)
 
     def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
-        """Have a signal observed as long as the Locker lives."""
+        """Call an observer at a signal, as long as the Locker lives."""
         self._observers = {**self._observers, signal: (*self._observers.get(signal, ()), observer)}
 
     def _submit(self, call: Call) -> Any:
@@ -222,8 +222,8 @@ class BaseLocker(Generic[LeaseT]):
         self._factory._check(open=call.verb in NEED_OPEN)
         return self._runtime.ask(call)
 
-    def _poison(self) -> None:
-        """In the child of a fork: the leases are over, and nothing is kept that could be held for a lock."""
+    def _mark_forked(self) -> None:
+        """In the child of a fork: end the leases, so that the child takes none of them for a lock."""
         life = self._core.session.life
         if life is not None:
             life.deadline = float("-inf")
@@ -234,8 +234,8 @@ class BaseLocker(Generic[LeaseT]):
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (docs/design.rst).
 
-        Whatever happens between these lines, and however long a user's strategy takes: the lease that is returned was
-        claimed (`BaseLease.claim` has the proof), so that nobody else's cancellation ends it, and was valid after that.
+        Other threads may run between any two of these lines. But the lease that is returned was claimed, so that the
+        cancellation of another call does not end it (`BaseLease.claim` has the proof), and was valid after that.
         """
         lease: Any = self._leases.get(id) if type(id) is str else None
         if lease is None or not lease.cached:
@@ -243,11 +243,11 @@ class BaseLocker(Generic[LeaseT]):
         try:
             if not self._strategy.serves(lease, self._clock.now()):
                 return None
-        except Exception:  # of a user's strategy: the core asks it again, and says so
+        except Exception:  # of a user's strategy: the core asks it again, and reports the error
             return None
         if not lease.shared:
             if not lease.claim():
-                return None  # it is being given back, or another call claims it right now: the core knows
+                return None  # it is being given back, or another call is claiming it: let the core decide
             lease.shared = True
         if not lease.valid:
             return None
@@ -256,7 +256,7 @@ class BaseLocker(Generic[LeaseT]):
         return found
 
     def _lock_call(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
-        """A call for locks, its arguments checked before anything is done."""
+        """A call for locks, with checked arguments."""
         limit = seconds("timeout", timeout)
         return Call(
             verb,
@@ -266,10 +266,10 @@ class BaseLocker(Generic[LeaseT]):
         )
 
     def _ids(self, ids: Iterable[Any]) -> list[str]:
-        """The ids of `lock_many`, which must be a collection and not one id; as text.
+        """The ids of `lock_many`, as text. They must be a collection.
 
         Raises:
-            ConfigurationError: they are one text, or more than a transaction can take.
+            ConfigurationError: they are one text, or too many for one transaction.
         """
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
             raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
@@ -282,7 +282,7 @@ class BaseLocker(Generic[LeaseT]):
 
     @staticmethod
     def _in_order(leases: Iterable[LeaseT], ids: Iterable[str]) -> list[LeaseT]:
-        """The lease of each id, in the order of the ids; one that is given twice has it twice."""
+        """The lease of each id, in the order of the ids; an id that is given twice has it twice."""
         found = {lease.id: lease for lease in leases}
         return [found[id] for id in ids]
 
@@ -293,10 +293,10 @@ class BaseLocker(Generic[LeaseT]):
         return Call("release_all", timeout=self._options.default_timeout)
 
     def _guarded_call(self, lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
-        """A call for operations of the user's own.
+        """A call for the user's own KV operations.
 
         Raises:
-            ConfigurationError: they cannot be meant, or the lease is none of this Locker's.
+            ConfigurationError: they are not valid, or the lease is not of this Locker.
             LockLost: the lease is over.
         """
         if not isinstance(lease, BaseLease):
@@ -311,7 +311,7 @@ class BaseLocker(Generic[LeaseT]):
 
     @staticmethod
     def _own_answers(lease: BaseLease, answers: list[LockInfo]) -> list[LockInfo]:
-        """The answers of `guarded` without those to the guard: each of its operations has one; a delete has none."""
+        """The answers to the user's own operations of `guarded`: without those of the guard, which come first."""
         return answers[len(lease.guard()) :]
 
     @staticmethod
@@ -324,7 +324,7 @@ class BaseLocker(Generic[LeaseT]):
         return Call("session_info", argument=self.session_id if session_id is None else session_id)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
-        """The time to wait for a state, in seconds; the arguments of `wait_for_state` are checked."""
+        """Check the arguments of `wait_for_state`, and return its limit in seconds."""
         self._factory._check()
         if state not in STATES:
             raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
@@ -333,7 +333,7 @@ class BaseLocker(Generic[LeaseT]):
     # ---------------------------------------------------------------------------------------------- holds
 
     def _is_within(self, hold: Hold) -> bool:
-        """Whether what its caller does now is done within the hold."""
+        """Whether the code that runs now is within the hold."""
         return True
 
     def _hold_call(self, hold: Hold, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
@@ -353,25 +353,25 @@ class BaseLocker(Generic[LeaseT]):
 
     def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
         """A hold was granted; returns its leases."""
-        leases: list[LeaseT] = listed(granted)
+        leases: list[LeaseT] = as_list(granted)
         self._holds.update({(hold.caller, lease.id): hold for lease in leases})
         return leases
 
     def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
-        """The call that gives back what a hold had."""
+        """The call that gives back the leases of a hold."""
         hold.over = True
         ids = tuple(lease.id for lease in leases)
         for id in ids:
-            if self._holds.get((hold.caller, id)) is hold:  # else a pool's thread has begun another one since
+            if self._holds.get((hold.caller, id)) is hold:  # else a thread of a pool has begun another hold since
                 del self._holds[hold.caller, id]
         return Call("leave", ids, argument=leases)
 
     @contextmanager
     def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
-        """Around the call that ends a hold. A lease lost meanwhile is said so, without hiding the body's own error.
+        """Around the call that ends a hold: report a lease that was lost, but never hide the body's own error.
 
         Raises:
-            LockLost: one was, and the body ended without an error.
+            LockLost: a lease was lost, and the body ended without an error.
         """
         call = self._end_hold(hold, leases)
         lost = next((lease for lease in leases if not lease.valid), None)

@@ -1,8 +1,8 @@
 """A Locker as an `Fsm`: for embedding it in a larger machine, for inspection, and for drawing.
 
-The Locker's own machine belongs to its core and is only touched under the Locker's mutex (or on its
-event loop). The view looks at it, hands inputs to the Locker, and lets listeners hear the machine's
-events where observers of signals hear theirs: in order, outside the mutex.
+The Locker's own machine belongs to its core, and is only used under the Locker's mutex (or on its event loop). The view
+reads it, hands inputs to the Locker, and calls listeners where the observers of signals are called: in order, outside
+the mutex.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["SIGNALS", "FsmView"]
 
 #: The signals of a Locker that are events of its machine as well, each with the signal's facts as its data.
 SIGNALS = ("lock_acquired", "lock_denied", "lock_lost", "released", "session_created", "session_ended")
-#: How like a name of these an event of the user's own may not be.
+#: How similar the name of a user's own event may be to one of these, from 0 to 1; above that it is taken for a slip.
 NEAR = 0.85
 
 
 def _plain(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of an input as a user knows them: ids in place of the core's calls."""
+    """The arguments of an input as its user gave them: ids instead of the core's calls."""
     return tuple(each for arg in args for each in (arg.ids if isinstance(arg, Call) else (arg,)))
 
 
@@ -35,27 +35,27 @@ class FsmView(Fsm):
     `handle` takes the inputs of a user: ``lock`` and ``release`` with an id (and the keyword arguments of
     the Locker's methods), ``start``, ``stop``, ``reboot``. It returns what the Locker's own method for it does
     without waiting: a future on threads, a task on asyncio, None for ``start`` and ``reboot``. All
-    else that a machine does happens by itself.
+    other inputs come from Consul and from timers.
 
     Its events are those of any machine, and ``lock_acquired``, ``lock_denied``, ``lock_lost``, ``released``,
-    ``session_created`` and ``session_ended``, each with what the signal of that name tells.
+    ``session_created`` and ``session_ended``, each with the data of the signal of that name.
     """
 
-    __slots__ = ("_core_fsm", "_hear", "_inputs_of_user", "_observe", "_relay", "_signals")
+    __slots__ = ("_core_fsm", "_inputs_of_user", "_observe", "_queue_for_observers", "_relay", "_signals")
 
     def __init__(
         self,
         core_fsm: Fsm,
         inputs: Mapping[str, Callable[..., Any]],
-        hear: Callable[[Callable[[], None]], None],
+        queue_for_observers: Callable[[Callable[[], None]], None],
         observe: Callable[[str, Callable[..., None]], None],
     ) -> None:
         self._core_fsm = core_fsm
         self._inputs_of_user = inputs
-        self._hear = hear
+        self._queue_for_observers = queue_for_observers
         self._observe = observe
         self._relay: Subscription | None = None
-        self._signals: set[str] = set()  # those that it observes by now
+        self._signals: set[str] = set()  # those that it observes so far
         super().__init__(core_fsm.table, begin=False, mutex=None)
 
     @property
@@ -75,7 +75,7 @@ class FsmView(Fsm):
 
     @property
     def prior_action(self) -> str:
-        """What it did last."""
+        """What it did before that."""
         return self._core_fsm.prior_action
 
     @property
@@ -100,7 +100,7 @@ class FsmView(Fsm):
         """Give the Locker an input, as its methods do.
 
         Raises:
-            ValueError: it is none of a user's; the others come from Consul and from timers.
+            ValueError: it is no input of a user.
         """
         method = self._inputs_of_user.get(input)
         if method is None:
@@ -127,7 +127,7 @@ class FsmView(Fsm):
         return super().on(event, listener)
 
     def _pass_on_signal(self, signal: str, locker: object, **facts: Any) -> None:
-        """In the thread of the observers, or their task: where listeners are called."""
+        """Called in the thread of the observers, or in their task: there the listeners are called, too."""
         self._tell(signal, facts)
 
     def _pass_on(self, event: str, data: Mapping[str, Any]) -> None:
@@ -135,7 +135,7 @@ class FsmView(Fsm):
             payload = dict(data)
             if "args" in payload:
                 payload["args"] = _plain(payload["args"])
-            self._hear(lambda: self.emit(event, payload))
+            self._queue_for_observers(lambda: self.emit(event, payload))
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("the machine of a Locker can be neither pickled nor copied, as the Locker itself cannot")

@@ -1,7 +1,7 @@
 """Observers that a Locker holds itself: those that `create` is given, and the listeners of its `fsm`.
 
-`connect` can only come after `create`, when the first signals may be out already; and blinker would hold what is given
-here for as long as the program runs.
+They also hear the first signals, which may have been sent before a ``connect`` that comes after `create`. And they live
+as long as the Locker; blinker would have to keep them as long as the program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def observers_of(given: Any, awaits: bool) -> dict[str, tuple[Observer, ...]]:
         awaits: whether they may be coroutine functions.
 
     Raises:
-        ConfigurationError: nothing could ever be heard by one of them, or it could not be called.
+        ConfigurationError: one of them has no method or key named after a signal, or cannot be called.
     """
     found: dict[str, tuple[Observer, ...]] = {}
     several = given if isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping)) else (given,)

@@ -1,32 +1,31 @@
-"""The blocking queries of a factory: one for all who wait for the same, and turns when they are too many.
+"""The blocking queries of a factory: equal ones are shared, and they take turns when there are too many.
 
 Keys
 ----
 
-Several Lockers of one factory that wait for one key ask the very same: what is there once it has changed
-since this index. Whoever asks that while such a query is in flight joins it, and gets its answer.
+Several Lockers of one factory that wait for one key send the same query: what is there after this index? If such a
+query is in flight already, the next one that asks joins it and gets its answer.
 
-No wake-up is missed by that. A query with an index is answered when there was a change after that index,
-no matter when it was sent or who sent it. A look (index 0) is answered at once with the state that it
-finds, which may be older than the wish of one who joined it late: it may show the holder before the one
-by whom he was refused, or a free key. But the next query of everyone who gets the answer carries *its* index, so
-Consul answers that one at once if anything has changed since; and who finds a key free that is not, tries and
-is refused again.
+No wake-up is missed by that. Consul answers a query with an index when there is a change after that index; it does not
+matter when the query was sent, and for which Locker. A read (index 0) is answered at once with the present state. A
+Locker that joins it late may get a state from before its own refusal: an earlier holder, or a free key. That does no
+harm. Its next query has the index of the answer, so Consul answers that one at once if anything has changed since. And
+if it takes the key for free, it tries to lock the key and is refused again.
 
-Waiters of a fair Locker watch a key each and share nothing; but of the callers of one Locker only the first one
-watches.
+The waiting calls of a fair Locker watch a different key each and share nothing; but of the calls of one Locker only the
+first one watches.
 
 Sessions
 --------
-A few Lockers watch their own sessions, which nobody else's wake (measured). The sessions of more of them are watched by
-one query on all sessions of their node (rule 2); it is woken whenever one is created or destroyed there, but neither by
-renewals nor by keys (measured).
+A few Lockers watch their own sessions, each with a query that no other session wakes (measured). The sessions of more
+Lockers are watched by one query on all sessions of their node (rule 2). It is woken when any session is created or
+destroyed there, but neither by renewals nor by keys (measured).
 
 Polls
 -----
-Where there is no connection that a query could keep (``max_connections`` of 3, or Consul refuses connections) a watch
-is a poll: a read without an index, again and again with a pause, until it shows another index. One is under way at a
-time, for a moment, so others have the connection in between.
+If there is no connection that a query could keep (``max_connections`` of 3, or Consul refuses connections), a watch is
+a poll: a read without an index, repeated with a pause until it shows another index. One runs at a time, only for a
+moment, so other requests get the connection in between.
 """
 
 from __future__ import annotations
@@ -41,20 +40,20 @@ from ..config.options import ClientOptions
 from ..core.requests import Outcome, SessionRead, SessionsRead, Watch
 from ..models import SessionInfo
 
-__all__ = ["WATCH_SHARE", "Watching"]
+__all__ = ["WATCH_SHARE", "Watches"]
 
-#: Watches in flight at most, as a part of the connections: the rest is for what callers wait for.
+#: The most watches in flight, as a part of the connections: the rest is for requests that callers wait for.
 WATCH_SHARE = 0.5
-#: So many sessions of a factory are watched one by one; those of more Lockers by one query on their node. One to three
-#: connections are cheap, and such a query is woken by nobody else's sessions (measured); the one on the node is,
-#: whenever one is created or destroyed there, and answered with a list of them all.
+#: How many sessions of a factory are watched one by one; more are watched by one query on their node. One to three
+#: connections are cheap, and such a query is not woken by other sessions (measured). The query on the node is, by every
+#: session that is created or destroyed there, and its answer is a list of them all.
 OWN_SESSION_WATCHES = 3
-#: While more watches are wanted than may be in flight they take turns, this long each, in seconds.
+#: How long a turn lasts while more watches are wanted than may be in flight, in seconds.
 WATCH_TURN = 1.0
-#: The pause before each poll, in seconds: what is noticed by it is noticed a second late at most.
+#: The pause before each poll, in seconds: a change is noticed a second late at most.
 POLL_PAUSE = 1.0
-#: So many queries on one node begin in so many seconds, at most. An intermediary that ignores the index answers each at
-#: once (740 a second were measured), and each answer is a list of all sessions there; so is each new session.
+#: How many queries on one node may begin in how many seconds. A proxy that ignores the index answers each at once (740
+#: a second were measured), and each session that is created there ends one; each answer is a list of all its sessions.
 NODE_QUERIES, NODE_QUERIES_IN = 4, 1.0
 
 
@@ -62,7 +61,7 @@ _Key = tuple[str, str, int, float]
 
 
 class _Query:
-    """One blocking query, and how many wait for its answer."""
+    """One blocking query, and how many watches wait for its answer."""
 
     __slots__ = ("task", "wanted")
 
@@ -73,7 +72,7 @@ class _Query:
 
 
 class _Node:
-    """The sessions of a node as the query on them has shown them last, for those who share it."""
+    """The sessions of a node, as the query on them showed them last, for all watches that share it."""
 
     __slots__ = ("index", "sessions", "watchers")
 
@@ -83,42 +82,42 @@ class _Node:
         self.watchers = 0
 
     def lacks(self, request: Watch) -> bool:
-        """Whether a session is gone that its watcher has seen: what is shown here is no older than what he saw."""
+        """Whether a watched session is gone: it is missing, and its watch has seen no newer state than this one."""
         return request.index <= self.index and request.name not in self.sessions
 
 
-class Watching:
+class Watches:
     """The watches of the Lockers of one factory, on the running event loop.
 
     Args:
         options: of the factory.
         encoder: makes HTTP requests of the core's.
         transport: sends them.
-        places: tells how many connections watches may keep at present; with 0 they are polls.
+        allowed: tells how many connections watches may keep at present; with 0 they are polls.
     """
 
     def __init__(
-        self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, places: Callable[[], int]
+        self, options: ClientOptions, encoder: Encoder, transport: AsyncTransport, allowed: Callable[[], int]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._options = options
         self._encoder = encoder
         self._transport = transport
-        self._queries: dict[_Key, _Query] = {}  # those that can be joined
-        self._places = places
-        self._taken = 0
+        self._queries: dict[_Key, _Query] = {}  # those that another watch can join
+        self._allowed = allowed
+        self._running = 0
         self._nodes: dict[str, _Node] = {}  # those that are watched
-        self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began, watched or not
-        # Those on keys come first: a caller waits for each, and a lost session is noticed by its renewal too.
+        self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began
+        # Watches on keys come first: a caller waits for each; a lost session is noticed by its renewal, too.
         kinds = ("key", "poll", "node", "session")
         self._lines: dict[str, deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
-        self._crowded = asyncio.Event()  # while watches wait for a place
+        self._crowded = asyncio.Event()  # set while watches wait for their turn
 
     async def watch(self, request: Watch) -> Outcome:
-        """What a watch is answered. Cancelled, it ends its query, unless others wait for that too.
+        """What a watch is answered. If it is cancelled, its query ends, unless other watches share it.
 
         Raises:
-            ConsulUnavailable: there is no answer; everyone who shares the query is told so.
+            ConsulUnavailable: there is no answer; all watches that share the query get this.
             ConsulLockerError: it cannot be encoded.
         """
         if request.target == "session" and request.index and request.node and self._many_sessions():
@@ -130,7 +129,7 @@ class Watching:
         return alone >= OWN_SESSION_WATCHES
 
     async def _on_node(self, request: Watch) -> Outcome:
-        """A watch on a session by the query on its node: answered when it is gone, or the query had nothing new."""
+        """A watch on a session by the query on its node: answered when the session is gone, or nothing has changed."""
         node = self._nodes.setdefault(request.node, _Node())
         node.watchers += 1
         try:
@@ -139,15 +138,15 @@ class Watching:
                 outcome = await self._share(Watch(request.generation, "node", request.node, asked, request.wait))
                 if not isinstance(outcome, SessionsRead):
                     return outcome
-                if node.index == asked:  # the first to go on, of all who share this answer
+                if node.index == asked:  # the first of the watches that share this answer
                     node.index, node.sessions = outcome.index, outcome.sessions
-                if outcome.index <= asked:  # the watcher is told, as by a query of his own: in terms of his own index
+                if outcome.index <= asked:  # nothing new: answer as a query on the one session would, with its index
                     session = outcome.sessions.get(request.name)
                     return SessionRead(session, min(outcome.index, request.index))
             return SessionRead(None, node.index)
         finally:
             node.watchers -= 1
-            if not node.watchers:  # what was seen says nothing of the time when nobody watches
+            if not node.watchers:  # what was seen may be outdated when the next watch begins
                 del self._nodes[request.node]
 
     async def _share(self, request: Watch) -> Outcome:
@@ -158,40 +157,40 @@ class Watching:
             query.task = self._loop.create_task(self._ask(key, query, request))
         query.wanted += 1
         try:
-            await asyncio.wait({query.task})  # which does not end it when this is cancelled
+            await asyncio.wait({query.task})  # if this is cancelled, the query goes on
         except asyncio.CancelledError:
             query.wanted -= 1
             if not query.wanted:
-                self._forget(key, query)
-                query.task.cancel()  # one that has just failed has nobody else to tell, and asyncio does not complain
+                self._unshare(key, query)
+                query.task.cancel()  # if it has just failed, no watch is left to be told
                 await asyncio.wait({query.task})  # its connection is closed then
             raise
         return query.task.result()
 
     async def _ask(self, key: _Key, query: _Query, request: Watch) -> Outcome:
-        """One blocking query, when it is its turn; again with the same index when its turn was cut short."""
+        """One blocking query, when its turn comes; again with the same index if its turn was cut short."""
         try:
             while True:
                 await self._pause(request)
-                await self._take_place(request.target)
+                await self._await_turn(request.target)
                 try:
                     outcome = await self._turn(request)
                 finally:
-                    self._give_place()
+                    self._end_turn()
                 if outcome is not None:
                     return outcome
         finally:
-            self._forget(key, query)  # before anybody has the answer: the next who asks wants a newer one
+            self._unshare(key, query)  # before the answer is given: the next watch needs a newer one
 
-    def _forget(self, key: _Key, query: _Query) -> None:
-        """Nobody joins it any more; by now there may be another one in its place."""
+    def _unshare(self, key: _Key, query: _Query) -> None:
+        """Let no other watch join a query; another query may have replaced it already."""
         if self._queries.get(key) is query:
             del self._queries[key]
 
     async def _pause(self, request: Watch) -> None:
-        """Wait before a query begins, where there would be too many. Nothing is missed by that: they have an index."""
-        if request.index and not self._places():
-            await asyncio.sleep(POLL_PAUSE)  # what is there at present was seen just now
+        """Wait before a query begins, if there were too many. Nothing is missed by that: queries have an index."""
+        if request.index and not self._allowed():
+            await asyncio.sleep(POLL_PAUSE)  # the present state was read just before
         elif request.target == "node":
             begun = self._begun.setdefault(request.name, deque(maxlen=NODE_QUERIES))
             if len(begun) == NODE_QUERIES:
@@ -201,19 +200,19 @@ class Watching:
     # ------------------------------------------------------------------------------------------ turns
 
     def give_way(self) -> None:
-        """There are fewer places than before: the turns of those under way end, and they stand in the line again."""
-        if self._taken > self._places():
+        """Fewer watches are allowed than before: running ones end their turn, and wait in line for the next."""
+        if self._running > self._allowed():
             self._crowded.set()
 
     @property
     def _most(self) -> int:
-        """How many queries may be under way; one poll where none may stay."""
-        return max(1, self._places())
+        """How many queries may run; if none may keep a connection, one poll."""
+        return max(1, self._allowed())
 
-    async def _take_place(self, target: str) -> None:
-        """First come, first served, among those on keys, then among those on sessions."""
-        if self._taken < self._most and not self._waiting:
-            self._taken += 1
+    async def _await_turn(self, target: str) -> None:
+        """Wait for a turn. First come, first served; watches on keys before those on sessions."""
+        if self._running < self._most and not self._waiting:
+            self._running += 1
             return
         turn = self._loop.create_future()
         self._lines[target].append(turn)
@@ -222,20 +221,20 @@ class Watching:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
-                self._give_place()
-            elif turn in self._lines[target]:  # a place that came free since then took it out
+                self._end_turn()
+            elif turn in self._lines[target]:  # else its turn came just now
                 self._lines[target].remove(turn)
                 self._uncrowd()
             raise
 
-    def _give_place(self) -> None:
-        """A place is free: it goes to the first in the line who still wants it, unless there are fewer now."""
-        self._taken -= 1
+    def _end_turn(self) -> None:
+        """A turn has ended: the next one begins, unless fewer watches are allowed now."""
+        self._running -= 1
         for line in self._lines.values():
-            while line and self._taken < self._most:
+            while line and self._running < self._most:
                 turn = line.popleft()
                 if not turn.done():
-                    self._taken += 1
+                    self._running += 1
                     turn.set_result(None)
         self._uncrowd()
 
@@ -248,8 +247,8 @@ class Watching:
             self._crowded.clear()
 
     async def _turn(self, request: Watch) -> Outcome | None:
-        """The query itself; None when others waited for its place, and it had been there long enough."""
-        if not self._places():
+        """The query itself. None if its turn is over, since other watches wait."""
+        if not self._allowed():
             return await self._poll(request)
         wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
         http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
@@ -260,22 +259,22 @@ class Watching:
         try:
             await asyncio.wait({asking}, timeout=WATCH_TURN)
             await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
-            if asking.done() or wait < request.wait:  # a short one is about to be answered
+            if asking.done() or wait < request.wait:  # a query with a short wait is answered soon
                 outcome = http.decode(await asking)
-                # What comes back with nothing new, before its wait is over, tells something: a snapshot was restored.
+                # An answer with nothing new before its wait is over means something, too: a snapshot was restored.
                 over = wait < request.wait and self._loop.time() - began >= wait
                 return None if over and getattr(outcome, "index", None) == request.index else outcome
             return None
         finally:
-            if not self._loop.is_closed():  # of a closed loop no task is left to end
+            if not self._loop.is_closed():  # a closed loop has no tasks left
                 crowded.cancel()
                 asking.cancel()
                 await asyncio.wait({asking, crowded})
 
     async def _poll(self, request: Watch) -> Outcome | None:
-        """What is there now; None when it is nothing new."""
-        # A wait of 0 means Consul's own default to it, so no index is sent: such a read is answered at once.
-        look = Watch(request.generation, request.target, request.name, 0, request.wait)
-        http = self._encoder.encode(look)
+        """The present state; None if it is not new."""
+        # Consul takes a wait of 0 for its own default, so no index is sent: such a read is answered at once.
+        read = Watch(request.generation, request.target, request.name, 0, request.wait)
+        http = self._encoder.encode(read)
         outcome = http.decode(await self._transport.send(http, self._options.timeout))
         return None if request.index and getattr(outcome, "index", None) == request.index else outcome

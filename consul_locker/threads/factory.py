@@ -1,4 +1,4 @@
-"""LockerFactory for threads, and what happens to its sessions when the interpreter ends."""
+"""`LockerFactory` for threads. When the interpreter ends, the factories that are still open are closed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from types import TracebackType
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..errors import ConsulUnavailable
-from ..may_wait import INSIDE, MACHINES
-from ..runtime.delivery import PATIENCE
+from ..may_wait import MACHINES, THIS_THREAD
+from ..runtime.delivery import DELIVERY_LIMIT
 from ..runtime.factory import BaseFactory, living
-from ..runtime.locker import to_raise
+from ..runtime.locker import raisable
 from .locker import Locker
-from .observers import Delivery
+from .observers import ObserverThread
 
 __all__ = [
     "LockerFactory",
@@ -26,9 +26,11 @@ __all__ = [
 
 _LOGGER = logging.getLogger("consul_locker")
 
-#: At interpreter exit living Lockers are stopped; all together get this long, in seconds.
+#: How long the factories that are open at interpreter exit may take together to close, in seconds. Short,
+#: since the end of a program waits for it; a session that is left ends by its TTL.
 EXIT_LIMIT = 2.0
-#: A part of the connections is for callers who carry requests; the rest is the I/O thread's.
+#: The part of the connections that is for calls that carry transactions; the rest is the I/O thread's. A Locker has one
+#: transaction in flight, so a quarter serves many Lockers.
 CARRIER_SHARE = 0.25
 
 
@@ -43,14 +45,14 @@ class LockerFactory(BaseFactory[Locker]):
         cert, key: paths of the client certificate and its key.
         dc: the datacenter.
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
-        max_connections: to Consul, of all the factory's Lockers, 3 or more (64; Consul refuses over 200 a client
-            address).
+        max_connections: to Consul, of all the factory's Lockers together; 3 or more (64; Consul refuses more than
+            200 from one client address).
 
-    None, the default of each, means the environment variable that Consul's own tools read, else the
-    default. Nothing is connected before a Locker is made.
+    The default of each argument is None: then the environment variable counts that Consul's own tools read, and without
+    it the value above. Nothing is connected before a Locker is made.
 
     Raises:
-        ConfigurationError: an option cannot be meant.
+        ConfigurationError: an option is not valid.
     """
 
     _full_name = "consul_locker.LockerFactory"
@@ -59,20 +61,20 @@ class LockerFactory(BaseFactory[Locker]):
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
         from ..client.allowance import Allowance
         from ..client.blocking import BlockingTransport
-        from ..runtime.io_loop import Exchange
+        from ..runtime.io_loop import IoLoop
         from .io_thread import IoThread
 
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
         self._transport = BlockingTransport(client, carriers, allowance)
-        self._delivery = Delivery("consul_locker-signals")
+        self._delivery = ObserverThread("consul_locker-signals")
         others = client.max_connections - carriers
         self._io_thread = IoThread(
-            lambda: Exchange(client, self._encoder, self._clock, others, allowance), self._report, self._io_died
+            lambda: IoLoop(client, self._encoder, self._clock, others, allowance), self._report, self._io_thread_died
         )
-        self._guard = threading.RLock()  # a signal handler may come in between
-        _see_to_the_exit()
+        self._guard = threading.RLock()  # a signal handler may run in the same thread
+        _register_exit_hook()
 
     def _make(self, options: LockerOptions) -> Locker:
         self._check()
@@ -84,45 +86,45 @@ class LockerFactory(BaseFactory[Locker]):
         return locker
 
     def _check(self, open: bool = False) -> None:
-        """Refuse also what can have no answer since the I/O thread has died."""
+        """Refuse a call also if the I/O thread has died: it could have no answer."""
         super()._check(open)
         if open and self._io_thread.dead is not None:
-            raise to_raise(self._io_thread.dead)
+            raise raisable(self._io_thread.dead)
 
     def _report(self, text: str, error: BaseException | None) -> None:
         """On the I/O thread: something went wrong there."""
         self._delivery.log(logging.ERROR, text, error)
         self._delivery.wake()
 
-    def _io_died(self, error: ConsulUnavailable) -> None:
-        """On the I/O thread, about to end: nobody may wait for it."""
+    def _io_thread_died(self, error: ConsulUnavailable) -> None:
+        """On the I/O thread, just before it ends: no call may wait for it any more."""
         self._report(str(error), error.cause)
-        with self._guard:  # a Locker that is not made yet finds it dead
+        with self._guard:  # a Locker that is made later finds the thread dead
             lockers = list(self._lockers)
         for locker in lockers:
             try:
-                locker._runtime.io_died(error)
-            except BaseException as failure:  # the others are to hear of it all the same
+                locker._runtime.io_thread_died(error)
+            except BaseException as failure:  # the other Lockers must be told all the same
                 self._report(f"{locker!r} could not be stopped", failure)
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the Lockers, close the connections, end the threads. Twice does no harm.
+        """Stop the Lockers, close the connections, end the threads. Calling it again does no harm.
 
-        Where Consul has not confirmed the end of a session, the I/O thread lives on to destroy it, and for nothing
-        else: until it is done, or the process ends.
+        If Consul has not confirmed the end of a session, the I/O thread lives on, only to destroy that session: until
+        this is done, or the process ends.
 
         Args:
             timeout: the limit on the stops together, in seconds; None: twice the limit of a request.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant.
+            ConfigurationError: ``timeout`` is not valid.
             RuntimeError: it was called inside an observer, in an action of a machine with a Locker below its state,
                 or within a step of this thread.
         """
         limit = self._stop_limit(timeout)
-        if self._poisoned:  # before any mutex: the parent may have held it (rule 10)
+        if self._forked:  # before any mutex: the parent may have held it (rule 10)
             return
-        if self._delivery.here or INSIDE.stepping or MACHINES.here:
+        if self._delivery.here or THIS_THREAD.in_step or MACHINES.here:
             raise RuntimeError(
                 "a factory cannot be closed inside an observer, in an action of a machine with a Locker below its"
                 " state, or within a step of this thread"
@@ -137,10 +139,10 @@ class LockerFactory(BaseFactory[Locker]):
         for locker, stop in stops:
             locker._runtime.submit(stop)
         for locker, stop in stops:
-            locker._runtime.give_up(stop, deadline + PATIENCE)
-        self._io_thread.close(linger=self._own_agent is None)  # the sessions of an agent of its own end with it
+            locker._runtime.wait_until(stop, deadline + DELIVERY_LIMIT)
+        self._io_thread.close(linger=self._own_agent is None)  # an agent of its own ends with its sessions
         self._transport.close()
-        self._delivery.close(PATIENCE)
+        self._delivery.close(DELIVERY_LIMIT)
         self._over = True
         for locker in lockers:
             locker._runtime.state_waits.end()
@@ -161,16 +163,16 @@ def _at_exit() -> None:
     for factory in living(LockerFactory):
         try:
             factory.close(max(0.0, deadline - time.monotonic()))
-            factory._io_thread.close()  # one that lingers would be broken off anywhere; in a forked child there is none
-        except Exception:  # the interpreter is going down; the session expires by its TTL
+            factory._io_thread.close()  # a thread that lingers would be ended anywhere in its work
+        except Exception:  # the interpreter ends; the session expires by its TTL
             _LOGGER.debug("a factory was not closed at exit", exc_info=True)
 
 
 atexit.register(_at_exit)
 
 
-def _see_to_the_exit() -> None:
-    """A forked child of multiprocessing ends by ``os._exit``: there only multiprocessing's own hooks are called."""
+def _register_exit_hook() -> None:
+    """Close the factories, too, where a child of multiprocessing ends: by ``os._exit``, which runs no `atexit` hook."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         from multiprocessing.util import Finalize

@@ -1,4 +1,4 @@
-"""The lease of the threaded Locker, for whose end threads can wait; that of asyncio is in `consul_locker.aio`."""
+"""The lease of the threaded Locker: a thread can wait for its end. That of asyncio is in `consul_locker.aio.lease`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arguments import seconds
 from ..lease import BaseLease, no_context_manager
-from ..may_wait import INSIDE
+from ..may_wait import THIS_THREAD
 from .wakeups import Sleepers
 
 __all__ = ["Lease"]
@@ -25,23 +25,23 @@ class Lease(BaseLease):
         """Wait until the lease is over.
 
         Args:
-            timeout: how long to wait, in seconds; None waits as long as it takes.
+            timeout: how long to wait, in seconds; None: without a limit.
 
         Returns:
             The reason it ended, or None when the time was over first.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant.
+            ConfigurationError: ``timeout`` is no time limit.
             RuntimeError: the lease is not over yet, and this is an observer or within a step of this thread.
         """
         limit = seconds("timeout", timeout)
         if self._reason is not None:
             return self._reason
-        INSIDE.refuse(INSIDE.observes, "let one of lock_lost hear of it, or another thread wait")
+        THIS_THREAD.refuse_wait(THIS_THREAD.calls_observers, "observe lock_lost instead, or let another thread wait")
         self._sleepers.wait(lambda: self._reason is not None, limit)
         return self.reason
 
-    if not TYPE_CHECKING:  # pragma: no branch - to a type checker it is no context manager, and its words are enough
+    if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
 
         def __enter__(self, *_: object) -> NoReturn:
             raise TypeError(no_context_manager(self, "with"))
@@ -49,5 +49,5 @@ class Lease(BaseLease):
         __exit__ = __enter__
 
     def wake(self) -> None:
-        """For the runtime: set everyone going who waits in `wait_lost`."""
+        """For the runtime: wake all threads that wait in `wait_lost`."""
         self._sleepers.wake()

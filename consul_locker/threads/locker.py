@@ -1,8 +1,8 @@
-"""LockerFactory and Locker for threads.
+"""`Locker` for threads.
 
-A factory has at most three threads: one for I/O (session, renewals, watches, audits, `submit_*`), one for
-signals, and where it runs an embedded agent, that agent's; and one or two more while a host's name is looked
-up. A Locker has none.
+A factory has at most three threads: one for I/O (sessions, renewals, watches, audits, `submit_*`), one that calls the
+observers, and that of an embedded agent, if it runs one. One or two more run while a host's name is looked up. A
+Locker has no thread of its own.
 
 How calls are carried out is in `consul_locker.threads.runtime`.
 """
@@ -22,11 +22,11 @@ from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import BaseFactory
-from ..runtime.locker import BaseLocker, Hold, listed
+from ..runtime.locker import BaseLocker, Hold, as_list
 from .lease import Lease
-from .observers import Delivery
-from .runtime import Carrying
-from .users_code import with_strangers
+from .observers import ObserverThread
+from .runtime import ThreadRuntime
+from .users_code import guard_users_code
 
 if TYPE_CHECKING:
     from ..client.blocking import BlockingTransport
@@ -40,15 +40,15 @@ __all__ = [
 _LOGGER = logging.getLogger("consul_locker")
 
 
-#: The holds within which this code runs, of whatever Locker. Who copies a context to another thread takes them along.
+#: The holds, of any Locker, whose bodies this code runs in. Code that runs in a copied context has them, too.
 _WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
 
 
 class Locker(BaseLocker[Lease]):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. For any thread.
 
-    The locks of `lock` belong to the Locker, not to the caller: a lock that it holds is given to whoever
-    asks. For exclusion among the callers of one Locker use `hold`.
+    The locks of `lock` belong to the Locker, not to the caller: every caller gets a lock that it
+    holds. Use `hold` if the callers of one Locker must exclude each other.
 
     Attributes:
         fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
@@ -57,7 +57,7 @@ class Locker(BaseLocker[Lease]):
     _full_name = "consul_locker.Locker"
     _caller = "thread"
     _factory: BaseFactory[Any]
-    _runtime: Carrying
+    _runtime: ThreadRuntime
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class Locker(BaseLocker[Lease]):
         options: LockerOptions,
         transport: BlockingTransport,
         io_thread: IoThread,
-        delivery: Delivery,
+        delivery: ObserverThread,
     ) -> None:
-        super().__init__(factory, with_strangers(options), Lease)
-        self._runtime = Carrying(
+        super().__init__(factory, guard_users_code(options), Lease)
+        self._runtime = ThreadRuntime(
             self._core,
             self,
             factory._clock,
@@ -78,7 +78,7 @@ class Locker(BaseLocker[Lease]):
             delivery,
             factory._client.timeout,
         )
-        self.fsm = self._view(
+        self.fsm = self._fsm_view(
             self.submit_lock,
             self.submit_release,
             lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
@@ -92,23 +92,24 @@ class Locker(BaseLocker[Lease]):
 
         Args:
             id: which lock; 1 and ``"1"`` are one.
-            wait: how long to wait for another holder, in seconds; 0 makes one attempt, None waits for ever.
-            timeout: the limit on the whole call, the time before there is a session included, in
-                seconds; None: the Locker's ``default_timeout``.
+            wait: how long to wait for another holder, in seconds; 0: one attempt; None: without a limit.
+            timeout: the limit on the whole call in seconds, including the time until there is a session; None: the
+                Locker's ``default_timeout``.
 
         Returns:
             The lease, which other callers of this Locker may share.
 
         Raises:
-            AlreadyLocked: somebody else has it, and the time to wait is over.
+            AlreadyLocked: another holder has it, and the time to wait is over.
             LockTimeout: ``timeout`` is over.
             SessionEnded: the Locker is stopped, or was while the call waited.
-            SessionUnavailable: it gave up while the call waited: its retries are exhausted.
-            ConsulUnavailable: Consul did not answer, or its answer makes no sense.
+            SessionUnavailable: the Locker gave up while the call waited: its retries are exhausted.
+            ConsulUnavailable: Consul did not answer, or its answer cannot be read.
             AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
-            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
-            RuntimeError: the call would wait inside an observer or for the very call it interrupts, or follows a fork.
+            ConfigurationError: ``wait`` or ``timeout`` is not valid.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
+                forked.
         """
         found = self._cached(id)
         if found is not None:
@@ -126,12 +127,12 @@ class Locker(BaseLocker[Lease]):
             id, wait, timeout: as for `lock`.
 
         Returns:
-            A future of the lease. It has the errors of `lock` but for those below, which are raised at once.
+            A future of the lease. Its errors are those of `lock`; only those below are raised at once.
 
         Raises:
             InvalidLockId: the id cannot name a lock.
-            ConfigurationError: ``wait`` or ``timeout`` cannot be meant.
-            RuntimeError: the call follows a fork.
+            ConfigurationError: ``wait`` or ``timeout`` is not valid.
+            RuntimeError: the process was forked.
         """
         future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
         return future
@@ -149,8 +150,8 @@ class Locker(BaseLocker[Lease]):
             A lease for each id, in the order given.
 
         Raises:
-            AlreadyLocked: not all could be had; its ``ids`` are those that were refused.
-            ConfigurationError: they are too many for one transaction, or one text and not a list.
+            AlreadyLocked: not all were free; its ``ids`` are those that were refused.
+            ConfigurationError: there are too many for one transaction, or ``ids`` is one text and no list.
         """
         given = self._ids(ids)
         if not given:
@@ -159,7 +160,7 @@ class Locker(BaseLocker[Lease]):
 
     @contextmanager
     def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
-        """Hold a lock while the body of a ``with`` runs: exclusive among this Locker's callers too.
+        """Hold a lock while the body of a ``with`` runs: exclusive also among this Locker's callers.
 
         Raises what `lock` raises, and those below.
 
@@ -167,7 +168,7 @@ class Locker(BaseLocker[Lease]):
             id, wait, timeout: as for `lock`.
 
         Raises:
-            LockLost: on leaving, when the lease was lost while the body ran.
+            LockLost: at the end of the body, if the lease was lost while it ran.
             RuntimeError: this thread holds the same lock already.
         """
         with self._holding("hold", (id,), wait, timeout) as leases:
@@ -196,40 +197,40 @@ class Locker(BaseLocker[Lease]):
             yield leases
         except BaseException as error:
             if granted is not None:
-                self._leave(hold, listed(granted), error)
+                self._leave(hold, as_list(granted), error)
             raise
         else:
             self._leave(hold, leases, None)
         finally:
             hold.over = True
-            if granted is not None and any(lease.live for lease in listed(granted)):  # interrupted before it was left
-                self._runtime.let_go(listed(granted))
+            if granted is not None and any(lease.live for lease in as_list(granted)):  # interrupted before it was ended
+                self._runtime.leave_later(as_list(granted))
 
     def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._poisoned:
-            return  # the parent's hold, which goes on there (rule 10)
+        if self._factory._forked:
+            return  # it is the parent process's hold, and goes on there (rule 10)
         with self._leaving(hold, leases, error) as call:
             self._ask(call)
 
     def _is_within(self, hold: Hold) -> bool:
-        # A thread of a pool that began a hold is free for others until it is left.
+        # A pool's thread that began a hold may run other code before the hold ends: that code is not within the hold.
         return hold in _WITHIN.get()
 
     def release(self, id: str | int) -> bool:
-        """Give a lock back. Nobody who shares it may rely on it from the moment of the call.
+        """Give a lock back. From the moment of the call no caller that shares it may rely on it.
 
         Args:
             id: which lock, as for `lock`. The limit on the call is the Locker's ``default_timeout``.
 
         Returns:
-            True, also in *acquiring*, where nothing is held; False when the session did not hold it or is over
-            meanwhile, or when a `hold` has it.
+            True, also in *acquiring*, where nothing is held; False if the session did not hold it or has ended
+            meanwhile, or if a `hold` has it.
 
         Raises:
-            LockTimeout: the limit is over; a release that was begun goes on in the background.
+            LockTimeout: the limit is over; a release that has begun goes on in the background.
             SessionEnded: the Locker is stopped.
-            SessionUnavailable: it gave up while the call waited for a session.
-            ConsulUnavailable: whether it was released is unknown; the Locker goes on trying to.
+            SessionUnavailable: the Locker gave up while the call waited for a session.
+            ConsulUnavailable: it is unknown whether the lock was released; the Locker keeps trying.
             AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
             RuntimeError: as for `lock`.
@@ -244,12 +245,11 @@ class Locker(BaseLocker[Lease]):
             id: as for `release`.
 
         Returns:
-            A future of what `release` returns. It has the errors of `release` but for those below, which are raised
-            at once.
+            A future of what `release` returns. Its errors are those of `release`; only those below are raised at once.
 
         Raises:
             InvalidLockId: the id cannot name a lock.
-            RuntimeError: the call follows a fork.
+            RuntimeError: the process was forked.
         """
         future: Future[bool] = self._submit(self._release_call(id))
         return future
@@ -257,8 +257,8 @@ class Locker(BaseLocker[Lease]):
     def release_all(self) -> int:
         """Give back every lock that `lock` and `lock_many` got. Never ends a `hold`.
 
-        The limit on the call is the Locker's ``default_timeout``. Raises what `release` raises; where several
-        releases fail, the error of the first.
+        The limit on the call is the Locker's ``default_timeout``. Raises what `release` raises; if several
+        releases fail, it raises the error of the first.
 
         Returns:
             How many of them the session held.
@@ -267,7 +267,7 @@ class Locker(BaseLocker[Lease]):
         return released
 
     def guarded(self, lease: Lease, operations: Iterable[Mapping[str, Any]]) -> list[LockInfo]:
-        """Run KV operations of one's own in one transaction that takes effect only while the lease stands.
+        """Run your own KV operations in one transaction, which takes effect only if the lease is still valid in Consul.
 
         Args:
             lease: of this Locker.
@@ -277,24 +277,25 @@ class Locker(BaseLocker[Lease]):
             What Consul answers for each, in order.
 
         Raises:
-            LockLost: Consul refused them because of the lock; nothing was done.
-            ConfigurationError: an operation cannot be meant, or the lease is none of this Locker's; nothing was sent.
-            ConsulUnavailable: it refused them for another reason, or did not answer.
+            LockLost: Consul refused them because the lock is lost; nothing was done.
+            ConfigurationError: an operation is not valid, or the lease is not of this Locker; nothing was sent.
+            ConsulUnavailable: Consul refused them for another reason, or did not answer.
         """
         return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))
 
     # ------------------------------------------------------------------------------------------ life
 
     def stop(self, timeout: float | None = None) -> None:
-        """Destroy the session, and so free every lock; final until `start`, or `reboot`.
+        """Destroy the session, and so free every lock. The Locker stays stopped until `start` or `reboot`.
 
         Args:
-            timeout: how long it may take, in seconds; None: twice the factory's. When it is over the Locker is
-                stopped all the same, and the session is destroyed in the background, as long as the process lives.
+            timeout: how long it may take, in seconds; None: twice the factory's ``timeout``. When it is over the
+                Locker is stopped all the same, and the session is destroyed in the background while the process lives.
 
         Raises:
-            ConfigurationError: ``timeout`` cannot be meant.
-            RuntimeError: the call would wait inside an observer or within a step of this thread, or follows a fork.
+            ConfigurationError: ``timeout`` is not valid.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
+                forked.
         """
         self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
 
@@ -304,36 +305,36 @@ class Locker(BaseLocker[Lease]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._factory._poisoned:  # in a forked child it is the parent's (rule 10)
+        if not self._factory._forked:  # in a forked child the session is the parent's (rule 10)
             self.stop()
 
     def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:
-        """Wait until the Locker is in a state, be it for a moment.
+        """Wait until the Locker is in a state, even if only for a moment.
 
         Args:
             state: ``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``.
-            timeout: in seconds; None waits as long as it takes.
+            timeout: how long to wait, in seconds; None: without a limit.
 
         Returns:
-            False when the time was over first.
+            True; False when the time was over first.
 
         Raises:
-            RuntimeError: the factory is closed, or was meanwhile: the Locker is stopped for good.
+            RuntimeError: the factory is closed, now or during the wait: the Locker stays stopped.
             ConsulUnavailable: the factory's I/O thread has died.
         """
         limit = self._wait_limit(state, timeout)
         if self.state == state:
             return True
-        self._runtime.refuse_inside()
+        self._runtime.refuse_wait()
         reached = self._runtime.state_waits.wait(state, lambda: self.state, limit)
         if reached is False:
-            self._factory._check(open=True)  # which raises: it is closed, or its I/O thread has died
+            self._factory._check(open=True)  # it raises: the factory is closed, or its I/O thread has died
         return bool(reached)
 
     # ------------------------------------------------------------------------------------- questions
 
     def info(self, id: str | int) -> LockInfo | None:
-        """The key of a lock as Consul has it, by one request, in whatever state the Locker is.
+        """The key of a lock as Consul has it, by one request, in any state of the Locker.
 
         Args:
             id: which lock, as for `lock`.
@@ -342,10 +343,10 @@ class Locker(BaseLocker[Lease]):
             What is there; None when the key does not exist.
 
         Raises:
-            ConsulUnavailable: Consul did not answer within the factory's ``timeout``, or its answer makes no sense.
+            ConsulUnavailable: Consul did not answer within the factory's ``timeout``, or its answer cannot be read.
             AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
-            RuntimeError: the factory is closed; else as for `stop`.
+            RuntimeError: the factory is closed, or as for `stop`.
         """
         info: LockInfo | None = self._ask(self._question("info", id))
         return info
@@ -357,7 +358,7 @@ class Locker(BaseLocker[Lease]):
             id: which lock, as for `lock`.
 
         Returns:
-            The key with its ``session``, which is None when it ended between the requests; None when nobody has it.
+            The key with its ``session``, which is None if it ended between the requests; None if the lock is free.
         """
         info: LockInfo | None = self._ask(self._question("holder", id))
         return info
@@ -366,10 +367,10 @@ class Locker(BaseLocker[Lease]):
         """A session as Consul has it, by one request. Raises what `info` raises, and what is below.
 
         Args:
-            session_id: which session; None: the one in use.
+            session_id: which session; None: the present one of this Locker.
 
         Returns:
-            What Consul knows of it; None when there is no such session, or none in use.
+            What Consul knows of it; None if there is no such session, or the Locker has none.
 
         Raises:
             ConfigurationError: ``session_id`` cannot be the id of a session.

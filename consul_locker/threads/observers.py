@@ -1,17 +1,16 @@
-"""Delivery of signals to observers: in order, one observer at a time, never on the runtime's time.
+"""Delivery of signals to observers: in order, one observer at a time, in a thread of its own.
 
-For the threads of the runtime an observer is a stranger: it may raise, block, or call back. So signals
-are put into a queue in the order in which they happened, and one thread of the factory calls the
-observers:
+An observer is the user's code: it may raise, block, or call the Locker. So signals are put into a queue in the order
+in which they happened, and one thread of the factory calls the observers:
 
-- each receiver is called on its own: one that raises is logged and changes nothing for the others;
-- a slow observer delays the signals behind it, never an operation or a renewal;
-- a call's own signals have been delivered when it returns, unless that takes longer than `PATIENCE`.
+- each observer is called on its own: if one raises, that is logged, and the others are called all the same;
+- a slow observer delays the signals behind it, but never an operation or a renewal;
+- when a call returns, its own signals have been delivered, unless that takes longer than `DELIVERY_LIMIT`.
 
-A handler of the log is such a stranger too: lines for the log are written by this thread, in order with the signals,
-but no call waits for them.
+A log handler is the user's code, too: the thread writes the lines of the log, in order with the signals, but no call
+waits for them.
 
-The asyncio face has its own delivery on its loop, with the same rules.
+The asyncio face delivers signals on its event loop, by the same rules (`consul_locker.aio.observers`).
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from ..may_wait import INSIDE
-from ..runtime.delivery import PATIENCE, failed, receivers
+from ..may_wait import THIS_THREAD
+from ..runtime.delivery import DELIVERY_LIMIT, log_failure, receivers
 
 __all__ = [
-    "Delivery",
+    "ObserverThread",
     "write",
 ]
 
@@ -39,10 +38,10 @@ _LOGGER = logging.getLogger("consul_locker")
 
 
 def write(job: Callable[..., object], *args: Any, **more: Any) -> None:
-    """Write to the log, on a thread of ours: what a handler raises, SystemExit say, must not end it.
+    """Write to the log on a thread of ours: what a log handler raises, SystemExit say, must not end the thread.
 
     Args:
-        job: writes, given the rest.
+        job: writes; it is called with the other arguments.
     """
     try:
         job(*args, **more)
@@ -51,35 +50,35 @@ def write(job: Callable[..., object], *args: Any, **more: Any) -> None:
             traceback.print_exc()
 
 
-class Delivery:
-    """The thread that calls the observers of a factory's Lockers. It starts with the first thing to do."""
+class ObserverThread:
+    """The thread that calls the observers of a factory's Lockers. It starts with its first job."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._guard = threading.RLock()  # a finalizer may come in between, and settle something
+        self._guard = threading.RLock()  # a finalizer may run in the same thread, and call `settle`
         self._closed = False
 
     def put(self, job: Callable[[], None]) -> None:
-        """Add something to do, after all that was put before. Never waits, so it may be under a mutex.
+        """Add a job, to be done after all that were put before. Never waits, so it may be called under a mutex.
 
-        `wake` has to follow, outside the mutex.
+        `wake` must follow, outside the mutex.
         """
         self._queue.put(job)
 
     def log(self, level: int, text: str, error: BaseException | None = None) -> None:
-        """Have a line written to the log, after all that was put before. As `put`; `wake` has to follow.
+        """Add a line for the log, as `put` adds a job; `wake` must follow.
 
         Args:
             level: of `logging`.
             text: the line.
-            error: whose traceback follows.
+            error: its traceback follows the line; None for none.
         """
         self.put(partial(write, _LOGGER.log, level, "%s", text, exc_info=error))
 
     def settle(self, job: Callable[[], None]) -> None:
-        """Have something done after all that was put before; without a thread, here and now. Not under a mutex."""
+        """Add a job as `put` does; if there can be no thread, do it here and now. Not under a mutex."""
         with self._guard:
             if not self._closed and self._start():
                 self._queue.put(job)
@@ -87,19 +86,19 @@ class Delivery:
         self._do(job)
 
     def wake(self) -> None:
-        """See to it that a thread is at work, if there is anything to do. Not under a mutex."""
+        """Start the thread, if there is something to do and it does not run. Not under a mutex."""
         if self._thread is None and not self._queue.empty():
             with self._guard:
                 self._start()
 
     def _start(self) -> bool:
         if self._thread is None:
-            # Known before it runs: `here` has to be true for its first job.
+            # Set before the thread runs: `here` must be true for its first job.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the interpreter is going down; Python 3.12 starts no thread then
-                _LOGGER.debug("nobody hears the last signals", exc_info=True)
+            except RuntimeError:  # the interpreter ends; Python 3.12 starts no thread then
+                _LOGGER.debug("the last signals are not delivered: the interpreter ends", exc_info=True)
                 self._thread = None
         return self._thread is not None
 
@@ -112,17 +111,17 @@ class Delivery:
         """Wait until all that was put so far is done.
 
         Args:
-            timeout: at most so long, in seconds; None: `PATIENCE`.
+            timeout: how long to wait, in seconds; None: `DELIVERY_LIMIT`.
 
         Returns:
-            False when that took too long.
+            False when the time was over first.
         """
         done = threading.Event()
         self.settle(done.set)
-        return done.wait(PATIENCE if timeout is None else timeout)
+        return done.wait(DELIVERY_LIMIT if timeout is None else timeout)
 
     def close(self, timeout: float) -> None:
-        """End the thread, after all that was put so far, or leave it behind when that takes too long."""
+        """End the thread after all that was put so far; wait for that, but no longer than ``timeout`` seconds."""
         with self._guard:
             self._closed = True
             self._queue.put(None)
@@ -130,12 +129,12 @@ class Delivery:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        INSIDE.observes = True
+        THIS_THREAD.calls_observers = True
         try:
             while (job := self._queue.get()) is not None:
                 self._do(job)
         except BaseException:
-            # No job can do that. Whatever it was: futures wait for what is in the queue, so another thread goes on.
+            # No job raises here, but futures wait for what is in the queue. So another thread goes on, whatever it was.
             with self._guard:
                 self._thread = None
                 self._start()
@@ -145,7 +144,7 @@ class Delivery:
     def _do(job: Callable[[], None]) -> None:
         try:
             job()
-        except BaseException:  # a listener of the Fsm; observers and callbacks of futures are caught one by one
+        except BaseException:  # a listener of the Fsm raised it; errors of observers are caught in `tell`
             write(_LOGGER.exception, "a callback failed")
 
     @staticmethod
@@ -155,7 +154,7 @@ class Delivery:
             try:
                 result = receiver(sender, **facts)
                 if inspect.iscoroutine(result):
-                    result.close()  # it was never begun
+                    result.close()  # it has not begun
                     raise TypeError("a coroutine function cannot observe a threaded Locker; use consul_locker.aio")
-            except BaseException:  # SystemExit and its like would end the thread, and with it all delivery
-                write(failed, signal, receiver)
+            except BaseException:  # SystemExit and the like would end the thread, and so all delivery
+                write(log_failure, signal, receiver)

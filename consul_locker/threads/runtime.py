@@ -1,15 +1,11 @@
-"""How the threaded face carries out what the core says: who sends, who waits, who is woken.
+"""How the commands of the core are carried out on threads.
 
-A blocked caller who owns an operation of a transaction *carries* it: he sends it himself, for all who are in
-it, so that one caller alone pays no thread switch (as the leader of a write group does in RocksDB). After
-his own outcome he carries at most one more, then hands over to a caller who still waits; when none is
-blocked, the I/O thread carries.
+Under a Locker's mutex the core takes a step. Commands whose order matters (signals, timers, requests) are put into
+queues there, and a put never waits. All other commands are carried out after the mutex is released.
 
-A caller who sleeps can be interrupted by a signal handler that calls the Locker: he carries nothing until that call is
-over. What else may come in between, and may not wait then, is in `consul_locker.may_wait`.
-
-The order of things: under a Locker's mutex the core takes a step, and what must stay in order (signals,
-timers, requests) is put into queues that never wait; everything else happens outside.
+A blocked call can be the carrier of a transaction (see `consul_locker.threads.carriers`).
+A call that sleeps can be interrupted by a signal handler that calls the Locker: it carries nothing until that call is
+over. `consul_locker.may_wait` says what else can interrupt a call, and what may not wait then.
 """
 
 from __future__ import annotations
@@ -41,13 +37,14 @@ from ..core.messages import (
     Settle,
     TimerFired,
 )
-from ..core.requests import Failed, Outcome, Request, Transact
-from ..errors import ConsulLockerError, ConsulUnavailable
-from ..may_wait import INSIDE
+from ..core.requests import Failed, Request, Transact
+from ..errors import ConsulUnavailable
+from ..may_wait import THIS_THREAD
 from ..runtime.clock import Clock
-from ..runtime.delivery import heard
-from ..runtime.locker import listed, to_raise
-from .observers import Delivery, write
+from ..runtime.delivery import has_receivers
+from ..runtime.locker import as_list, raisable
+from .carriers import Carriers
+from .observers import ObserverThread, write
 from .state_waits import StateWaits
 from .waiter import Waiter
 
@@ -56,19 +53,17 @@ if TYPE_CHECKING:
     from ..client.encode import Encoder
     from .io_thread import IoThread
 
-__all__ = ["Carrying"]
+__all__ = ["ThreadRuntime"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
-#: What waits for a transaction of the batch. While this thread carries one, no other goes out.
+#: The calls that wait for a transaction of the batch. While this thread sends one, no other goes out.
 BATCHED = LOCKS | RELEASES
-#: How many transactions a caller carries past his own outcome, before he hands over.
-EXTRA_CARRIES = 1
-#: Calls that end something, and raise nothing because Consul cannot be reached.
+#: Calls that end something. They raise nothing when Consul cannot be reached.
 ENDS = frozenset(("leave", "stop"))
 
 
-class Carrying:
+class ThreadRuntime:
     """The runtime of one Locker.
 
     Args:
@@ -87,23 +82,21 @@ class Carrying:
         encoder: Encoder,
         transport: BlockingTransport,
         io_thread: IoThread,
-        delivery: Delivery,
+        delivery: ObserverThread,
         timeout: float,
     ) -> None:
         self._core = core
         self._sender = sender
         self._clock = clock
-        self._encoder = encoder
-        self._transport = transport
         self._io_thread = io_thread
         self._delivery = delivery
-        self._timeout = timeout
         self._mutex = threading.Lock()
-        self._receive: Callable[[Event], None] = self.step  # one bound method: the exchange knows the Locker by it
+        self._receive: Callable[[Event], None] = self.step  # one object: the `IoLoop` tells Lockers apart by it
+        self._carriers = Carriers(self._receive, clock, encoder, transport, io_thread, timeout)
         self.state_waits = StateWaits()
-        self._dead: ConsulUnavailable | None = None  # what every call is told, once the I/O thread has died
-        self._told = 0  # how much was put before the observers,
-        self._heard = 0  # and how much of it they have heard
+        self._dead: ConsulUnavailable | None = None  # the error of every call after the I/O thread has died
+        self._queued = 0  # how many jobs were queued for the observers,
+        self._delivered = 0  # and how many of them are done
 
     def begin(self) -> None:
         """The first step of the core."""
@@ -113,22 +106,26 @@ class Carrying:
             self._sort(rest)
         self._carry_out(rest, deque(), None)
 
-    def refuse_inside(self, verb: str = "") -> None:
-        """Refuse what would wait where the library itself waits for this thread.
+    def refuse_wait(self, verb: str = "") -> None:
+        """Refuse a call that would wait while the library itself waits for this thread.
 
         Args:
-            verb: what is called; empty for what may wait for anything.
+            verb: the call's; "" for one that may wait for anything.
 
         Raises:
-            RuntimeError: this is such a place.
+            RuntimeError: it must not wait here.
         """
         advice = f"use submit_{verb} there" if verb in ("lock", "release") else "let another thread do it"
-        INSIDE.refuse(self._delivery.here, advice, batched=verb in BATCHED or not verb)
+        THIS_THREAD.refuse_wait(self._delivery.here, advice, batched=verb in BATCHED or not verb)
 
     # ------------------------------------------------------------------------------------------ calls
 
     def submit(self, call: Call) -> Future[Any]:
-        """Submit a call; its answer comes as a future."""
+        """Submit a call.
+
+        Returns:
+            A future of its answer.
+        """
         future: Future[Any] = Future()
         call.waiter = future
 
@@ -139,7 +136,7 @@ class Carrying:
         future.add_done_callback(cancelled)
         try:
             self.step(call)
-        except BaseException:  # out of nowhere; nobody gets the future
+        except BaseException:  # a signal handler raised it, say; no caller gets the future
             self._io_thread.do(future.cancel)
             raise
         return future
@@ -148,108 +145,108 @@ class Carrying:
         """Submit a call and wait for its answer, carrying transactions meanwhile.
 
         Raises:
-            RuntimeError: it would wait for this very thread.
+            RuntimeError: it would wait for its own thread.
             ConsulLockerError: the call's answer.
         """
-        leases = call.argument if call.verb == "leave" else None  # the core puts something else in their place
-        if call.verb == "leave" and (INSIDE.busy or self._delivery.here):
-            self.step(call)  # of a generator, say, that the collector throws away: leaving a hold raises nothing
+        leases = call.argument if call.verb == "leave" else None  # read now: the core replaces the argument
+        if call.verb == "leave" and (THIS_THREAD.must_not_wait or self._delivery.here):
+            self.step(call)  # the garbage collector closes a generator, say: leaving a hold must not raise there
             return None
-        self.refuse_inside(call.verb)
+        self.refuse_wait(call.verb)
         waiter = call.waiter = Waiter()
-        beneath, carrying = INSIDE.asleep, INSIDE.carrying
+        below, in_call = THIS_THREAD.sleeps_in, THIS_THREAD.in_call
         try:
-            INSIDE.asleep, INSIDE.carrying = None, True
-            if beneath is not None:
-                self._pass_on(beneath)
-            self._wait_for(call, waiter, carrying)
-            self._pass_on(waiter)
-            INSIDE.asleep, INSIDE.carrying = beneath, carrying
-            if beneath is not None:
-                beneath.reopen()
+            THIS_THREAD.sleeps_in, THIS_THREAD.in_call = None, True
+            if below is not None:
+                self._carriers.take_back(below)
+            self._wait_for(call, waiter, in_call)
+            self._carriers.take_back(waiter)
+            THIS_THREAD.sleeps_in, THIS_THREAD.in_call = below, in_call
+            if below is not None:
+                below.reopen()
             if waiter.error is None:
                 return waiter.value
         except BaseException as error:
-            # Interrupted (KeyboardInterrupt, a signal handler that raises): leave nothing behind.
-            INSIDE.asleep, INSIDE.carrying = beneath, carrying
-            clean_up = partial(self._clean_up, call, leases, beneath, error)
+            # Interrupted by a KeyboardInterrupt, or a signal handler that raises: leave nothing behind.
+            THIS_THREAD.sleeps_in, THIS_THREAD.in_call = below, in_call
+            clean_up = partial(self._clean_up, call, leases, below, error)
             try:
                 clean_up()
-            except BaseException:  # once more, or for want of stack
+            except BaseException:  # it is interrupted again, or the stack is too deep
                 self._io_thread.do(clean_up)
             raise
-        raise to_raise(waiter.error)
+        raise raisable(waiter.error)
 
-    def _wait_for(self, call: Call, waiter: Waiter, carrying: bool) -> None:
-        """Submit a call and wait until it is answered, and what the observers are to hear of it is heard."""
+    def _wait_for(self, call: Call, waiter: Waiter, in_call: bool) -> None:
+        """Submit a call, and wait until it is answered and its signals are delivered."""
         self.step(call, call)
         while True:
             request = waiter.take()
             if request is not None:
-                self.step(Answered(request, self._carry(request)), call)
+                self.step(Answered(request, self._carriers.send(request)), call)
             elif waiter.done:
                 break
             else:
-                INSIDE.asleep, INSIDE.carrying = waiter, False
+                THIS_THREAD.sleeps_in, THIS_THREAD.in_call = waiter, False
                 waiter.sleep()
-                INSIDE.asleep, INSIDE.carrying = None, True
-        if self._heard != self._told:
-            INSIDE.carrying = carrying  # there is nothing more to carry
+                THIS_THREAD.sleeps_in, THIS_THREAD.in_call = None, True
+        if self._delivered != self._queued:
+            THIS_THREAD.in_call = in_call  # there is no transaction to send any more
             self._delivery.flush()
 
-    def _clean_up(self, call: Call, leases: Any, beneath: Waiter | None, error: BaseException) -> None:
-        """A blocked caller was interrupted, anywhere. It may come twice.
+    def _clean_up(self, call: Call, leases: Any, below: Waiter | None, error: BaseException) -> None:
+        """Leave nothing behind of a blocked call that was interrupted, wherever that was. May be done twice.
 
         Args:
-            call: what it asked.
+            call: the call.
             leases: those that it gives back; None for other calls.
-            beneath: whom the call itself had interrupted.
+            below: the waiter of the call that this one had interrupted.
             error: what interrupted it.
         """
         waiter: Waiter = call.waiter
-        self._pass_on(waiter)
-        if beneath is not None:
-            self._pass_on(beneath)
-            beneath.reopen()
-        if waiter.carries is not None:  # the others who are in it must not hang for it
+        self._carriers.take_back(waiter)
+        if below is not None:
+            self._carriers.take_back(below)
+            below.reopen()
+        if waiter.carries is not None:  # the other calls that are in it must not wait for ever
             unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", sent=True)
             self.step(Answered(waiter.carries, Failed(unknown, True)))
         self.step(Abandoned(call))
-        if waiter.value and call.verb in ("hold", "hold_many"):  # granted, for a body that will never run
-            leases = listed(waiter.value)
+        if waiter.value and call.verb in ("hold", "hold_many"):  # granted, but its body will never run
+            leases = as_list(waiter.value)
         if leases:
             self.step(Call("leave", call.ids, argument=leases))
         elif call.verb == "stop":
             self.step(Call("stop"))  # a stop is final
 
-    def let_go(self, leases: list[Any]) -> None:
-        """End a hold that its caller was kept from ending."""
+    def leave_later(self, leases: list[Any]) -> None:
+        """End a hold whose caller was interrupted before it could; the I/O thread does it."""
         self._io_thread.do(partial(self.step, Call("leave", tuple(lease.id for lease in leases), argument=leases)))
 
-    def give_up(self, call: Call, deadline: float) -> None:
-        """Wait for a call submitted by `submit` until a moment of the monotonic clock, then let it go."""
+    def wait_until(self, call: Call, deadline: float) -> None:
+        """Wait for a call of `submit` until a moment of the monotonic clock; cancel it then."""
         future: Future[Any] = call.waiter
         try:
             future.exception(max(0.0, deadline - time.monotonic()))
         except FutureTimeout:
-            future.cancel()  # its limit is on a clock that may stand still
+            future.cancel()  # its own limit is on the factory's clock, which a test may never move
 
     def step(self, event: Event, me: Call | None = None, again: bool = True) -> None:
         """Give the core an event and do what follows.
 
         Args:
             event: what happened.
-            me: the call of this thread, when it is blocked and can carry.
-            again: whether an event that could not be given is given once more, by the I/O thread.
+            me: the call of this thread, if it is blocked and can carry.
+            again: whether the I/O thread finishes the step if it is interrupted.
         """
-        if INSIDE.stepping:
-            INSIDE.later.append(partial(self.step, event))
+        if THIS_THREAD.in_step:
+            THIS_THREAD.after_step.append(partial(self.step, event))
             return
         given = False
         rest: deque[Command] = deque()
         futures: deque[Settle] = deque()
         try:
-            INSIDE.stepping = True
+            THIS_THREAD.in_step = True
             with self._mutex:
                 if self._dead is not None and isinstance(event, Call) and event.verb not in ENDS:
                     rest.append(Settle(event, None, self._dead))
@@ -257,33 +254,33 @@ class Carrying:
                     self._core.step(event, self._clock.now())
                 given = True
                 self._sort(rest)
-            INSIDE.stepping = False
+            THIS_THREAD.in_step = False
             self._carry_out(rest, futures, me)
-            while INSIDE.later:
-                INSIDE.later.popleft()()
-        except BaseException:  # out of nowhere: a signal handler raised it, or the stack is too deep
-            INSIDE.stepping = False
+            while THIS_THREAD.after_step:
+                THIS_THREAD.after_step.popleft()()
+        except BaseException:  # a signal handler raised it, or the stack is too deep
+            THIS_THREAD.in_step = False
             if again:
-                # Of a call that somebody waits for, he says himself that it is abandoned.
-                anew = None if given or (isinstance(event, Call) and event.waiter is not None) else event
-                self._io_thread.do(partial(self._go_on, anew, rest, futures, INSIDE.later.copy()))
-                INSIDE.later.clear()
+                # A call that has a waiter is not tried again: its own thread reports that it is abandoned.
+                retried = None if given or (isinstance(event, Call) and event.waiter is not None) else event
+                self._io_thread.do(partial(self._finish_step, retried, rest, futures, THIS_THREAD.after_step.copy()))
+                THIS_THREAD.after_step.clear()
             raise
 
-    def _go_on(
+    def _finish_step(
         self,
         event: Event | None,
         rest: deque[Command],
         futures: deque[Settle],
         later: Iterable[Callable[[], None]],
     ) -> None:
-        """Do the rest of a step that broke off, elsewhere.
+        """Do the rest of a step that was interrupted, on the I/O thread.
 
         Args:
-            event: what happened, unless the core has been told.
-            rest: what is to be done yet.
-            futures: what is to be set yet.
-            later: what waited for the end of the step.
+            event: what happened; None if the core has handled it already.
+            rest: the commands that are not done yet.
+            futures: the futures that are not set yet.
+            later: what was to be done after the step.
         """
         if event is not None:
             self.step(event, again=False)
@@ -293,13 +290,13 @@ class Carrying:
         for job in later:
             job()
 
-    def io_died(self, error: ConsulUnavailable) -> None:
-        """The I/O thread has ended otherwise than by `IoThread.close`: no timer fires, nothing is renewed any more.
+    def io_thread_died(self, error: ConsulUnavailable) -> None:
+        """The I/O thread has died: from now on no timer fires, and no session is renewed.
 
-        Every call that waits is answered with an error, and so is every later one (rule 7); the Locker is stopped.
+        Every call that waits, and every later one, ends with an error (rule 7); the Locker is stopped.
         """
         rest: deque[Command] = deque()
-        INSIDE.stepping = True
+        THIS_THREAD.in_step = True
         try:
             with self._mutex:
                 self._dead = error
@@ -308,37 +305,37 @@ class Carrying:
                         self._core.step(Abandoned(call), self._clock.now())
                         rest.append(Settle(call, None, error))
                 self._core.step(Call("stop"), self._clock.now())
-                self._core.step(TimerFired(("stop",)), self._clock.now())  # nobody answers the destroy of the session
+                self._core.step(TimerFired(("stop",)), self._clock.now())  # no answer to the destroy will come
                 self._sort(rest)
         finally:
-            INSIDE.stepping = False
+            THIS_THREAD.in_step = False
         self._carry_out(rest, deque(), None)
         self.state_waits.end()
 
-    def have_heard(self, job: Callable[[], None]) -> None:
-        """Put something before the observers. Only under the mutex, where the core is at work."""
-        self._told += 1
-        self._delivery.put(partial(self._hear, job, self._told))
+    def queue_for_observers(self, job: Callable[[], None]) -> None:
+        """Queue a job for the thread of the observers. Only under the mutex, where the core takes its steps."""
+        self._queued += 1
+        self._delivery.put(partial(self._deliver, job, self._queued))
 
-    def _hear(self, job: Callable[[], None], number: int) -> None:
+    def _deliver(self, job: Callable[[], None], number: int) -> None:
         try:
             job()
         finally:
-            self._heard = number
+            self._delivered = number
 
     # --------------------------------------------------------------------------------------- commands
 
-    # Each command is taken out of its queue once it is done. So after an exception out of nowhere none is lost; the one
-    # that was being done may be done again.
+    # Each command is taken out of its queue after it is done. So an exception, of a signal handler say, loses none of
+    # them; the command that it interrupted may be done again.
 
     def _sort(self, rest: deque[Command]) -> None:
-        """Under the mutex: queue what must stay in order; the ``rest`` is to be done outside."""
+        """Under the mutex: queue the commands whose order matters; the ``rest`` is to be done outside."""
         commands = self._core.commands
         while commands:
             command = commands[0]
             if isinstance(command, Emit):
-                if heard(command.signal, self._sender):
-                    self.have_heard(partial(self._delivery.tell, command.signal, self._sender, command.facts))
+                if has_receivers(command.signal, self._sender):
+                    self.queue_for_observers(partial(self._delivery.tell, command.signal, self._sender, command.facts))
                 if command.signal == "state_changed":
                     rest.append(command)
             elif isinstance(command, Log):
@@ -352,12 +349,12 @@ class Carrying:
             commands.popleft()
 
     def _carry_out(self, commands: deque[Command], futures: deque[Settle], me: Call | None) -> None:
-        """Outside the mutex: answer calls, find carriers, wake whoever waits.
+        """Outside the mutex: answer calls, choose carriers, wake the threads that wait.
 
         Args:
-            commands: what is to be done; empty afterwards.
-            futures: what is to be set is put there, until it is.
-            me: the call of this thread, when it is blocked and can carry.
+            commands: to be carried out; empty afterwards.
+            futures: the futures to be set are kept there until they are set.
+            me: the call of this thread, if it is blocked and can carry.
         """
         while commands:
             command = commands[0]
@@ -371,11 +368,11 @@ class Carrying:
                 elif isinstance(waiter, Future):
                     futures.append(command)
             elif isinstance(command, Transact):
-                self._find_carrier(command, me)
+                self._carriers.choose(command, me)
             elif isinstance(command, LeaseEnded):
                 command.lease.wake()
             else:
-                assert isinstance(command, Emit)  # of state-changed; no other comes here
+                assert isinstance(command, Emit)  # of state-changed, the only signal that comes here
                 self.state_waits.reached(command.facts["to_state"])
             commands.popleft()
         if futures:
@@ -384,68 +381,21 @@ class Carrying:
         self._delivery.wake()
 
     def _resolve(self, settled: deque[Settle]) -> None:
-        """Set futures, in the thread of the observers and after the signals: their callbacks are strangers too."""
+        """Set futures in the thread of the observers, after the signals: their callbacks are the user's code, too."""
         while True:
             try:
                 command = settled.popleft()
-            except IndexError:  # another thread may be at it too
+            except IndexError:  # another thread takes from it, too
                 return
             future: Future[Any] = command.call.waiter
             try:
                 if future.done() and not future.cancelled():
-                    continue  # to set it may be done again, as any command may
+                    continue  # it was set before: a command may be carried out twice
                 if not future.set_running_or_notify_cancel():
-                    self.step(Abandoned(command.call))  # he who cancelled it may have been kept from saying so
+                    self.step(Abandoned(command.call))  # its canceller may have been interrupted
                 elif command.error is not None:
                     future.set_exception(command.error)
                 else:
                     future.set_result(command.value)
-            except BaseException:  # of a callback: a SystemExit, say. The other futures are to be done all the same.
+            except BaseException:  # of a callback: SystemExit, say. The other futures must be set all the same.
                 write(_LOGGER.exception, "a callback of a future failed")
-
-    def _find_carrier(self, request: Transact, me: Call | None) -> None:
-        """Give a transaction to a blocked caller who owns an operation of it, else to the I/O thread."""
-        if me is not None:
-            mine: Waiter = me.waiter
-            if not mine.done and me in request.calls and self._has_time(me):
-                mine.offer(request)
-                return
-            if mine.done and mine.extra < EXTRA_CARRIES:
-                mine.extra += 1
-                mine.offer(request)
-                return
-        for call in request.calls:
-            waiter = call.waiter
-            if isinstance(waiter, Waiter) and not waiter.done and self._has_time(call) and waiter.offer(request):
-                waiter.wake()
-                return
-        self._hand_to_io(request)
-
-    def _pass_on(self, waiter: Waiter) -> None:
-        """A caller leaves, or is interrupted: what he was offered goes to the I/O thread."""
-        waiter.closed = True
-        while waiter.offers:
-            for request in tuple(waiter.offers):
-                self._hand_to_io(request)  # before it is taken out: nothing is lost, and the exchange sends it once
-                waiter.withdraw(request)
-
-    def _hand_to_io(self, request: Transact) -> None:
-        self._io_thread.put(self._receive, request)
-        self._io_thread.wake()
-
-    def _has_time(self, call: Call) -> bool:
-        """Whether a caller can wait for a whole request without missing his own limit."""
-        limit = call.deadline
-        if call.wait_until is not None and (limit is None or call.wait_until < limit):
-            limit = call.wait_until
-        return limit is None or limit - self._clock.now() >= self._timeout
-
-    def _carry(self, request: Transact) -> Outcome:
-        """Send a transaction from this thread."""
-        try:
-            http = self._encoder.encode(request)
-            return http.decode(self._transport.send(http, request.timeout))
-        except ConsulUnavailable as error:
-            return Failed(error, error.sent)
-        except ConsulLockerError as error:
-            return Failed(error, False)

@@ -1,4 +1,4 @@
-"""Waiting for a state of a Locker, on threads; on asyncio that is in `consul_locker.aio.runtime`."""
+"""Waiting for a state of a Locker, on threads; for asyncio that is in `consul_locker.aio.state_waits`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["StateWaits"]
 
 
 class _Wish:
-    """A state that somebody waits for."""
+    """A state that a thread waits for."""
 
     __slots__ = ("reached", "state")
 
@@ -20,23 +20,23 @@ class _Wish:
 
 
 class StateWaits:
-    """Those who wait for states of one Locker."""
+    """The threads that wait for states of one Locker."""
 
     def __init__(self) -> None:
         self._wishes: set[_Wish] = set()
-        self._sleepers = Sleepers()  # those whose wishes they are
-        self._ended = False  # no state will change any more
+        self._sleepers = Sleepers()  # the threads that have these wishes
+        self._ended = False  # the state will not change any more
 
     def wait(self, state: str, present: Callable[[], str], limit: float | None) -> bool | None:
-        """Wait for a state, be it there for a moment.
+        """Wait for a state, even if the Locker is in it only for a moment.
 
         Args:
             state: which.
             present: tells the present one.
-            limit: how long to wait, in seconds; None waits as long as it takes.
+            limit: how long to wait, in seconds; None: without a limit.
 
         Returns:
-            True; False when no state will come any more; None when the time was over first.
+            True; False when the Locker will not change its state any more; None when the time was over first.
         """
         wish = _Wish(state)
         self._wishes.add(wish)
@@ -56,6 +56,6 @@ class StateWaits:
         self._sleepers.wake()
 
     def end(self) -> None:
-        """Set everybody going: no state will come any more."""
+        """Wake all that wait: the Locker will not change its state any more."""
         self._ended = True
         self._sleepers.wake()

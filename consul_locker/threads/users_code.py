@@ -1,4 +1,4 @@
-"""A user's own objects, a strategy say, on the threads of the threaded face: what they raise ends none of these."""
+"""The user's own objects, such as a strategy, on our threads: an exception of theirs never ends a thread."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from ..config.options import LockerOptions
 from ..lease import BaseLease
 from ..strategies import PermanentStrategy, Strategy
 
-__all__ = ["StrategyOnThreads", "on_threads", "with_strangers"]
+__all__ = ["GuardedStrategy", "on_threads", "guard_users_code"]
 
 
 def on_threads(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of the user's own, on whatever thread.
+    """Call a function of the user's, on any thread.
 
-    Signal handlers run in the main thread only. So an exception that is no `Exception`, SystemExit say, is the
-    function's own in all other threads, and must not end them; in the main thread it may be a signal handler's, which
-    is to end the program.
+    A `BaseException` that is no `Exception`, such as SystemExit, must not end a thread of ours. In the main thread it
+    is raised all the same: there it may come from a signal handler, which wants to end the program.
 
     Raises:
-        RuntimeError: in place of such an exception.
+        RuntimeError: the function raised such an exception, not in the main thread.
     """
     try:
         return function(*args)
@@ -32,18 +31,18 @@ def on_threads(function: Callable[..., Any], *args: Any) -> Any:
     except BaseException as error:
         if threading.current_thread() is threading.main_thread():
             raise
-        raise RuntimeError(f"{error!r}, which ends no thread here") from error
+        raise RuntimeError(f"{error!r}; it does not end this thread") from error
 
 
-class StrategyOnThreads:
-    """A user's strategy, asked by `on_threads`."""
+class GuardedStrategy:
+    """A user's strategy, called by `on_threads`."""
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
 
     @property
     def shares_in_flight(self) -> bool:
-        """What the strategy says; False, with which nothing can go wrong, where it raises."""
+        """What the strategy says; False, which is always safe, if it raises."""
         try:
             return bool(on_threads(getattr, self._strategy, "shares_in_flight"))
         except Exception:
@@ -58,11 +57,11 @@ class StrategyOnThreads:
         return bool(on_threads(self._strategy.serves, lease, now))
 
 
-def with_strangers(options: LockerOptions) -> LockerOptions:
-    """The same options; a user's own objects among them are asked by `on_threads`."""
+def guard_users_code(options: LockerOptions) -> LockerOptions:
+    """The same options; the user's own objects in them are called by `on_threads`."""
     changed: dict[str, Any] = {}
     if options.strategy is not None and type(options.strategy) is not PermanentStrategy:
-        changed["strategy"] = StrategyOnThreads(options.strategy)
+        changed["strategy"] = GuardedStrategy(options.strategy)
     if callable(options.retry_interval):
         changed["retry_interval"] = partial(on_threads, options.retry_interval)
     return replace(options, **changed)

@@ -1,4 +1,4 @@
-"""A caller of the threaded face that is blocked: how it sleeps, and what it carries (see runtime.py)."""
+"""A blocked call of a thread: how it sleeps, and the transactions that it is offered to carry (see carriers.py)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ __all__ = ["Waiter"]
 
 
 class Waiter:
-    """A blocked caller: it sleeps until it is answered, or is offered a transaction to carry.
+    """A blocked call: it sleeps until it is answered, or is offered a transaction to carry.
 
     Attributes:
-        carries: the transaction that it carries.
-        closed: whether it can carry none: it has left, or is interrupted.
-        offers: the transactions that it was offered.
+        carries: the transaction that it sends now.
+        closed: whether it can carry none: it has ended, or is interrupted.
+        done: whether it is answered: with ``value``, or with ``error``.
+        extra: how many transactions it has carried after its own outcome.
+        offers: the transactions that it was offered and has not taken yet.
     """
 
     __slots__ = ("_sleep", "carries", "closed", "done", "error", "extra", "offers", "value")
 
     def __init__(self) -> None:
-        self._sleep = threading.Lock()  # held while there is nothing to wake up for
+        self._sleep = threading.Lock()  # held as long as there is no reason to wake up
         self._sleep.acquire()
         self.offers: deque[Transact] = deque()
         self.carries: Transact | None = None
@@ -34,13 +36,22 @@ class Waiter:
         self.extra = 0
 
     def offer(self, request: Transact) -> bool:
-        """Offer a transaction to carry. False when nobody is there any more to take it."""
+        """Offer a transaction to carry.
+
+        Returns:
+            False: the call can carry none; another carrier is needed.
+        """
         self.offers.append(request)
-        # The caller may leave at this very moment; whoever of both gets it out of the queue has it.
+        # The call may end between these lines. Then both threads try to take the request out of the queue, and the one
+        # that succeeds gives it to another carrier.
         return not (self.closed and self.withdraw(request))
 
     def withdraw(self, request: Transact) -> bool:
-        """Take an offer back. Returns whether it was still there."""
+        """Take an offer back.
+
+        Returns:
+            Whether it was still there.
+        """
         try:
             self.offers.remove(request)
         except ValueError:
@@ -48,25 +59,25 @@ class Waiter:
         return True
 
     def take(self) -> Transact | None:
-        """The transaction offered, if any; it is what the caller carries, until he looks again."""
+        """Take the next offer: the call carries it until the next `take`. None if there is no offer."""
         if not self.offers:
             self.carries = None
             return None
-        self.carries = self.offers[0]  # known before it is taken: he may be interrupted
+        self.carries = self.offers[0]  # noted before it is taken out, since the thread may be interrupted
         return self.offers.popleft()
 
     def reopen(self) -> None:
-        """The interruption is over."""
+        """The interruption is over: the call can carry again."""
         self.closed = False
         self.wake()
 
     def wake(self) -> None:
-        """Let it look; more than once does no harm."""
+        """Wake the call; more than once does no harm."""
         try:
             self._sleep.release()
         except RuntimeError:  # it is awake already
             pass
 
     def sleep(self) -> None:
-        """Sleep until somebody wakes it."""
+        """Sleep until `wake` is called."""
         self._sleep.acquire()

@@ -1,8 +1,8 @@
-"""Waiting for something on threads, so that no wake-up is missed.
+"""Waiting on threads so that no wake-up is missed.
 
-A condition, or a future, wakes those who sleep already. But a signal handler, or a finalizer, can bring about what a
-thread waits for in that very thread, between its last look and its sleep. So each sleeper has a lock that it holds:
-released before the sleep, the sleep is over at once.
+A condition, or a future, wakes only threads that sleep already. But a signal handler, or a finalizer, can run in the
+waiting thread itself, between its last check and its sleep, and make true what the thread waits for. So each sleeper
+has a lock, which it acquires to sleep: if the lock is released before the sleep, the sleep ends at once.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ __all__ = ["Sleepers"]
 
 
 class Sleepers:
-    """Those who wait for one thing."""
+    """The threads that wait for one condition."""
 
     __slots__ = ("_locks",)
 
     def __init__(self) -> None:
-        self._locks: set[threading.Lock] = set()  # each is held by its sleeper; no mutex: a handler may come in between
+        self._locks: set[threading.Lock] = set()  # each held by its sleeper; no mutex, as a handler may run here
 
     def wait(self, over: Callable[[], bool], limit: float | None) -> bool:
-        """Sleep until something is so; it is looked at first, and after each `wake`.
+        """Sleep until a condition is true. It is checked first, and after each `wake`.
 
         Args:
-            over: whether it is so.
-            limit: how long to wait, in seconds; None waits as long as it takes.
+            over: the condition.
+            limit: how long to wait, in seconds; None: without a limit.
 
         Returns:
-            Whether it is so. False: the time was over first.
+            Whether it is true. False: the time was over first.
         """
         end = None if limit is None else time.monotonic() + limit
         lock = threading.Lock()
@@ -46,7 +46,7 @@ class Sleepers:
             self._locks.discard(lock)
 
     def wake(self) -> None:
-        """Let all of them look again; more than once does no harm."""
+        """Let all of them check their condition; more than once does no harm."""
         for lock in self._locks.copy():
             try:
                 lock.release()

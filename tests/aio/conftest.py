@@ -70,4 +70,4 @@ def embedded() -> Iterator[Agent]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls wait 20 ms for their signals, not a second."""
-    monkeypatch.setattr(aio_delivery, "PATIENCE", 0.02)
+    monkeypatch.setattr(aio_delivery, "DELIVERY_LIMIT", 0.02)

@@ -115,7 +115,7 @@ def locked(agent: Agent) -> dict[str, str]:
 
 async def quiet(locker: Locker) -> None:
     """Wait until nothing of the Locker is on the way, except for its watches."""
-    exchange = locker._runtime._exchange
+    exchange = locker._runtime._io_loop
     while True:
         tasks = [
             task
@@ -129,13 +129,13 @@ async def quiet(locker: Locker) -> None:
 
 def leftovers(locker: Locker) -> list[Any]:
     """What a call that is over must have taken away."""
-    found: list[Any] = [*locker._runtime._state_waiters, *locker._holds, *locker._runtime._delivery._flushing]
+    found: list[Any] = [*locker._runtime.state_waits._waiters, *locker._holds, *locker._runtime._delivery._flushing]
     found += [call for slot in locker._core.ledger.slots.values() for call in slot.waiters]
     found += [work for slot in locker._core.ledger.slots.values() for work in slot.works]
     found += locker._core.fsm.input_queue
     found += [
         name
-        for receive, name in locker._runtime._exchange._timers
+        for receive, name in locker._runtime._io_loop._timers
         if receive is locker._runtime._receive and name[0] in ("call", "wait", "pause", "stop", "destroy")
     ]
     return found
@@ -149,10 +149,10 @@ async def a_factory(agent: Agent, sessions: bool = False) -> AsyncIterator[Locke
         yield factory
     finally:
         await factory.close()
-        assert factory._exchange is not None
-        assert not factory._exchange._transport._open_ones
-        assert not factory._exchange._lanes._open_ones
-        assert not factory._exchange._tasks
+        assert factory._io_loop is not None
+        assert not factory._io_loop._transport._open_ones
+        assert not factory._io_loop._lanes._open_ones
+        assert not factory._io_loop._tasks
         assert asyncio.all_tasks() == own_tasks()
         left = ask(agent, "/v1/session/list")
         assert sessions or left == []

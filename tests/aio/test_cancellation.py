@@ -285,7 +285,7 @@ def test_with_observers(agent: Agent) -> None:
                 assert await locker.wait_for_state("ready", LIMIT)
                 done = await cancelled(lambda: _lock_and_release(locker), rounds)
                 await quiet(locker)
-                await locker._runtime._delivery.flush(locker._runtime._told)
+                await locker._runtime._delivery.flush(locker._runtime._queued)
                 assert leftovers(locker) == []
                 assert heard in ([], ["acquired", "released"])
                 assert locked(agent) == {}

@@ -110,7 +110,7 @@ def test_a_whole_program(agent: Agent, how: str) -> None:
         done = await cancelled(lambda: program(made), rounds, how)
         for factory in made:
             await factory.close()  # it is closing already; this waits for the end of that
-            assert factory._exchange is None or not factory._exchange._transport._open_ones
+            assert factory._io_loop is None or not factory._io_loop._transport._open_ones
             assert [leftovers(locker) for locker in factory._lockers] == [[]] * len(factory._lockers)
         assert asyncio.all_tasks() == own_tasks()
         assert ask(agent, "/v1/session/list") == []

@@ -170,8 +170,8 @@ def test_a_close_whose_own_task_is_cancelled(run: Run, rounds: int) -> None:
             closing.cancel()
             await close
             assert closing.cancelled()
-            assert factory._exchange is not None
-            assert not factory._exchange._transport._open_ones
+            assert factory._io_loop is not None
+            assert not factory._io_loop._transport._open_ones
             await factory.close()
 
     run(main)
@@ -185,7 +185,7 @@ def test_a_close_that_is_cancelled_twice_is_made_up_for(run: Run) -> None:
             factory = LockerFactory.embedded(agent)
             locker = factory.create("closing")
             await locker.lock("a")
-            exchange = factory._exchange
+            exchange = factory._io_loop
             assert exchange is not None
             while not [request for request in exchange._tasks if isinstance(request, Watch)]:
                 await asyncio.sleep(0)

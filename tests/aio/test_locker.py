@@ -161,7 +161,7 @@ def test_nothing_is_pending_after_a_stop(embedded: Agent, run: Run) -> None:
                 for _ in range(10):  # rounds in which cancelled tasks end, one within another
                     await asyncio.sleep(0)
                 named = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
-                assert not [name for name in named if name.startswith("Exchange.")]
+                assert not [name for name in named if name.startswith("IoLoop.")]
                 requests = embedded.requests
                 assert requests["PUT", "/v1/session/create"] == requests["PUT", "/v1/session/destroy/"]
 

@@ -89,7 +89,7 @@ def test_a_timeout_around_each_call(embedded: Agent, run: Run) -> None:
                     assert not isinstance(over.value, LockTimeout), name
             assert locker.state == "stopped"
             assert not locker.held
-        assert not factory._exchange._tasks
+        assert not factory._io_loop._tasks
 
     run(main)
     requests = embedded.requests
@@ -117,7 +117,7 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
             with pytest.raises(ConfigurationError):
                 await locker._ask(refused)
             await asyncio.sleep(0)
-            assert not [request for request in factory._exchange._tasks if not isinstance(request, Watch)]
+            assert not [request for request in factory._io_loop._tasks if not isinstance(request, Watch)]
 
     run(main)
 
@@ -139,7 +139,7 @@ def test_a_program_whose_tasks_are_all_cancelled_ends(embedded: Agent, run: Run)
             await inside.wait()
             with embedded.pause():
                 other = asyncio.ensure_future(locker.lock("b"))
-                while not [request for request in factory._exchange._tasks if isinstance(request, Transact)]:
+                while not [request for request in factory._io_loop._tasks if isinstance(request, Transact)]:
                     await asyncio.sleep(0)
                 for task in asyncio.all_tasks() - kept:
                     task.cancel()

@@ -45,7 +45,7 @@ def heard(observe: Callable[[aio.Locker], Coroutine[Any, Any, aio.Lease]]) -> ai
 
 @pytest.mark.parametrize("how", ["a task", "gather"])
 def test_an_observer_that_waits_for_a_task_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    monkeypatch.setattr(aio_delivery, "PATIENCE", FOR_EVER)
+    monkeypatch.setattr(aio_delivery, "DELIVERY_LIMIT", FOR_EVER)
 
     async def observe(sender: aio.Locker) -> aio.Lease:
         if how == "a task":
@@ -59,7 +59,7 @@ def test_an_observer_that_waits_for_a_task_does_not_wait_for_itself(monkeypatch:
 
 def test_wait_for_in_an_observer_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Python 3.12 it starts a task; from then on it runs in the observer's own, where no call waits."""
-    monkeypatch.setattr(aio_delivery, "PATIENCE", FOR_EVER)
+    monkeypatch.setattr(aio_delivery, "DELIVERY_LIMIT", FOR_EVER)
 
     async def observe(sender: aio.Locker) -> aio.Lease:
         return await asyncio.wait_for(sender.lock("second"), WAIT)

@@ -25,7 +25,7 @@ def test_no_task_is_pending_after_a_stop(agent: Any, ttl: float | None) -> None:
         factory = LockerFactory(agent.address)
         locker = factory.create("stops", ttl=ttl)
         await locker.lock("a", timeout=WAIT)
-        await eventually(lambda: any("Watching" in repr(task) for task in rest()))  # its session is watched
+        await eventually(lambda: any("Watches" in repr(task) for task in rest()))  # its session is watched
         await locker.stop()
         assert not rest()
         await factory.close()

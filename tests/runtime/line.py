@@ -11,7 +11,7 @@ from consul_locker.client.decode import HttpResponse
 from consul_locker.client.encode import Encoder, HttpRequest
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import Outcome, Watch
-from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watching
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watches
 
 from ..behaviour.tools import WAIT, eventually, settle
 
@@ -41,22 +41,22 @@ def at(index: int) -> HttpResponse:
     return HttpResponse(404, {"x-consul-index": str(index)}, b"")
 
 
-def run(test: Callable[[Watching, Line], Coroutine[Any, Any, None]], connections: int = 8) -> None:
+def run(test: Callable[[Watches, Line], Coroutine[Any, Any, None]], connections: int = 8) -> None:
     """Run a test on a loop; it must leave nothing behind there."""
 
     async def go() -> None:
         options = ClientOptions.build(environ={})
         line: Any = Line()
-        watching = Watching(options, Encoder(options), line, lambda: connections // 2)
+        watching = Watches(options, Encoder(options), line, lambda: connections // 2)
         await asyncio.wait_for(test(watching, line), WAIT)
         await settle()
-        assert (watching._queries, watching._nodes, watching._taken, watching._waiting) == ({}, {}, 0, False)
+        assert (watching._queries, watching._nodes, watching._running, watching._waiting) == ({}, {}, 0, False)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(go())
 
 
-def wish(watching: Watching, index: int = 0, key: str = "k", target: str = "key") -> asyncio.Task[Outcome]:
+def wish(watching: Watches, index: int = 0, key: str = "k", target: str = "key") -> asyncio.Task[Outcome]:
     """Begin a watch."""
     return asyncio.create_task(watching.watch(Watch(1, target, key, index, 300.0)))
 
@@ -68,7 +68,7 @@ async def gone(task: asyncio.Task[Any]) -> None:
     assert task.cancelled()
 
 
-def just_before(watching: Watching, name: str, work: Callable[[], object]) -> None:
+def just_before(watching: Watches, name: str, work: Callable[[], object]) -> None:
     """Do something at the very moment at which this method is called next."""
     method = getattr(watching, name)
 
@@ -90,12 +90,12 @@ def node_at(index: int, *numbers: int) -> HttpResponse:
     return HttpResponse(200, {"x-consul-index": str(index)}, json.dumps(body).encode())
 
 
-def watch_session(watching: Watching, number: int, index: int, node: str = "n") -> asyncio.Task[Outcome]:
+def watch_session(watching: Watches, number: int, index: int, node: str = "n") -> asyncio.Task[Outcome]:
     """Begin a watch on a session that was seen at an index."""
     return asyncio.create_task(watching.watch(Watch(1, "session", session(number), index, 300.0, node)))
 
 
-async def on_node(watching: Watching, line: Line, *seen: tuple[int, int]) -> list[asyncio.Task[Outcome]]:
+async def on_node(watching: Watches, line: Line, *seen: tuple[int, int]) -> list[asyncio.Task[Outcome]]:
     """Begin watches that are one query on the node, beside those of Lockers that have their own; all are to be gone."""
     own = [watch_session(watching, 900 + number, 1) for number in range(OWN_SESSION_WATCHES)]
     await line.arrived(OWN_SESSION_WATCHES)

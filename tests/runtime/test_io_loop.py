@@ -27,7 +27,7 @@ from consul_locker.core.requests import (
 )
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.runtime.clock import SystemClock
-from consul_locker.runtime.io_loop import Exchange
+from consul_locker.runtime.io_loop import IoLoop
 
 from ..behaviour.tools import WAIT, Consul, eventually
 
@@ -44,7 +44,7 @@ class Receiver:
         return await asyncio.wait_for(self.events.get(), WAIT)
 
 
-Test = Callable[[Exchange, Receiver, Agent], Awaitable[None]]
+Test = Callable[[IoLoop, Receiver, Agent], Awaitable[None]]
 
 
 def run(test: Test, clock: ManualClock | None = None, connections: int = 8) -> None:
@@ -52,7 +52,7 @@ def run(test: Test, clock: ManualClock | None = None, connections: int = 8) -> N
 
     async def go(agent: Agent) -> None:
         options = ClientOptions.build(agent.address, timeout=WAIT, environ={})
-        exchange = Exchange(options, Encoder(options), clock or SystemClock(), connections)
+        exchange = IoLoop(options, Encoder(options), clock or SystemClock(), connections)
         try:
             await test(exchange, Receiver(), agent)
         finally:
@@ -72,7 +72,7 @@ def test_the_system_s_clock() -> None:
 
 
 def test_a_request_and_its_answer() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         request = create()
         exchange.carry_out(receiver.receive, [request])
         answered = await receiver.next()
@@ -86,7 +86,7 @@ def test_a_request_and_its_answer() -> None:
 
 
 def test_failures_are_answers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         agent.fail_next(1, drop=True)
         exchange.carry_out(receiver.receive, [create()])
         outcome = (await receiver.next()).outcome
@@ -122,7 +122,7 @@ def test_failures_are_answers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
 
 
 def test_timers_of_the_system_s_clock() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         now = exchange._clock.now()
         commands = [
             SetTimer(("late",), now + 3600), SetTimer(("a",), now - 1), SetTimer(("b",), now + 0.02),
@@ -146,7 +146,7 @@ def test_a_timer_that_the_loop_fires_early() -> None:
         def now(self) -> float:
             return self.times.pop(0) if len(self.times) > 1 else self.times[0]
 
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         exchange._clock = Slow()
         exchange.carry_out(receiver.receive, [SetTimer(("a",), 0.001)])
         assert await receiver.next() == TimerFired(("a",))
@@ -157,7 +157,7 @@ def test_a_timer_that_the_loop_fires_early() -> None:
 def test_timers_of_a_manual_clock() -> None:
     clock = ManualClock(100.0)
 
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         exchange.carry_out(
             receiver.receive,
             [SetTimer(("due",), 100.0), SetTimer(("c",), 130.0), SetTimer(("b",), 120.0), SetTimer(("gone",), 120.0)],
@@ -176,7 +176,7 @@ def test_timers_of_a_manual_clock() -> None:
 def test_a_timer_replaced_by_the_one_that_fires_before_it() -> None:
     clock = ManualClock()
 
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         fired: list[Any] = []
 
         def receive(event: Any) -> None:
@@ -198,7 +198,7 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one place for three: the first one's turn is cut short, and it goes on waiting where it was."""
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.01)
 
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         await asyncio.to_thread(Consul(agent.address).put, "k", "at first")
         exchange.carry_out(receiver.receive, [ReadKey(1, "k", "info")])
         outcome = (await receiver.next()).outcome
@@ -206,7 +206,7 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         index = outcome.entries[0].modify_index
         first, *others = (Watch(1, "key", "k", index + later, 300.0) for later in (0, 1_000, 2_000))
         exchange.carry_out(receiver.receive, [first])
-        await eventually(lambda: exchange._watching._taken)
+        await eventually(lambda: exchange._watches._running)
         exchange.carry_out(receiver.receive, others)
         answered = [await receiver.next() for _ in others]
         assert [one.request for one in answered] == others
@@ -219,12 +219,12 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         other = Receiver()
         mine, his, given_up = (Watch(generation, "key", "k", 1_000_000, 300.0) for generation in (1, 2, 3))
         exchange.carry_out(receiver.receive, [mine, given_up])
         exchange.carry_out(other.receive, [his])
-        await eventually(lambda: exchange._watching._taken)
+        await eventually(lambda: exchange._watches._running)
         exchange.carry_out(receiver.receive, [CancelRequest(given_up), CancelRequest(given_up)])  # again: not known
         await asyncio.to_thread(agent.stop_listening)
         answers = [await receiver.next(), await other.next()]
@@ -236,7 +236,7 @@ def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
 
 
 def test_closed() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         watch = Watch(1, "key", "k", 1_000_000, 300.0)
         exchange.carry_out(receiver.receive, [watch, SetTimer(("a",), 0.0), SetTimer(("b",), 1e12)])
         await exchange.close()
@@ -252,7 +252,7 @@ def test_closed() -> None:
 
 
 def test_closed_with_a_timer_of_a_manual_clock() -> None:
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         exchange.carry_out(receiver.receive, [SetTimer(("never",), 5.0)])
 
     run(test, ManualClock())
@@ -261,7 +261,7 @@ def test_closed_with_a_timer_of_a_manual_clock() -> None:
 def test_all_but_destroys_is_ended() -> None:
     clock = ManualClock()
 
-    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         answers: list[int] = []
         destroy = DestroySession(1, "00000000-0000-0000-0000-000000000000")
         watch, not_begun = Watch(1, "key", "k", 1_000_000, 300.0), ReadSession(1, destroy.session_id)

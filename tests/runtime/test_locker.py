@@ -10,7 +10,7 @@ import pytest
 
 from consul_locker.config.options import LockerOptions
 from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
-from consul_locker.runtime.locker import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, to_raise
+from consul_locker.runtime.locker import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, raisable
 
 
 @pytest.mark.parametrize(("fair", "most"), [(False, MAX_MANY), (True, MAX_MANY_FAIR)])
@@ -41,7 +41,7 @@ def test_an_error_that_callers_share() -> None:
     caught: list[AlreadyLocked] = []
     for _ in range(3):
         try:
-            raise to_raise(shared)
+            raise raisable(shared)
         except AlreadyLocked as error:
             note(error, f"caller {len(caught)}")
             caught.append(error)

@@ -15,7 +15,7 @@ import pytest
 
 from consul_locker.core.requests import KeysRead, Watch
 from consul_locker.errors import ConsulUnavailable
-from consul_locker.runtime.watches import Watching
+from consul_locker.runtime.watches import Watches
 
 from ..behaviour.tools import WAIT, eventually, settle
 from .line import Line, at, gone, just_before, run, wish
@@ -24,7 +24,7 @@ from .line import Line, at, gone, just_before, run, wish
 
 
 def test_those_who_wait_for_the_same_share_a_query() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7) for _ in range(5)]
         await settle()
         late = wish(watching, 7)
@@ -38,7 +38,7 @@ def test_those_who_wait_for_the_same_share_a_query() -> None:
 
 @pytest.mark.parametrize("other", [{"index": 8}, {"key": "l"}, {"target": "session"}])
 def test_those_who_wait_for_something_else_do_not(other: dict[str, Any]) -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, **{"index": 7, **other})]
         await line.arrived(2)
         for one in wishes:
@@ -50,7 +50,7 @@ def test_those_who_wait_for_something_else_do_not(other: dict[str, Any]) -> None
 def test_a_change_after_a_shared_look_is_not_missed() -> None:
     """The look was answered before the change, and joined after it: the next query asks from that answer on."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching)
         await line.arrived(1)  # Consul looks now, at index 5; then the key changes, index 6
         late = wish(watching)
@@ -70,11 +70,11 @@ def test_a_change_after_a_shared_look_is_not_missed() -> None:
 def test_an_answered_query_is_joined_no_more() -> None:
     """Its answer is on the way to those who have waited; the next wish needs a newer one."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         second = []
-        just_before(watching, "_forget", lambda: second.append(wish(watching, 7)))
+        just_before(watching, "_unshare", lambda: second.append(wish(watching, 7)))
         line.sent[0][1].set_result(at(8))
         await line.arrived(2)
         assert await first == KeysRead((), 8)
@@ -85,7 +85,7 @@ def test_an_answered_query_is_joined_no_more() -> None:
 
 
 def test_only_the_last_one_to_give_up_ends_the_query() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second, third = (wish(watching, 7) for _ in range(3))
         await line.arrived(1)
         (answer,) = line.open()
@@ -99,7 +99,7 @@ def test_only_the_last_one_to_give_up_ends_the_query() -> None:
 
 
 def test_who_stays_gets_the_answer() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 7)
         await line.arrived(1)
         await gone(first)
@@ -110,7 +110,7 @@ def test_who_stays_gets_the_answer() -> None:
 
 
 def test_who_comes_as_the_last_one_leaves_begins_a_query_of_his_own() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         first.cancel()
@@ -129,7 +129,7 @@ def test_who_comes_as_the_last_one_leaves_begins_a_query_of_his_own() -> None:
 
 
 def test_a_failure_is_everyone_s() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
         line.open()[0].set_exception(ConsulUnavailable("no answer", sent=True))
@@ -145,10 +145,10 @@ def test_a_failure_is_everyone_s() -> None:
 
 
 def test_a_failure_that_nobody_waits_for_is_no_complaint(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         only = wish(watching, 7)
         await line.arrived(1)
-        just_before(watching, "_forget", only.cancel)
+        just_before(watching, "_unshare", only.cancel)
         line.open()[0].set_exception(ConsulUnavailable("no answer", sent=True))
         await asyncio.wait({only})
         assert only.cancelled()
@@ -163,7 +163,7 @@ def test_a_failure_that_nobody_waits_for_is_no_complaint(caplog: pytest.LogCaptu
 
 
 def test_one_who_shares_needs_no_place_of_his_own() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
         assert not watching._lines["key"]
@@ -174,7 +174,7 @@ def test_one_who_shares_needs_no_place_of_his_own() -> None:
 
 
 def test_a_watch_that_is_given_up_frees_its_place() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second, third = (wish(watching, index) for index in (7, 8, 9))
         await line.arrived(1)
         await gone(second)
@@ -187,7 +187,7 @@ def test_a_watch_that_is_given_up_frees_its_place() -> None:
 
 
 def test_a_watch_that_is_given_up_leaves_the_line() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await eventually(lambda: watching._lines["key"])
         await gone(second)
@@ -199,11 +199,11 @@ def test_a_watch_that_is_given_up_leaves_the_line() -> None:
 
 
 def test_a_place_given_to_one_who_is_just_given_up() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await line.arrived(1)
         await eventually(lambda: watching._lines["key"])
-        just_before(watching, "_give_place", second.cancel)
+        just_before(watching, "_end_turn", second.cancel)
         line.open()[0].set_result(at(9))
         assert await first == KeysRead((), 9)
         await asyncio.wait({second})
@@ -216,7 +216,7 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
 def test_a_turn_that_is_cut_short_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         second = wish(watching, 8)
@@ -236,7 +236,7 @@ def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.M
     """Consul ends such a query by itself: it is waited for, not broken off."""
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, index) for index in (7, 8, 9)]
         await line.arrived(2)
         assert [dict(request.params)["wait"] for request, _ in line.sent] == ["300000ms", "1ms"]
@@ -261,7 +261,7 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
     """One that comes back early with nothing new was broken off, as by a restored snapshot: the core sweeps then."""
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", length)
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         watching._lines["key"].append(asyncio.get_running_loop().create_future())  # others wait for a place
         turn = asyncio.create_task(watching._turn(Watch(1, "key", "k", 7, 300.0)))
         await line.arrived(1)
@@ -276,7 +276,7 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
 def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> None:
     """Whatever the loop does first: the place is there for the next one, and the answer is that of who had it."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first, second, third = wish(watching, 7), wish(watching, 8), wish(watching, 9)
         await line.arrived(1)
         await settle()
@@ -295,7 +295,7 @@ def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> 
 def test_who_waits_for_a_key_goes_before_who_watches_a_session() -> None:
     session = "00000000-0000-0000-0000-000000000000"
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         last, next_one = wish(watching, 1, session, "session"), wish(watching, 8)

@@ -6,7 +6,7 @@ import pytest
 
 from consul_locker.client.decode import HttpResponse
 from consul_locker.core.requests import Failed, SessionRead
-from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watching
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watches
 
 from ..behaviour.tools import settle
 from .line import Line, gone, node_at, on_node, run, watch_session
@@ -20,7 +20,7 @@ async def answered(line: Line, response: HttpResponse) -> None:
 
 
 def test_who_is_gone_is_told_and_the_others_go_on() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = await on_node(watching, line, (1, 5), (2, 6))
         assert "index" not in dict(line.sent[-1][0].params)  # the first is a look at the present state
         await answered(line, node_at(6, 1, 2, 77))
@@ -37,7 +37,7 @@ def test_who_is_gone_is_told_and_the_others_go_on() -> None:
 def test_who_comes_later_joins_the_query_under_way() -> None:
     """It asks from before his session was there, or has shown it, or tells at once that it is gone."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         (one,) = await on_node(watching, line, (1, 5))
         await answered(line, node_at(6, 1, 2))
         own = [watch_session(watching, 900 + number, 1) for number in range(OWN_SESSION_WATCHES)]
@@ -61,7 +61,7 @@ def test_who_comes_later_joins_the_query_under_way() -> None:
 def test_a_query_that_has_nothing_new_is_told_to_all_as_one_of_their_own(index: int) -> None:
     """Its time was over, or a snapshot was restored: by their index the Lockers know what to do."""
 
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = await on_node(watching, line, (1, 5), (2, 3))
         await answered(line, node_at(6, 1, 2))
         await answered(line, node_at(index, 1))
@@ -75,7 +75,7 @@ def test_a_query_that_has_nothing_new_is_told_to_all_as_one_of_their_own(index: 
 
 
 def test_a_failure_is_told_to_all_who_watch_the_node() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         watchers = await on_node(watching, line, (1, 5), (2, 3))
         await answered(line, HttpResponse(500, {}, b"No cluster leader"))
         for watcher in watchers:
@@ -85,7 +85,7 @@ def test_a_failure_is_told_to_all_who_watch_the_node() -> None:
 
 
 def test_without_its_node_a_session_is_watched_alone() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         (one,) = await on_node(watching, line, (1, 5))
         await gone(one)
         alone = [watch_session(watching, number, 5, "") for number in range(OWN_SESSION_WATCHES + 1)]
@@ -98,7 +98,7 @@ def test_without_its_node_a_session_is_watched_alone() -> None:
 
 
 def test_nobody_s_node_is_watched_no_more() -> None:
-    async def test(watching: Watching, line: Line) -> None:
+    async def test(watching: Watches, line: Line) -> None:
         one, two = await on_node(watching, line, (1, 5), (2, 6))
         await gone(two)
         assert line.open()

@@ -109,7 +109,7 @@ def test_inside_an_observer(locker: Locker) -> None:
 
 def test_a_stuck_observer(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds a call for PATIENCE and no longer, and other Lockers' calls not at all."""
-    monkeypatch.setattr("consul_locker.runtime.delivery.PATIENCE", 0.02)
+    monkeypatch.setattr("consul_locker.runtime.delivery.DELIVERY_LIMIT", 0.02)
     other = locker._factory.create("other")
     go, entered = threading.Event(), threading.Event()
 

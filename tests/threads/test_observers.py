@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from consul_locker import signals
-from consul_locker.threads.observers import Delivery
+from consul_locker.threads.observers import ObserverThread
 
 WAIT = 30.0
 
 
 @pytest.fixture
-def delivery() -> Iterator[Delivery]:
-    delivery = Delivery("test-signals")
+def delivery() -> Iterator[ObserverThread]:
+    delivery = ObserverThread("test-signals")
     yield delivery
     delivery.close(WAIT)
 
 
-def test_in_order_in_a_thread_of_its_own(delivery: Delivery) -> None:
+def test_in_order_in_a_thread_of_its_own(delivery: ObserverThread) -> None:
     order: list[int] = []
     assert not delivery.here
     for number in range(100):
@@ -35,12 +35,12 @@ def test_in_order_in_a_thread_of_its_own(delivery: Delivery) -> None:
     assert order == [*range(100), True]
 
 
-def test_nothing_to_do_starts_no_thread(delivery: Delivery) -> None:
+def test_nothing_to_do_starts_no_thread(delivery: ObserverThread) -> None:
     delivery.wake()
     assert delivery._thread is None
 
 
-def test_a_stuck_job_does_not_hold_callers(delivery: Delivery) -> None:
+def test_a_stuck_job_does_not_hold_callers(delivery: ObserverThread) -> None:
     go = threading.Event()
     delivery.settle(lambda: assert_(go.wait(WAIT)))
     assert not delivery.flush(0.01)
@@ -54,7 +54,7 @@ def assert_(value: bool) -> None:
 
 @pytest.mark.parametrize("error", [AssertionError, SystemExit])
 def test_a_job_that_raises(
-    delivery: Delivery, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+    delivery: ObserverThread, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     def job() -> None:
         raise error
@@ -91,7 +91,7 @@ def test_observers_are_called_one_by_one(caplog: pytest.LogCaptureFixture) -> No
         signals.released.connected_to(in_disguise, sender=sender),
         signals.released.connected_to(good, sender=sender),
     ):
-        Delivery.tell("released", sender, {"id": "a"})
+        ObserverThread.tell("released", sender, {"id": "a"})
     assert heard == [(sender, {"id": "a"})]
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 4
@@ -100,7 +100,7 @@ def test_observers_are_called_one_by_one(caplog: pytest.LogCaptureFixture) -> No
     assert ["use consul_locker.aio" in str(error) for error in raised].count(True) == 2
 
 
-def test_closed(delivery: Delivery) -> None:
+def test_closed(delivery: ObserverThread) -> None:
     done: list[str] = []
     delivery.put(lambda: done.append("before"))
     delivery.wake()
@@ -109,11 +109,11 @@ def test_closed(delivery: Delivery) -> None:
     delivery.settle(lambda: done.append("after"))  # here and now
     assert done == ["before", "after"]
     assert delivery.flush()
-    Delivery("never-started").close(WAIT)
+    ObserverThread("never-started").close(WAIT)
 
 
 def test_no_thread_at_the_end_of_the_interpreter(
-    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    delivery: ObserverThread, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -126,4 +126,4 @@ def test_no_thread_at_the_end_of_the_interpreter(
         done: list[int] = []
         delivery.settle(lambda: done.append(1))  # here and now
         assert done == [1]
-    assert "nobody hears the last signals" in caplog.text
+    assert "the last signals are not delivered" in caplog.text

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from consul_locker.aio.runtime import AsyncCarrying
+from consul_locker.aio.runtime import AsyncRuntime
 from consul_locker.client.encode import Encoder
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.messages import Abandoned, Answered, Call, Settle
 from consul_locker.core.requests import Failed, Transact
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
-from consul_locker.may_wait import INSIDE
+from consul_locker.may_wait import THIS_THREAD
 from consul_locker.runtime.clock import SystemClock
-from consul_locker.runtime.io_loop import Exchange
+from consul_locker.runtime.io_loop import IoLoop
 from consul_locker.threads.io_thread import IoThread
-from consul_locker.threads.runtime import Carrying
+from consul_locker.threads.runtime import ThreadRuntime
 from consul_locker.threads.waiter import Waiter
 
 from ..behaviour.tools import WAIT, eventually, settle
@@ -30,7 +30,7 @@ REQUEST = Transact(1, ())
 
 
 class Script:
-    """Stands where a Carrying has core, encoder, I/O thread and delivery; notes what comes."""
+    """Stands where a ThreadRuntime has core, encoder, I/O thread and delivery; notes what comes."""
 
     def __init__(self, answers: dict[type, list[Any]] | None = None) -> None:
         self.answers = answers or {}  # the commands that follow on the next event of a type
@@ -66,9 +66,9 @@ class Script:
     here = False
 
 
-def carrying(script: Script) -> Carrying:
+def carrying(script: Script) -> ThreadRuntime:
     stand_in: Any = script
-    return Carrying(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+    return ThreadRuntime(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
 
 
 def resolve(*settled: Settle) -> None:
@@ -181,10 +181,10 @@ def test_what_came_in_between_is_done_elsewhere_when_the_step_breaks_off() -> No
     script.failures = 1
     made = carrying(script)
     done: list[str] = []
-    INSIDE.later.append(lambda: done.append("later"))
+    THIS_THREAD.after_step.append(lambda: done.append("later"))
     with pytest.raises(RecursionError):
         made.step(Call("leave", argument=[]))
-    assert not INSIDE.later
+    assert not THIS_THREAD.after_step
     script.jobs.pop()()
     assert done == ["later"]
     assert [type(event) for event in script.events] == [Call, Call]
@@ -208,12 +208,12 @@ def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrup
     script.failures = 1
     made = carrying(script)
     beneath = Waiter()
-    INSIDE.asleep = beneath
+    THIS_THREAD.sleeps_in = beneath
     try:
         with pytest.raises(RecursionError):
             made.ask(Call("holder", ("a",)))
     finally:
-        INSIDE.asleep = None
+        THIS_THREAD.sleeps_in = None
     assert not beneath.closed
     beneath.sleep()  # it was woken, to look again
 
@@ -261,7 +261,7 @@ def test_jobs_of_an_io_thread_that_has_ended_are_done_here() -> None:
     thread = IoThread(lambda: pytest.fail("never made"))
     thread.do(lambda: done.append("before it began"))
     options = ClientOptions.build(environ={})
-    thread = IoThread(lambda: Exchange(options, Encoder(options), SystemClock(), 2))
+    thread = IoThread(lambda: IoLoop(options, Encoder(options), SystemClock(), 2))
     thread.start()
     thread.close()
     thread.do(lambda: done.append("after its end"))
@@ -271,7 +271,7 @@ def test_jobs_of_an_io_thread_that_has_ended_are_done_here() -> None:
 def test_a_request_that_comes_twice_is_sent_once() -> None:
     async def go() -> int:
         options = ClientOptions.build("127.0.0.1:1", environ={})
-        exchange = Exchange(options, Encoder(options), SystemClock(), 2)
+        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
         exchange.carry_out(print, [REQUEST, REQUEST])
         sent = len(exchange._tasks)
         await exchange.close()
@@ -285,7 +285,7 @@ def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyP
 
     async def go() -> None:
         options = ClientOptions.build("127.0.0.1:1", environ={})
-        exchange = Exchange(options, Encoder(options), SystemClock(), 2)
+        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
 
         async def broken(request: Any) -> Any:
             raise RecursionError
@@ -312,7 +312,7 @@ def test_the_io_thread_drains_nothing_before_it_has_its_exchange() -> None:
 def test_the_io_thread_is_closed_while_it_ends_by_itself() -> None:
     """As one that lingers does; its loop is closed before it is told."""
     options = ClientOptions.build(environ={})
-    thread = IoThread(lambda: Exchange(options, Encoder(options), SystemClock(), 2))
+    thread = IoThread(lambda: IoLoop(options, Encoder(options), SystemClock(), 2))
     thread.start()
     loop: Any = thread._loop
     ending, told = threading.Event(), threading.Event()
@@ -340,21 +340,21 @@ def test_the_io_thread_is_closed_while_it_ends_by_itself() -> None:
 # -------------------------------------------------------------------------------------------------- on asyncio
 
 
-def on_a_loop(test: Callable[[AsyncCarrying, Script], Awaitable[None]]) -> None:
+def on_a_loop(test: Callable[[AsyncRuntime, Script], Awaitable[None]]) -> None:
     """Run a test of the asyncio runtime, on a loop that keeps silent about what breaks off."""
 
     async def go() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         script = Script()
         stand_in: Any = script
-        made = AsyncCarrying(stand_in, None, SystemClock(), stand_in, stand_in)
+        made = AsyncRuntime(stand_in, None, SystemClock(), stand_in, stand_in)
         await test(made, script)
 
     asyncio.run(go())
 
 
 def test_on_a_loop_an_event_that_breaks_off_is_given_once_more() -> None:
-    async def test(made: AsyncCarrying, script: Script) -> None:
+    async def test(made: AsyncRuntime, script: Script) -> None:
         script.failures = 2
         with pytest.raises(RecursionError):
             made.step(Answered(REQUEST, Failed(ConsulUnavailable("no answer"), True)))
@@ -365,7 +365,7 @@ def test_on_a_loop_an_event_that_breaks_off_is_given_once_more() -> None:
 
 
 def test_on_a_loop_a_call_that_breaks_off_is_abandoned() -> None:
-    async def test(made: AsyncCarrying, script: Script) -> None:
+    async def test(made: AsyncRuntime, script: Script) -> None:
         script.failures = 1
         with pytest.raises(RecursionError):
             await made.ask(Call("lock", ("a",)))
@@ -377,7 +377,7 @@ def test_on_a_loop_a_call_that_breaks_off_is_abandoned() -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_on_a_loop_a_command_that_breaks_off_is_done_once_more(times: int) -> None:
-    async def test(made: AsyncCarrying, script: Script) -> None:
+    async def test(made: AsyncRuntime, script: Script) -> None:
         sent: list[Any] = []
 
         def carry_out(receive: Any, commands: Any) -> None:

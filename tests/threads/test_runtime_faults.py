@@ -24,9 +24,9 @@ from consul_locker.core.messages import Answered, Call, Command, SetTimer, Settl
 from consul_locker.core.requests import Transact
 from consul_locker.embedded import Agent
 from consul_locker.threads import io_thread
-from consul_locker.threads import runtime as carrying
+from consul_locker.threads.carriers import Carriers
 from consul_locker.threads.io_thread import IoThread
-from consul_locker.threads.runtime import Carrying
+from consul_locker.threads.runtime import ThreadRuntime
 
 from ..behaviour.tools import WAIT, Gate, Held, until
 from ..interleaving import Meanwhile
@@ -125,7 +125,7 @@ def a_request_offered_to_a_caller_who_is_answered_goes_out(limit: float) -> None
     assert line > 5
 
 
-def carry_out(runtime: Carrying, *commands: Command) -> None:
+def carry_out(runtime: ThreadRuntime, *commands: Command) -> None:
     """In a thread that has just taken a step of the core."""
     runtime._carry_out(deque(commands), deque(), None)
 
@@ -192,24 +192,24 @@ def a_command_is_carried_out_whenever_it_comes(limit: float) -> None:
 
 
 def a_caller_carries_without_time_left(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Carrying, "_has_time", lambda self, call: True)
+    patch.setattr(Carriers, "has_time", lambda self, call: True)
 
 
 def a_leader_carries_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(carrying, "EXTRA_CARRIES", 1_000_000)
+    patch.setattr("consul_locker.threads.carriers.EXTRA_TRANSACTIONS", 1_000_000)
 
 
 def an_offer_is_not_passed_on_after_the_answer(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Carrying, "_pass_on", lambda self, waiter: setattr(waiter, "closed", True))
+    patch.setattr(Carriers, "take_back", lambda self, waiter: setattr(waiter, "closed", True))
 
 
 def the_wake_flag_is_set_after_the_look(patch: pytest.MonkeyPatch) -> None:
     def drain(self: Any) -> None:
-        if self._exchange is None:
+        if self._io_loop is None:
             return
         while self._inbox:
             receive, command = self._inbox.popleft()
-            self._exchange.carry_out(receive, (command,))
+            self._io_loop.carry_out(receive, (command,))
         self._woken = False
 
     patch.setattr(IoThread, "_drain", drain)

@@ -13,8 +13,8 @@ import pytest
 from consul_locker import ConsulUnavailable, Locker, LockerFactory, signals
 from consul_locker.embedded import Agent
 from consul_locker.lease import BaseLease
-from consul_locker.threads.observers import Delivery
-from consul_locker.threads.users_code import StrategyOnThreads, on_threads
+from consul_locker.threads.observers import ObserverThread
+from consul_locker.threads.users_code import GuardedStrategy, on_threads
 
 from ..behaviour.tools import WAIT, Gate, until
 
@@ -87,8 +87,8 @@ def test_a_strategy_that_raises_system_exit(
 
 
 def test_calls_share_nothing_in_flight_where_the_strategy_raises() -> None:
-    assert StrategyOnThreads(Leaving("keeps")).shares_in_flight
-    assert not elsewhere(lambda: StrategyOnThreads(Leaving("shares_in_flight")).shares_in_flight)
+    assert GuardedStrategy(Leaving("keeps")).shares_in_flight
+    assert not elsewhere(lambda: GuardedStrategy(Leaving("shares_in_flight")).shares_in_flight)
 
 
 def test_retry_interval_that_raises_system_exit(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
@@ -117,7 +117,7 @@ def test_whoever_interrupts_the_main_thread_in_a_strategy_is_not_kept_from_it() 
 
     with pytest.raises(KeyboardInterrupt):
         on_threads(interrupted)
-    with pytest.raises(RuntimeError, match="ends no thread here"):
+    with pytest.raises(RuntimeError, match="it does not end this thread"):
         elsewhere(lambda: on_threads(interrupted))
 
 
@@ -364,7 +364,7 @@ def test_a_thread_that_cannot_begin_is_told(
         raise error
 
     with LockerFactory(agent.address) as factory:
-        monkeypatch.setattr(factory._io_thread, "_make_exchange", fail)
+        monkeypatch.setattr(factory._io_thread, "_make_io_loop", fail)
         try:
             locker = factory.create("n")
             ended: object = Calls(lambda: locker.lock("a", timeout=WAIT)).join()[0]
@@ -384,7 +384,7 @@ def test_a_locker_that_cannot_be_stopped_keeps_no_other_from_it(
     def fail(error: ConsulUnavailable) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(lockers[1]._runtime, "io_died", fail)
+    monkeypatch.setattr(lockers[1]._runtime, "io_thread_died", fail)
     kill(factory)
     until(lambda: "could not be stopped" in caplog.text)
     until(lambda: [lease.valid for lease in leases] == [False, True, False])
@@ -418,8 +418,8 @@ def test_what_is_left_when_the_thread_ends_is_done_whatever_fails(
 
 @dies
 def test_a_dead_thread_of_observers_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    delivery = Delivery("test-signals")
-    do = Delivery._do
+    delivery = ObserverThread("test-signals")
+    do = ObserverThread._do
     died: list[threading.Thread] = []
 
     def fail(job: Any) -> None:
