@@ -10,6 +10,7 @@ release = version_of("consul_locker")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # Names of types that annotations need, and that have no page: what a client is, or a reaction, the docstrings tell.
 nitpick_ignore_regex = [
+    ("py:class", r"uuid\.UUID|datetime|consul_locker\.runtime\.holding\.(Async)?Holding"),
     ("py:class", r"(consul_locker\.fsm\.\w+\.)?(Client|Handler|Effect|Reaction|Child|Step|Made|Inputs)")
 ]
 exclude_patterns = ["_build"]
