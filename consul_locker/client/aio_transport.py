@@ -291,11 +291,15 @@ class AsyncTransport:
         def connection() -> AsyncConnection:
             return AsyncConnection(options.authority)
 
-        if options.unix_path is not None:
-            return (await loop.create_unix_connection(connection, options.unix_path))[1]
-        sock = await reach(places, deadline)
-        name = None if self._context is None else server_name(options)
-        return (await loop.create_connection(connection, sock=sock, ssl=self._context, server_hostname=name))[1]
+        try:
+            if options.unix_path is not None:
+                return (await loop.create_unix_connection(connection, options.unix_path))[1]
+            sock = await reach(places, deadline)
+            name = None if self._context is None else server_name(options)
+            return (await loop.create_connection(connection, sock=sock, ssl=self._context, server_hostname=name))[1]
+        except RuntimeError as error:
+            # With its loop closed this is thrown away; that asyncio then cannot close what it has opened tells nobody.
+            raise (GeneratorExit() if loop.is_closed() else error) from None
 
     def _give_back(self, connection: AsyncConnection | None, keep: AsyncConnection | None) -> None:
         """Free the place; ``keep`` is the connection when its request was answered."""

@@ -154,8 +154,8 @@ class Turn(NamedTuple):
     """What the keys of a call's locks, and of the places in their queues, say of its turn.
 
     Attributes:
-        lost: a place of its own that is not there: deleted by somebody, or the server is behind. Then nothing else is
-            said.
+        lost: a place of its own that is not there, or a lock that it shares and that this Locker does not have:
+            deleted by somebody, or the server is behind. Then nothing else is said.
         blocked: the locks that it cannot have now, since others wait before it, or somebody else has them.
         before: the key that it waits for: the last place before its own, or, where nobody waits before it, the lock.
             None: it is its turn.
@@ -188,9 +188,12 @@ def turn_of(
             if own is None:
                 return Turn(place, [], None)
             live = live[:own]
-        if standing.shares(slot):
-            continue
         lock = locks.get(slot.key)
+        if standing.shares(slot):
+            if lock is not None and lock.session == session_id:
+                continue
+            if place is not None:
+                return Turn(slot, [], None)  # taken as shared, it would be asked for before those who wait for it
         if live:
             blocked.append(slot)
             ahead.append(live[-1])

@@ -255,7 +255,8 @@ class LockerCore(Lifecycle):
         elif kind == "look":
             self._audit.doubts.look()
         elif kind == "watch":
-            self.session.rewatch()
+            if self.session.rewatch():
+                self._audit.sweep()
         elif kind == "pause":
             self._waiting.pause_over(name[1])
         elif kind == "wait":

@@ -101,6 +101,7 @@ class Session:
         self._watch_since = 0.0  # when it was sent
         self._watch_failures = 0  # in a row: answers that failed, or did not show the session
         self._watches_quick = 0  # in a row
+        self._watch_from = 0  # the index of the watch that follows the pause
         self._looked = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
         self.destroys = Destroys(outbox, timeout)
@@ -356,20 +357,27 @@ class Session:
             return None
         # An index that does not rise may mean a restored snapshot, in which the present one may be lower (doc,
         # measured): begin at nought again.
+        index = outcome.index if outcome.index > request.index else 0
         if self._watches_quick > QUICK_WATCHES:
-            self._watch_later(self._watches_quick - QUICK_WATCHES)
+            self._watch_later(self._watches_quick - QUICK_WATCHES, index)
         else:
-            self._watch_again(outcome.index if outcome.index > request.index else 0)
+            self._watch_again(index)
         return "sweep" if looked_again or 0 < outcome.index <= request.index else None
 
-    def _watch_later(self, times: int) -> None:
+    def _watch_later(self, times: int, index: int = 0) -> None:
+        self._watch_from = index
         pause = min(WATCH_PAUSE * 2.0 ** min(times - 1, 10), WATCH_PAUSE_MAX)
         self._out.timer(("watch", "session"), self._out.now + pause * (0.5 + self._out.random() / 2))
 
-    def rewatch(self) -> None:
-        """Watch again, after a pause."""
-        if self.life is not None and self._watch is None:
-            self._watch_again(0)
+    def rewatch(self) -> bool:
+        """Watch again, after a pause: with an index if there is one, as looks alone are quick and pause for ever.
+
+        Returns whether a sweep is due: a query with an index does not show a snapshot that was restored meanwhile.
+        """
+        if self.life is None or self._watch is not None:
+            return False
+        self._watch_again(self._watch_from)
+        return self._watch_from > 0
 
     # ------------------------------------------------------------------------------------------ end
 

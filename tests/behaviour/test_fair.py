@@ -102,9 +102,16 @@ def test_callers_of_one_locker_stand_in_the_same_queue(lockers: list[Any], consu
 def test_who_gives_up_lets_the_next_one_through(lockers: list[Any], consul: Consul, name: str) -> None:
     first, impatient, gone, patient = lockers
     first.lock("a")
-    short = queued(consul, name, impatient, "a", 1, wait=0.3)
-    cancelled = queued(consul, name, gone, "a", 2)
-    call = queued(consul, name, patient, "a", 3)
+
+    def stands(locker: Any) -> bool:
+        return locker.session_id in {place.session for place in places(consul, name, "a")}
+
+    short = impatient.submit_lock("a", wait=0.5)  # on a busy machine it is over before the others have come
+    until(lambda: short.done() or stands(impatient))
+    cancelled = gone.submit_lock("a", wait=WAIT)
+    until(lambda: stands(gone))
+    call = patient.submit_lock("a", wait=WAIT)
+    until(lambda: stands(patient))
     assert isinstance(short.exception(WAIT), AlreadyLocked)
     cancelled.cancel()
     until(lambda: len(places(consul, name, "a")) == 1)

@@ -224,8 +224,8 @@ def test_a_watch_that_lasted_sets_the_pauses_back() -> None:
     for _ in range(3):
         driver.answer(driver.one(Watch), ALIVE)
     driver.fire("watch", "session")
-    driver.answer(driver.one(Watch), ALIVE, now=driver.now + 2.0)
-    assert driver.one(Watch).index == 42
+    driver.answer(driver.one(Watch), SessionRead(ALIVE.session, 43), now=driver.now + 2.0)
+    assert driver.one(Watch).index == 43
     driver.answer(driver.one(Watch), ALIVE)
     assert driver.one(Watch).index == 0
 

@@ -46,6 +46,9 @@ TTL = 10.0
 PERIOD = TTL / 3
 #: What two or three requests and a busy machine may take besides, in seconds.
 SLACK = 1.5
+#: For what ends in its time although requests would take `WAIT`: a process that a busy machine gave no time to (2.4 s
+#: were seen) has not waited for one of them. In seconds.
+STALL = WAIT / 3
 #: Consul ends a session that is not renewed after twice its TTL; a paused process sleeps for longer, in seconds.
 PAUSED_FOR = 2.5 * TTL
 
@@ -393,7 +396,7 @@ def test_a_stop_ends_in_its_time_whatever_consul_does(face: Any, mortal: Any, na
         for locker in (calm, delayed, busy, acquiring):
             began = time.monotonic()
             locker.stop(timeout=limit)
-            assert time.monotonic() - began < limit + SLACK
+            assert time.monotonic() - began < limit + STALL
             assert locker.state == "stopped"
             assert locker.session_id is None
         for future in (buffered, *in_flight):
@@ -435,7 +438,7 @@ def test_a_stop_ends_in_its_time_whatever_becomes_of_requests(
         for locker in (plain, delayed, factory.create(name)):
             began = time.monotonic()
             locker.stop(timeout=limit)
-            assert time.monotonic() - began < limit + SLACK
+            assert time.monotonic() - began < limit + STALL
             assert locker.state == "stopped"
         for lease in leases:
             assert not lease.valid
@@ -461,10 +464,12 @@ def test_a_stop_without_a_limit_takes_two_requests_time(face: Any, proxy: Proxy,
         until(lambda: not consul.sessions(name))
 
 
+#: So many factories take longer than that if each has all the time of an exit to itself.
+FACTORIES = 8
 LEAVES = """
 import sys
 from consul_locker import LockerFactory
-factories = [LockerFactory(sys.argv[1]) for _ in range(2)]
+factories = [LockerFactory(sys.argv[1], timeout=float(sys.argv[3])) for _ in range(int(sys.argv[4]))]
 for factory in factories:
     for number in range(2):
         factory.create(sys.argv[2] + str(number)).lock(str(id(factory)))
@@ -477,7 +482,7 @@ def test_a_silent_consul_holds_up_no_exit(proxy: Proxy, consul: Consul, name: st
     """All Lockers of all factories together have two seconds; nothing of them remains but sessions with a TTL."""
     proxy.arrange(Fate.SILENT, DESTROY)
     with subprocess.Popen(
-        [sys.executable, "-c", LEAVES, proxy.address, name],
+        [sys.executable, "-c", LEAVES, proxy.address, name, str(WAIT), str(FACTORIES)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -488,11 +493,11 @@ def test_a_silent_consul_holds_up_no_exit(proxy: Proxy, consul: Consul, name: st
         assert process.stdout.readline() == "end\n"
         began = time.monotonic()
         assert process.wait(WAIT) == 0
-        assert time.monotonic() - began < EXIT_LIMIT + SLACK
+        assert time.monotonic() - began < EXIT_LIMIT + STALL < FACTORIES * EXIT_LIMIT
         assert process.stderr.read() == ""
     for number in range(2):
         sessions = consul.sessions(f"{name}{number}")
-        assert len(sessions) == 2
+        assert len(sessions) == FACTORIES
         assert all(session["TTL"] == "15s" for session in sessions)
 
 
