@@ -5,6 +5,7 @@ See `LockerFactory` for where to begin, `consul_locker.signals` for what observe
 
 from __future__ import annotations
 
+from .embedding import embed
 from .errors import (
     AccessDenied,
     AlreadyLocked,
@@ -45,6 +46,7 @@ __all__ = [
     "SessionEnded",
     "SessionInfo",
     "SessionUnavailable",
+    "embed",
 ]
 
 

@@ -14,7 +14,7 @@ from ..client.transport import BlockingTransport
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..errors import ConsulUnavailable
-from ..may_wait import INSIDE
+from ..may_wait import INSIDE, MACHINES
 from ..runtime.delivery import PATIENCE
 from ..runtime.factory import BaseFactory, living
 from ..runtime.io_loop import Exchange
@@ -114,13 +114,17 @@ class LockerFactory(BaseFactory[Locker]):
 
         Raises:
             ConfigurationError: ``timeout`` cannot be meant.
-            RuntimeError: it was called inside an observer, or within a step of this thread.
+            RuntimeError: it was called inside an observer, in an action of a machine with a Locker below its state,
+                or within a step of this thread.
         """
         limit = self._stop_limit(timeout)
         if self._poisoned:  # before any mutex: the parent may have held it (rule 10)
             return
-        if self._delivery.here or INSIDE.stepping:
-            raise RuntimeError("a factory cannot be closed inside an observer, or within a step of this thread")
+        if self._delivery.here or INSIDE.stepping or MACHINES.here:
+            raise RuntimeError(
+                "a factory cannot be closed inside an observer, in an action of a machine with a Locker below its"
+                " state, or within a step of this thread"
+            )
         deadline = time.monotonic() + limit
         with self._guard:
             if self._closed:
