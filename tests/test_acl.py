@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consul_locker import AccessDenied, LockTimeout
-from consul_locker.client.requests import Encoder, HttpResponse
+from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import FindNode, NodesFound
 

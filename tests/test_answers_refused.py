@@ -1,4 +1,4 @@
-"""client/answers: what Consul refused before it did anything; and lists of names."""
+"""client/decode and client/words: what Consul refused before it did anything; and lists of names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.requests import HttpResponse
+from consul_locker.client.encode import HttpResponse
 from consul_locker.core.requests import Failed, NamesRead, Outcome
 from consul_locker.errors import ConsulUnavailable
 

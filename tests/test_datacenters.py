@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from consul_locker import AlreadyLocked, ConsulUnavailable
-from consul_locker.client.requests import Encoder, HttpResponse
+from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import (

@@ -18,7 +18,7 @@ from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Wat
 
 from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Consul, eventually, settle, until
-from .test_watching import Line, at, gone, node_at, on_node, run, watch_session, wish
+from .runtime.line import Line, at, gone, node_at, on_node, run, watch_session, wish
 
 
 class Counting(set[Any]):

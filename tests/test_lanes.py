@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from consul_locker.client.aio_connection import AsyncConnection
-from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
+from consul_locker.client.encode import Encoder, HttpRequest, HttpResponse
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.messages import Answered, Call, CancelRequest
 from consul_locker.core.requests import (

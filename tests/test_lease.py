@@ -1,59 +1,83 @@
-"""lease: waiting for the end of a lease, on threads."""
+"""lease: until when it is valid, and what an end of it means."""
 
 from __future__ import annotations
 
-import threading
+import copy
+import pickle
 
 import pytest
 
-from consul_locker.errors import ConfigurationError
-from consul_locker.lease import SessionLife
-from consul_locker.threads.lease import Lease
+from consul_locker.errors import LockLost
+from consul_locker.lease import BaseLease, SessionLife
+
+
+class Time:
+    """A clock that a test sets."""
+
+    now = 5.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def life() -> SessionLife:
-    return SessionLife(1, "5e55", 15.0)
+def time() -> Time:
+    return Time()
 
 
 @pytest.fixture
-def lease(life: SessionLife) -> Lease:
-    return Lease("a", "n/a/lock", life, 7, 5.0, lambda: 5.0, False)
+def lease(time: Time) -> BaseLease:
+    return BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, time.now, time, False)
 
 
-def test_one_that_is_over(lease: Lease, life: SessionLife) -> None:
-    life.deadline = 5.0
-    assert lease.wait_lost(0.001) == "deadline passed"
-    lease.end("released")
-    assert lease.wait_lost() == "released"
+def test_until_its_deadline(lease: BaseLease, time: Time) -> None:
+    assert (lease.valid, lease.live, lease.remaining, lease.reason) == (True, True, 10.0, None)
+    lease.check()
+    assert repr(lease) == "<BaseLease 'a' fence=7 valid>"
+    time.now = 15.0
+    assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, True, 0.0, "deadline passed")
+    with pytest.raises(LockLost, match="deadline passed"):
+        lease.check()
+    assert repr(lease) == "<BaseLease 'a' fence=7 deadline passed>"
 
 
-def test_waiting_for_the_end(lease: Lease) -> None:
-    assert lease.wait_lost(0.001) is None
-    said: list[str | None] = []
-    threads = [threading.Thread(target=lambda: said.append(lease.wait_lost(30))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    lease.end("released")
-    while any(thread.is_alive() for thread in threads):
-        lease.wake()  # again for whoever came between
-        threads[0].join(0.01)
-    assert said == ["released"] * 3
+def test_an_end_is_final(lease: BaseLease, time: Time) -> None:
+    assert lease.end("released")
+    assert not lease.end("session destroyed")
+    assert (lease.valid, lease.live, lease.remaining, lease.reason) == (False, False, 0.0, "released")
+    time.now = 99.0
+    assert lease.reason == "released"
 
 
-def test_waiting_for_an_end_checks_its_limit(lease: Lease) -> None:
-    for wrong in (-1, "soon", True):
-        with pytest.raises(ConfigurationError, match="timeout="):
-            lease.wait_lost(wrong)
-    assert lease.wait_lost(0) is None
+@pytest.mark.parametrize("fact", ["id", "key", "session_id", "fence", "acquired_at", "valid", "remaining", "reason"])
+def test_all_who_share_it_read_the_same(lease: BaseLease, fact: str) -> None:
+    before = getattr(lease, fact)
+    with pytest.raises(AttributeError):
+        setattr(lease, fact, "changed")
+    assert getattr(lease, fact) == before
 
 
-def test_a_limit_longer_than_threads_can_wait(lease: Lease) -> None:
-    said: list[str | None] = []
-    thread = threading.Thread(target=lambda: said.append(lease.wait_lost(1e300)))
-    thread.start()
-    lease.end("released")
-    while thread.is_alive():
-        lease.wake()  # again if it came between
-        thread.join(0.01)
-    assert said == ["released"]
+def test_a_copy_is_the_lease_itself(lease: BaseLease) -> None:
+    """One apart from it would be valid for ever."""
+    assert copy.copy(lease) is lease
+    assert copy.deepcopy({"mine": [lease]})["mine"][0] is lease
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_it_cannot_be_sent_to_another_process(lease: BaseLease, protocol: int) -> None:
+    with pytest.raises(TypeError, match=r"send lease\.fence, lease\.guard\(\) or the lock's id instead"):
+        pickle.dumps(lease, protocol)
+
+
+def test_a_guard(lease: BaseLease) -> None:
+    assert lease.guard() == [
+        {"KV": {"Verb": "check-session", "Key": "n/a/lock", "Session": "5e55"}},
+        {"KV": {"Verb": "check-index", "Key": "n/a/lock", "Index": 7}},
+    ]
+
+
+def test_the_base_cannot_wait() -> None:
+    lease = BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, 1.0, lambda: 1.0, True)
+    assert lease.exclusive
+    with pytest.raises(NotImplementedError):
+        lease.wake()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from consul_locker.client.allowance import Allowance
-from consul_locker.client.requests import HttpResponse
-from consul_locker.client.wire import Wire
+from consul_locker.client.encode import HttpResponse
+from consul_locker.client.http import Wire
 
 from .test_transport import (
     PUT,

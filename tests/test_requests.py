@@ -1,4 +1,4 @@
-"""client/requests and client/answers: the core's requests as HTTP, and whatever a server answers as an outcome."""
+"""client/encode and client/decode: the core's requests as HTTP, and whatever a server answers as an outcome."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consul_locker.client.answers import parse_duration, refusal_of
-from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
+from consul_locker.client.encode import Encoder, HttpRequest, HttpResponse
+from consul_locker.client.words import parse_duration, refusal_of
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
@@ -213,7 +213,7 @@ def test_an_id_that_is_no_sessions_goes_into_no_path(session_id: Any) -> None:
 
 def test_the_client_library_is_imported_with_the_first_factory() -> None:
     code = """
-import sys, consul_locker.client.requests as r, consul_locker.config.options as c
+import sys, consul_locker.client.encode as r, consul_locker.config.options as c
 assert "consul" not in sys.modules and "requests" not in sys.modules
 r.Encoder(c.ClientOptions.build(environ={}))
 assert "consul" in sys.modules

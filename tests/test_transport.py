@@ -1,4 +1,4 @@
-"""client/transport, aio_transport, connection, wire: HTTP against servers that behave, and that do not.
+"""client/blocking, aio, connection, dns, http: HTTP against servers that behave, and that do not.
 
 The servers are plain sockets, so that each can misbehave in exactly one way. Most tests run twice, over the
 blocking transport and over the one for asyncio.
@@ -24,13 +24,16 @@ import pytest
 import trustme
 
 from consul_locker.client import connection as connection_module
-from consul_locker.client import wire as wire_module
+from consul_locker.client import dns as dns_module
+from consul_locker.client import http as wire_module
+from consul_locker.client.aio import AsyncTransport
 from consul_locker.client.aio_connection import AsyncConnection
-from consul_locker.client.aio_transport import AsyncTransport
-from consul_locker.client.connection import Connection, Resolver
-from consul_locker.client.requests import Encoder, HttpRequest, HttpResponse
-from consul_locker.client.transport import BlockingTransport
-from consul_locker.client.wire import Wire, WireError, tls_context
+from consul_locker.client.blocking import BlockingTransport
+from consul_locker.client.connection import Connection
+from consul_locker.client.dns import Resolver
+from consul_locker.client.encode import Encoder, HttpRequest, HttpResponse
+from consul_locker.client.http import Wire, WireError
+from consul_locker.client.tls import tls_context
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import CreateSession, DestroySession, Done, SessionCreated
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
@@ -742,7 +745,7 @@ class NoThread:
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The resolver's module cannot start a thread; the rest of the process can."""
-    monkeypatch.setattr(connection_module, "threading", SimpleNamespace(Lock=threading.Lock, Thread=NoThread))
+    monkeypatch.setattr(dns_module, "threading", SimpleNamespace(Lock=threading.Lock, Thread=NoThread))
 
 
 @pytest.mark.usefixtures("no_threads")
@@ -761,7 +764,7 @@ def test_where_no_thread_can_be_started_a_name_is_not_looked_up(make: Make, monk
         assert not error.sent
         assert "the name localhost cannot be looked up: can't start new thread" in str(error)
         with monkeypatch.context() as again:
-            again.setattr(connection_module, "threading", threading)
+            again.setattr(dns_module, "threading", threading)
             assert driver.send(GET).status == 200
         assert driver.send(GET).status == 200  # over a new connection, to the address found before
         assert server.accepted == 2

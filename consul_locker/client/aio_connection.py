@@ -8,8 +8,8 @@ import socket
 from contextlib import suppress
 from typing import Any, cast
 
-from .requests import HttpRequest, HttpResponse
-from .wire import Wire, WireError
+from .encode import HttpRequest, HttpResponse
+from .http import Wire, WireError
 
 __all__ = ["AsyncConnection", "give_up", "reach", "wake"]
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .wire import Wire
+from .http import Wire
 
 __all__ = ["Allowance"]
 

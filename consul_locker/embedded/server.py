@@ -1,7 +1,6 @@
 """The embedded agent's HTTP server: connections, blocking queries, timers, and faults on request.
 
-Everything here runs on one event loop in one thread, the store included, so that nothing needs a mutex. HTTP/1.1
-is parsed by h11.
+Everything here runs on one event loop in one thread, the store included, so that nothing needs a mutex.
 """
 
 from __future__ import annotations
@@ -13,18 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http import HTTPStatus
-
-import h11
 
 from .api import Api
-from .forms import MAX_BODY, Answer, Blocking, Request
+from .forms import Answer, Blocking, Request
+from .http import BAD, CONTINUE, Asked, Requests, written
 from .records import ANY_KEY, ANY_SESSION, Changes, Scope
 
 __all__ = ["Fault", "Server"]
-
-_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-_REASONS[413] = b"Request Entity Too Large"  # Go's name for it, and Python's before 3.13
 
 
 @dataclass
@@ -63,11 +57,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._http = h11.Connection(h11.SERVER)
+        self._requests = Requests()
         self._transport: asyncio.Transport | None = None
-        self._request: h11.Request | None = None
-        self._body: list[bytes] = []
-        self._size = 0
+        self._asked: Asked | None = None
         self._wait: Wait | None = None
 
     # ----------------------------------------------------------------------------- asyncio.Protocol
@@ -80,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request."""
-        self._http.receive_data(data)
+        self._requests.feed(data)
         self.proceed()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -104,66 +96,40 @@ class Connection(asyncio.Protocol):
             if self._server.paused:
                 self._server.parked[self] = None
                 return
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError:
-                self._write_plain(b"400 Bad Request")
+            if not self._requests.whole:
+                if self._requests.expects:
+                    self._requests.expects = False
+                    self._write(CONTINUE)
                 return
-            if isinstance(event, h11.Request):
-                self._request, self._body, self._size = event, [], 0
-                if self._http.they_are_waiting_for_100_continue:
-                    self._send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-            elif isinstance(event, h11.Data):
-                self._size += len(event.data)
-                if self._size <= MAX_BODY:  # the rest is read, not kept: it is refused anyway
-                    self._body.append(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                assert self._request is not None  # h11 gives the request before its end
-                request = Request(
-                    self._request.method.decode("ascii"),
-                    self._request.target.decode("ascii"),
-                    b"".join(self._body),
-                    self._size,
-                )
-                wait = self._server.serve(self, request)
-                if wait is not None and self._transport is None:
-                    self._server.forget(wait)  # asked during a pause by a client that has gone since
-                    return
-                self._wait = wait
-            else:  # NEED_DATA, PAUSED, ConnectionClosed
+            self._asked = self._requests.whole.popleft()
+            if self._asked is None:
+                self._write(BAD)
+                self._close()
                 return
+            wait = self._server.serve(self, self._asked.request)
+            if wait is not None and self._transport is None:
+                self._server.forget(wait)  # asked during a pause by a client that has gone since
+                return
+            self._wait = wait
 
     def answer(self, answer: Answer) -> None:
-        """Answer the present request, and make ready for the next."""
+        """Answer the present request."""
         self._wait = None
+        asked = self._asked
+        assert asked is not None  # answers are given to requests only
         headers = [
             *answer.headers,
             ("Vary", "Accept-Encoding"),
             ("Date", self._server.date()),
             ("Content-Length", str(len(answer.body))),
         ]
-        if answer.close:
+        stays = asked.stays and not answer.close
+        if not stays:
             headers.append(("Connection", "close"))
-        reason = _REASONS.get(answer.status, b"")
-        http = self._http
-        parts = [http.send(h11.Response(status_code=answer.status, headers=headers, reason=reason))]
-        if answer.body and self._request is not None and self._request.method != b"HEAD":
-            parts.append(http.send(h11.Data(data=answer.body)))
-        parts.append(http.send(h11.EndOfMessage()))
-        self._write(b"".join(part for part in parts if part))
-        if http.our_state is h11.MUST_CLOSE:
+        self._write(written(answer.status, headers, b"" if asked.request.method == "HEAD" else answer.body))
+        if not stays:
+            self._requests.end()
             self._close()
-        else:
-            http.start_next_cycle()
-
-    def _send(self, event: h11.InformationalResponse) -> None:
-        self._write(self._http.send(event) or b"")
-
-    def _write_plain(self, text: bytes) -> None:
-        """Answer something that was no HTTP, as Go does, and hang up."""
-        head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
-        self._write(head + text)
-        self._close()
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..arguments import seconds
-from ..client.requests import Encoder
 from ..config.options import ClientOptions, LockerOptions, RetryInterval
 from ..errors import ConfigurationError
 from ..models import Behavior
@@ -175,6 +174,8 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Begin, with checked options; without a clock with the system's. An agent of its own ends with it."""
+        from ..client.encode import Encoder  # with the first factory: it brings msgspec
+
         self._client = client
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent

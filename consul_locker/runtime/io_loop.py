@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from ..client.aio_transport import AsyncTransport
+from ..client.aio import AsyncTransport
 from ..client.allowance import Allowance
-from ..client.requests import Encoder
+from ..client.encode import Encoder
 from ..config.options import ClientOptions
 from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, SetTimer, TimerFired
 from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch

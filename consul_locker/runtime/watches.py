@@ -35,8 +35,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from ..client.aio_transport import AsyncTransport
-from ..client.requests import Encoder
+from ..client.aio import AsyncTransport
+from ..client.encode import Encoder
 from ..config.options import ClientOptions
 from ..core.requests import Outcome, SessionRead, SessionsRead, Watch
 from ..models import SessionInfo

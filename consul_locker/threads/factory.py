@@ -9,17 +9,13 @@ import threading
 import time
 from types import TracebackType
 
-from ..client.allowance import Allowance
-from ..client.transport import BlockingTransport
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..errors import ConsulUnavailable
 from ..may_wait import INSIDE, MACHINES
 from ..runtime.delivery import PATIENCE
 from ..runtime.factory import BaseFactory, living
-from ..runtime.io_loop import Exchange
 from ..runtime.locker import to_raise
-from .io_thread import IoThread
 from .locker import Locker
 from .observers import Delivery
 
@@ -60,6 +56,12 @@ class LockerFactory(BaseFactory[Locker]):
     _full_name = "consul_locker.LockerFactory"
 
     def _prepare(self) -> None:
+        # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
+        from ..client.allowance import Allowance
+        from ..client.blocking import BlockingTransport
+        from ..runtime.io_loop import Exchange
+        from .io_thread import IoThread
+
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)

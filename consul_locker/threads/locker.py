@@ -16,9 +16,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..client.transport import BlockingTransport
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..keys import LockId
@@ -26,11 +25,14 @@ from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import BaseFactory
 from ..runtime.holding import Holding
 from ..runtime.locker import BaseLocker, Hold, listed
-from .io_thread import IoThread
 from .lease import Lease
 from .observers import Delivery
 from .runtime import Carrying
 from .users_code import with_strangers
+
+if TYPE_CHECKING:
+    from ..client.blocking import BlockingTransport
+    from .io_thread import IoThread
 
 __all__ = [
     "Locker",

@@ -22,10 +22,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..client.requests import Encoder
-from ..client.transport import BlockingTransport
 from ..core.calls import LOCKS, RELEASES
 from ..core.locker import LockerCore
 from ..core.messages import (
@@ -49,10 +47,14 @@ from ..may_wait import INSIDE
 from ..runtime.clock import Clock
 from ..runtime.delivery import heard
 from ..runtime.locker import listed, to_raise
-from .io_thread import IoThread
 from .observers import Delivery, write
 from .state_waits import StateWaits
 from .waiter import Waiter
+
+if TYPE_CHECKING:
+    from ..client.blocking import BlockingTransport
+    from ..client.encode import Encoder
+    from .io_thread import IoThread
 
 __all__ = ["Carrying"]
 

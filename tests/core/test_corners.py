@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consul_locker.client.requests import Encoder, HttpResponse
+from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions, LockerOptions
 from consul_locker.core.requests import (
     CreateSession,

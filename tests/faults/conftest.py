@@ -8,9 +8,22 @@ from typing import Any
 import pytest
 
 from ..behaviour.conftest import consul, ear, face, factory, name, rival
+from ..real_consul import RealConsul
 from .proxy import Proxy
 
-__all__ = ["consul", "ear", "embedded_only", "face", "factory", "name", "proxy", "real_only", "rival", "soon"]
+__all__ = [
+    "consul",
+    "ear",
+    "embedded_only",
+    "face",
+    "factory",
+    "name",
+    "private",
+    "proxy",
+    "real_only",
+    "rival",
+    "soon",
+]
 
 #: For tests that wait for audits and renewals: seconds each, and the embedded agent has nothing of its own to show.
 real_only = pytest.mark.parametrize("agent", [pytest.param("real", marks=pytest.mark.real)], indirect=True)
@@ -26,6 +39,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A doubt is looked into, and a failed destroy tried again, before a second is over: many tests wait for that."""
     monkeypatch.setattr("consul_locker.core.doubts.FIRST_PAUSE", SOON)
     monkeypatch.setattr("consul_locker.core.destroys.DESTROY_PAUSE", SOON)
+
+
+@pytest.fixture(scope="module")
+def private(consul_binary: str) -> Iterator[RealConsul]:
+    """A real agent for the tests of a module, which do to it what would disturb others."""
+    with RealConsul(consul_binary) as agent:
+        yield agent
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.wire import MAX_ANSWER
+from consul_locker.client.http import MAX_ANSWER
 from consul_locker.core import doubts
 
 from ..behaviour.tools import Consul, until
 from ..real_consul import RealConsul
-from .test_losses import SLACK, TTL, private, snapshot
-
-__all__ = ["private"]
+from .test_losses import snapshot
+from .times import SLACK, TTL
 
 #: So many keys of others, with values of so many bytes: over 16 MiB in base64, and 32 of them in a transaction.
 KEYS, SIZE, IN_ONE = 1_700, 8_000, 32

@@ -16,7 +16,7 @@ from consul_locker import LockerFactory, SessionEnded, aio
 
 from ..behaviour.tools import Consul, until
 from .proxy import CREATE, DESTROY, WAIT, Fate, Proxy
-from .test_losses import SLACK
+from .times import SLACK
 
 pytestmark = [pytest.mark.usefixtures("soon"), pytest.mark.xdist_group("processes and signals")]
 

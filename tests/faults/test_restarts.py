@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from consul_locker import LockerFactory, signals
-from consul_locker.client import requests
+from consul_locker.client import encode
 from consul_locker.core.requests import Gone
 
 from ..behaviour.tools import until
@@ -63,7 +63,7 @@ def renewed_since(lockers: list[Any], before: list[int]) -> bool:
 
 def test_a_restart_of_the_server_loses_nothing(server: RealConsul, monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[str] = []  # the sessions whose renewal was answered 404
-    gone = requests.gone
+    gone = encode.gone
 
     def noted(session_id: str, response: Any) -> Any:
         outcome = gone(session_id, response)
@@ -71,7 +71,7 @@ def test_a_restart_of_the_server_loses_nothing(server: RealConsul, monkeypatch: 
             refused.append(session_id)
         return outcome
 
-    monkeypatch.setattr(requests, "gone", noted)
+    monkeypatch.setattr(encode, "gone", noted)
     lost: list[str] = []
 
     def hear(sender: Any, *, reason: str, **facts: Any) -> None:

@@ -17,9 +17,7 @@ from consul_locker.core import (
     acquire as grants,
 )
 from consul_locker.core import (
-    audit,
     batch,
-    doubts,
     ledger,
     lifecycle,
     locker,
@@ -27,24 +25,16 @@ from consul_locker.core import (
     session,
 )
 from consul_locker.core import (
-    fair_line as queue,
-)
-from consul_locker.core import (
-    fair_places as standing,
-)
-from consul_locker.core import (
-    line as waiting,
-)
-from consul_locker.core import (
-    pipeline as operations,
-)
-from consul_locker.core import (
     step as outbox,
 )
 from consul_locker.core.ledger import Kind
-from consul_locker.core.messages import Answered, Call
-from consul_locker.core.requests import Failed, KeysRead, Operation, Verb
+from consul_locker.core.locker import LockerCore
+from consul_locker.core.messages import Answered, Call, Command, Event, Settle
+from consul_locker.core.requests import Committed, Operation, Transact, Verb
+from consul_locker.errors import AlreadyLocked
 from consul_locker.fsm import Queued, Table
+
+from .streams import change_commands, change_events
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -66,9 +56,6 @@ def planted(name: str) -> Iterator[None]:
         yield
 
 
-# -------------------------------------------------------------------- every state has a row for every input
-
-
 def _table_without(state: str, input: str) -> Table:
     states = dict(machine.TABLE.states)
     old = states[state]
@@ -85,9 +72,6 @@ def row_for_a_reboot_in_stopped_missing(patch: pytest.MonkeyPatch) -> None:
 @plant
 def row_for_a_failure_in_acquiring_missing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lifecycle, "TABLE", _table_without(machine.ACQUIRING, "session_failed"))
-
-
-# --------------------------------------------------------------------------------------- deferred inputs
 
 
 def _on_ready(patch: pytest.MonkeyPatch, change: Callable[[list[Queued]], list[Queued]]) -> None:
@@ -113,9 +97,6 @@ def deferred_doubled(patch: pytest.MonkeyPatch) -> None:
 @plant
 def deferred_replayed_backwards(patch: pytest.MonkeyPatch) -> None:
     _on_ready(patch, lambda queue: queue[::-1])
-
-
-# ------------------------------------------------------------------------------------ the cache and deadlines
 
 
 @plant
@@ -158,9 +139,6 @@ def deadline_from_the_answer(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session.Session, "renewed", late)
 
 
-# --------------------------------------------------------------------------------- calls are settled once
-
-
 @plant
 def call_settled_twice(patch: pytest.MonkeyPatch) -> None:
     """Whoever shares an operation is answered, also those who gave up long ago."""
@@ -176,15 +154,11 @@ def call_settled_twice(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def denied_call_answered_again(patch: pytest.MonkeyPatch) -> None:
-    deny = grants.Grants._deny_now
+    def again(event: Event, commands: list[Command]) -> list[Command]:
+        denied = [one for one in commands if isinstance(one, Settle) and isinstance(one.error, AlreadyLocked)]
+        return [*commands, *denied]
 
-    def twice(self: Any, slots: Any, calls: list[Call], *rest: Any) -> None:
-        deny(self, slots, calls, *rest)
-        for call in calls:
-            call.settled = False
-        deny(self, slots, calls, *rest)
-
-    patch.setattr(grants.Grants, "_deny_now", twice)
+    change_commands(patch, again)
 
 
 @plant
@@ -203,9 +177,6 @@ def buffered_call_forgotten_on_stop(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(locker.LockerCore, "enter_stopped", lambda self: self.session.abandon_attempt())
 
 
-# ------------------------------------------------------------------------- one operation of a key in flight
-
-
 @plant
 def two_operations_of_a_key_in_flight(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ledger.Ledger, "startable", lambda self, work: not work.started)
@@ -219,9 +190,6 @@ def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
         return (work.kind is Kind.RELEASE and not work.started) or startable(self, work)
 
     patch.setattr(ledger.Ledger, "startable", overtake)
-
-
-# ------------------------------------------------------------------------------------- ended generations
 
 
 @plant
@@ -249,9 +217,6 @@ def late_session_adopted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session.Session, "created", adopt)
 
 
-# -------------------------------------------------------------------------------------- tenures and fences
-
-
 @plant
 def value_without_tenure(patch: pytest.MonkeyPatch) -> None:
     operations = batch.Batch.operations
@@ -264,14 +229,13 @@ def value_without_tenure(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def fence_from_the_lock_index(patch: pytest.MonkeyPatch) -> None:
-    done = grants.Grants._done
+    def wrong(core: LockerCore, event: Event) -> Event:
+        if not isinstance(event, Answered) or not isinstance(event.outcome, Committed):
+            return event
+        entries = tuple(replace(entry, modify_index=entry.lock_index) for entry in event.outcome.entries)
+        return Answered(event.request, replace(event.outcome, entries=entries))
 
-    def wrong(self: Any, work: Any, entries: Any) -> None:
-        for entry in entries.values():
-            object.__setattr__(entry, "modify_index", entry.lock_index)
-        done(self, work, entries)
-
-    patch.setattr(grants.Grants, "_done", wrong)
+    change_events(patch, wrong)
 
 
 @plant
@@ -286,323 +250,11 @@ def release_unguarded(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch.Batch, "operations", staticmethod(unguarded))
 
 
-# --------------------------------------------------------------------------------------- doubts and audits
-
-
-@plant
-def ambiguous_acquire_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_doubt", lambda self, work: None)
-
-
-@plant
-def doubt_forgotten_with_the_next_grant(patch: pytest.MonkeyPatch) -> None:
-    grant = ledger.Ledger.grant
-
-    def forget(self: Any, slot: Any, lease: Any) -> None:
-        grant(self, slot, lease)
-        slot.doubts.clear()
-
-    patch.setattr(ledger.Ledger, "grant", forget)
-
-
-@plant
-def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
-    failed = grants.Grants._release_failed
-
-    def forget(self: Any, work: Any, error: Any) -> None:
-        failed(self, work, error)
-        work.slots[0].leftover = False
-        self._ledger.tidy(work.slots[0])
-
-    patch.setattr(grants.Grants, "_release_failed", forget)
-
-
-@plant
-def audit_verdict_believed_during_an_operation(patch: pytest.MonkeyPatch) -> None:
-    def believe(self: Any, request: Any, outcome: Any) -> None:
-        for slot, _ in request.context:
-            if not isinstance(outcome, Failed) and hasattr(outcome, "refused") and slot.lease is not None:
-                self.keeper.lose(slot, "key deleted")
-
-    patch.setattr(audit.Audit, "audited", believe)
-
-
-@plant
-def audit_verdict_not_confirmed(patch: pytest.MonkeyPatch) -> None:
-    """A read that was sent before the present tenure was granted counts against it."""
-
-    def suspect(self: Any, slot: Any) -> None:
-        if slot.lease is not None:
-            self.keeper.lose(slot, "key taken over")
-
-    patch.setattr(audit.Audit, "suspect", suspect)
-
-
-@plant
-def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(audit.Audit, "audited", lambda self, request, outcome: None)
-
-
-@plant
-def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(doubts.Doubts, "asked", lambda self, slot: None)
-
-
-@plant
-def restored_snapshot_not_swept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(audit.Audit, "sweep", lambda self: None)
-
-
-# ---------------------------------------------------------------------------------------- grants and ends
-
-
-@plant
-def lease_valid_after_its_release_was_submitted(patch: pytest.MonkeyPatch) -> None:
-    release = grants.Grants.release
-
-    def late(self: Any, call: Call) -> None:
-        slot = self._ledger.slot(call.id)
-        lease = slot.lease
-        release(self, call)
-        if lease is not None and not lease.exclusive:
-            lease._reason = None
-
-    patch.setattr(grants.Grants, "release", late)
-
-
-@plant
-def loser_of_a_batch_granted(patch: pytest.MonkeyPatch) -> None:
-    refused = grants.Grants._refused
-
-    def granted(self: Any, work: Any, found: Any) -> None:
-        life = self._session.life
-        if work.kind is Kind.LOCK and not work.many and not self._batch._in_flight and work.live():
-            self._grant(work, work.slots[0], self._audit._highest + 1, life)
-            for call in work.live():
-                self._out.settle(call, work.slots[0].lease)
-            self._finish(work)
-        else:
-            refused(self, work, found)
-
-    patch.setattr(grants.Grants, "_refused", granted)
-
-
-@plant
-def abandoned_grant_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_give_back", lambda self, work, taken: self._finish(work))
-
-
-@plant
-def lock_of_a_taker_that_was_gone_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_give_back_untaken", lambda self, slot: None)
-
-
-@plant
-def released_and_lost_both_told(patch: pytest.MonkeyPatch) -> None:
-    released = grants.Grants._released
-
-    def both(self: Any, work: Any, held: bool) -> None:
-        released(self, work, held)
-        if held and work.lease is not None:
-            self._tell_lost(work.slots[0], work.lease, "released")
-
-    patch.setattr(grants.Grants, "_released", both)
-
-
-@plant
-def loss_not_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_tell_lost", lambda self, slot, lease, reason: None)
-
-
-@plant
-def session_ended_told_before_its_leases(patch: pytest.MonkeyPatch) -> None:
-    end = grants.Grants.end_generation
-
-    def early(self: Any, reason: str, released: bool = False) -> Any:
-        self._out.emit("session_ended", session_id=self._session.life.session_id, reason=reason)
-        return end(self, reason, released)
-
-    patch.setattr(grants.Grants, "end_generation", early)
-    patch.setattr(locker.LockerCore, "_end_session", lambda self, reason: self.session.end())
-
-
-# ----------------------------------------------------------------------------------------- waiting and holds
-
-
-@plant
-def waiters_of_a_lost_session_forgotten(patch: pytest.MonkeyPatch) -> None:
-    end = grants.Grants.end_generation
-
-    def forget(self: Any, reason: str, released: bool = False) -> Any:
-        for slot in self._ledger.slots.values():
-            slot.waiters.clear()
-        return end(self, reason, released)
-
-    patch.setattr(grants.Grants, "end_generation", forget)
-
-
-@plant
-def holds_shared(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_blocked_locally", lambda self, call, slots: None)
-
-
-@plant
-def release_ends_a_hold(patch: pytest.MonkeyPatch) -> None:
-    def release(self: Any, call: Call) -> None:
-        slot = self._ledger.slot(call.id)
-        self._end_lease(slot)
-        self._want(Kind.RELEASE, (slot,), [call])
-
-    patch.setattr(grants.Grants, "release", release)
-
-
-@plant
-def release_ends_a_hold_in_flight(patch: pytest.MonkeyPatch) -> None:
-    def is_hold(slot: Any) -> bool:
-        return slot.lease is not None and bool(slot.lease.exclusive)
-
-    patch.setattr(grants.Grants, "_is_hold", staticmethod(is_hold))
-
-
-@plant
-def lock_granted_while_another_stood_in_line_taken_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_start", operations.Operations._start)
-
-
-@plant
-def watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
-    """Woken while the key is still taken, nobody watches any more."""
-    watch = waiting.Waiting._watch
-
-    def once(self: Any, slot: Any, index: int) -> None:
-        if index == 0:
-            watch(self, slot, index)
-
-    patch.setattr(waiting.Waiting, "_watch", once)
-
-
-@plant
-def failed_watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
-    watched = waiting.Waiting.watched
-
-    def give_up(self: Any, request: Any, outcome: Any) -> None:
-        if isinstance(outcome, KeysRead):
-            watched(self, request, outcome)
-
-    patch.setattr(waiting.Waiting, "watched", give_up)
-
-
-@plant
-def waiter_behind_one_that_left_forgotten(patch: pytest.MonkeyPatch) -> None:
-    settle_down = waiting.Waiting._settle_down
-
-    def forget(self: Any, slot: Any) -> None:
-        serve, self.serve = self.serve, lambda slot: None
-        settle_down(self, slot)
-        self.serve = serve
-
-    patch.setattr(waiting.Waiting, "_settle_down", forget)
-
-
-# ------------------------------------------------------------------------------------ the queue of a fair Locker
-
-
-@plant
-def newcomer_does_not_look(patch: pytest.MonkeyPatch) -> None:
-    admits = queue.Queue.admits
-
-    def at_once(self: Any, call: Call) -> bool:
-        if call not in self._standings:
-            self._stand(call)
-            self._line_out(self._standings[call])
-            self._standings[call].asking = True
-        return admits(self, call)
-
-    patch.setattr(queue.Queue, "admits", at_once)
-
-
-@plant
-def lock_of_a_fair_locker_tried_whoever_waits(patch: pytest.MonkeyPatch) -> None:
-    """Each waiter looks only whether the lock is free."""
-    take_turn = queue.Queue._take_turn
-
-    def blind(self: Any, standing: Any, entries: Any) -> None:
-        own = {place.key for place in standing.places.values()}
-        take_turn(self, standing, [entry for entry in entries if entry.key in own or entry.key.endswith("/lock")])
-
-    patch.setattr(queue.Queue, "_take_turn", blind)
-
-
-@plant
-def places_in_the_order_of_their_names(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(standing, "_order", lambda entry: entry.key)
-
-
-@plant
-def place_of_a_dead_waiter_counts(patch: pytest.MonkeyPatch) -> None:
-    """A place without a session is waited for as if somebody stood in it."""
-    take_turn = queue.Queue._take_turn
-
-    def haunted(self: Any, standing: Any, entries: Any) -> None:
-        take_turn(self, standing, [replace(one, session="?") if is_ghost(one) else one for one in entries])
-
-    def is_ghost(entry: Any) -> bool:
-        return entry.session is None and not entry.key.endswith("/lock")
-
-    patch.setattr(queue.Queue, "_take_turn", haunted)
-
-
-@plant
-def place_kept_by_who_gave_up(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "leave_place", lambda self, place: None)
-
-
-@plant
-def place_kept_by_who_was_served(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(queue.Queue, "places", lambda self, call: ())
-    patch.setattr(queue.Queue, "_vacate", lambda self, standing: None)
-
-
-@plant
-def lost_place_not_noticed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(queue.Queue, "lost", lambda self, place: None)
-
-
-@plant
-def place_that_may_come_late_forgotten(patch: pytest.MonkeyPatch) -> None:
-    doubt = grants.Grants._doubt
-
-    def forget(self: Any, work: Any) -> None:
-        if not work.takes_places:
-            doubt(self, work)
-
-    patch.setattr(grants.Grants, "_doubt", forget)
-    patch.setattr(queue.Queue, "_tidy_up", lambda self, found, session_id: None)
-
-
-@plant
-def watch_on_the_place_before_not_renewed(patch: pytest.MonkeyPatch) -> None:
-    def deaf(self: Any, request: Any, outcome: Any) -> None:
-        standing = self._watched.pop(request, None)
-        if standing is not None:
-            standing.watch = None
-
-    patch.setattr(queue.Queue, "watched", deaf)
-
-
-@plant
-def next_caller_of_the_same_locker_not_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(queue.Queue, "serve", lambda self, slot: None)
-
-
 @plant
 def answers_taken_twice(patch: pytest.MonkeyPatch) -> None:
-    step = locker.LockerCore.step
+    def twice(event: Event, commands: list[Command]) -> list[Command]:
+        if not isinstance(event, Answered) or not isinstance(event.request, Transact):
+            return commands
+        return [*commands, *(one for one in commands if isinstance(one, Settle))]
 
-    def twice(self: Any, event: Any, now: float) -> Any:
-        commands = step(self, event, now)
-        if isinstance(event, Answered) and getattr(event.request, "purpose", "") == "commit":
-            commands = [*commands, *commands]
-        return commands
-
-    patch.setattr(locker.LockerCore, "step", twice)
+    change_commands(patch, twice)

@@ -1,0 +1,98 @@
+"""What Consul says in words: of failures, of refused operations, of durations. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ..core.requests import Refusal
+
+__all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "not_done", "parse_duration", "refusal_of"]
+
+#: How much of an unexpected body an error repeats, in characters: enough for Consul's own messages.
+EXCERPT = 200
+
+#: Consul's words, with a status of 500, for what it does not know (measured), and the option that names it. They may
+#: stand behind others, since a server that passes a request on puts "rpc error making call: " before the answer.
+NOT_KNOWN = ((b"Missing check", "checks"), (b"Missing node registration", "node"), (b"No path to datacenter", "dc"))
+
+#: What a client agent says of a session of another datacenter (source: agent/session_endpoint.go of newer versions; one
+#: of 1.8.7 makes it, measured).
+ONLY_THROUGH_SERVERS = b"cross datacenter lock must be created at server agent"
+
+
+#: What a follower, a client agent, or another datacenter's server puts before the words of the server that it asked
+#: (measured).
+_FORWARDED = b"rpc error making call: "
+
+#: How Consul's words begin, with a status of 500 or more, for what it refused before it did anything: there is no
+#: leader to do it (source: agent/consul/rpc.go, canRetry), no server was reached (measured), a rate limit (measured).
+_NOT_DONE = (b"No cluster leader", b"rpc error getting client: ", b"rate limit exceeded")
+
+
+def not_done(status: int, body: bytes) -> bool:
+    """Whether Consul says that it refused the request before it did anything.
+
+    Words wrapped in those of another server count by what is inside: ``rpc error making call: EOF`` does not say.
+    """
+    if status == 429:
+        return True
+    words = body[: 4 * EXCERPT].strip()
+    while words.startswith(_FORWARDED):
+        words = words[len(_FORWARDED) :]
+    return status >= 500 and words.startswith(_NOT_DONE)
+
+
+#: Consul's words for a refused operation, beginning and end (source: agent/consul/state/kvs.go and txn.go; the
+#: common ones measured). What stands between is the key, which may hold any words itself.
+_WORDS = (
+    ("failed to lock key", "lock is already held", Refusal.HELD),
+    ("failed to lock key", "due to lock delay", Refusal.LOCK_DELAY),
+    ("failed to unlock key", "held by another session", Refusal.NOT_HELD),
+    ("invalid session", "", Refusal.INVALID_SESSION),
+    ("Permission denied", "", Refusal.DENIED),
+    ("failed session check", "", Refusal.SESSION),
+    ("failed index check", "", Refusal.INDEX),
+    ("failed to ", "index is stale", Refusal.INDEX),
+    ("failed to check", "doesn't exist", Refusal.MISSING),
+    ("key ", "doesn't exist", Refusal.MISSING),
+    ("key ", "exists", Refusal.EXISTS),
+)
+
+
+def refusal_of(what: str) -> Refusal:
+    """Why Consul refused an operation, from its words; `Refusal.OTHER` for words that are not known.
+
+    Args:
+        what: the ``What`` of an error in the answer to a transaction.
+    """
+    for beginning, end, refusal in _WORDS:
+        if what.startswith(beginning) and what.endswith(end):
+            return refusal
+    return Refusal.OTHER
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|h|m|s)", re.ASCII)
+
+#: The longest duration that Go can write, in seconds: 64 bits of nanoseconds.
+_LONGEST = 2**63 / 1e9
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: object) -> float | None:
+    """A duration as Go writes it (``15s``, ``1m30s``, ``1.5s``), in seconds; None for an empty one.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    if text == "" or text is None:
+        return None
+    if text == "0":
+        return 0.0
+    parts = _DURATION.findall(text) if isinstance(text, str) else []
+    if "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r:.100} is no duration")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r:.100} is too long a duration")
+    return seconds

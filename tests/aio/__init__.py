@@ -1,0 +1,1 @@
+"""consul_locker.aio: the face for asyncio."""

@@ -1,0 +1,1 @@
+"""consul_locker.config: options and where they come from."""

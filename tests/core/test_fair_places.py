@@ -1,0 +1,54 @@
+"""Whose turn it is in the queue of a fair Locker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from consul_locker.core.fair_places import Standing, Turn, queue_of, turn_of
+from consul_locker.core.ledger import Slot
+from consul_locker.core.messages import Call
+from consul_locker.core.requests import (
+    Entry,
+)
+
+from .fair import FREE, KEY, TAKEN, place
+from .helpers import entry
+
+B, C, DEAD, OWN = place("B", 1, 150), place("C", 1, 160), place(None, 2, 120), place("S1", 3, 155)
+
+
+@pytest.mark.parametrize(
+    ("found", "before"),
+    [
+        ((), None),
+        ((FREE,), None),
+        ((entry(KEY, "S1", 200),), None),  # by another caller of this Locker, whose end is known here
+        ((TAKEN,), TAKEN),
+        ((FREE, B), B),
+        ((TAKEN, C, B), C),
+        ((TAKEN, DEAD), TAKEN),
+    ],
+)
+def test_whose_turn_it_is_without_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
+    slot = Slot("a", KEY)
+    turn = turn_of(Standing(Call("lock", ("a",)), (slot,)), {each.key: each for each in found}, [_queue(found)], "S1")
+    assert turn == Turn(None, [] if before is None else [slot], before)
+
+
+@pytest.mark.parametrize(
+    ("found", "before"),
+    [((OWN,), None), ((FREE, OWN, C), None), ((TAKEN, C, OWN), TAKEN), ((TAKEN, C, OWN, B, DEAD), B)],
+)
+def test_whose_turn_it_is_with_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
+    slot = Slot("a", KEY)
+    standing = Standing(Call("lock", ("a",)), (slot,))
+    standing.places = {"a": Slot("place", OWN.key, "a")}
+    turn = turn_of(standing, {each.key: each for each in found}, [_queue(found)], "S1")
+    assert turn == Turn(None, [] if before is None else [slot], before)
+    assert turn_of(standing, {}, [_queue([TAKEN, B])], "S1") == Turn(standing.places["a"], [], None)
+
+
+def _queue(found: Iterable[Entry]) -> list[Entry]:
+    return queue_of(KEY, found)

@@ -1,0 +1,184 @@
+"""Calls that neither lock nor release: questions, guarded operations, and what a transaction shows besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consul_locker.core.requests import (
+    Committed,
+    Failed,
+    KeysRead,
+    RawTransact,
+    ReadKey,
+    ReadSession,
+    Refusal,
+    Refused,
+    RefusedWhole,
+    RolledBack,
+    SessionRead,
+    Transact,
+)
+from consul_locker.errors import (
+    AlreadyLocked,
+    ConsulUnavailable,
+    LockLost,
+    SessionUnavailable,
+)
+
+from .helpers import PENDING, STRANGER, Driver, entry, failure, held, not_ours, session_info
+
+
+def test_release_all_and_leave() -> None:
+    driver = Driver()
+    assert driver.result(driver.call("release_all")) == 0
+    lock = driver.call("lock", "a")
+    behind = driver.call("release_all")
+    assert driver.result(behind) is PENDING
+    driver.ready()
+    driver.grant()
+    assert driver.result(lock) is not PENDING
+    while driver.result(behind) is PENDING:
+        driver.grant()
+    hold = driver.call("hold", "h")
+    driver.grant()
+    leave = driver.call("leave", argument=[driver.result(hold)])
+    driver.grant()
+    assert driver.result(leave) == 1
+    assert driver.result(driver.call("leave", argument=[driver.result(hold)])) == 0
+
+
+def test_questions_are_answered_in_every_state() -> None:
+    driver = Driver()
+    info, holder, nobody, none = (
+        driver.call("info", "a"),
+        driver.call("holder", "a"),
+        driver.call("holder", "b"),
+        driver.call("session_info", argument=None),
+    )
+    assert driver.result(none) is None
+    reads = driver.all(ReadKey)
+    driver.answer(reads[0], KeysRead((entry("svc/a/lock", STRANGER, 7),), 7))
+    assert (driver.result(info).session_id, driver.result(info).fence) == (STRANGER, 7)
+    driver.answer(reads[1], KeysRead((entry("svc/a/lock", STRANGER, 7),), 7))
+    assert driver.result(holder) is PENDING  # its session is read as well
+    driver.answer(driver.one(ReadSession), SessionRead(session_info(STRANGER), 8))
+    assert driver.result(holder).session.id == STRANGER
+    driver.answer(reads[2], KeysRead((entry("svc/b/lock", None, 7),), 7))
+    assert driver.result(nobody) is None
+    missing = driver.call("info", "c")
+    driver.answer(driver.one(ReadKey), KeysRead((), 7))
+    assert driver.result(missing) is None
+    session = driver.call("session_info", argument="S9")
+    driver.answer(driver.one(ReadSession), SessionRead(session_info("S9"), 8))
+    assert driver.result(session).id == "S9"
+    failed = driver.call("info", "d")
+    driver.answer(driver.one(ReadKey), failure())
+    assert isinstance(driver.result(failed), ConsulUnavailable)
+
+
+def _guarded(driver: Driver, lease: Any) -> tuple[Any, RawTransact]:
+    call = driver.call("guarded", argument=(lease, [*lease.guard(), {"KV": {"Verb": "set", "Key": "row"}}]))
+    return call, driver.one(RawTransact)
+
+
+def _refused(position: int, refusal: Refusal) -> RolledBack:
+    return RolledBack((Refused(position, refusal, "words of Consul's"),))
+
+
+def test_guarded_operations_that_are_done() -> None:
+    driver = Driver().ready()
+    lease = driver.locked("a")
+    call, request = _guarded(driver, lease)
+    assert len(request.operations) == 3
+    driver.answer(request, Committed((entry("svc/a/lock", "S1", 7), entry("row", None, 8))))
+    assert [info.key for info in driver.result(call)] == ["svc/a/lock", "row"]
+
+
+@pytest.mark.parametrize(("position", "refusal"), [(0, Refusal.SESSION), (1, Refusal.INDEX)])
+def test_guarded_operations_refused_for_the_lock(position: int, refusal: Refusal) -> None:
+    driver = Driver().ready()
+    lease = driver.locked("a")
+    call, request = _guarded(driver, lease)
+    driver.answer(request, _refused(position, refusal))
+    assert isinstance(driver.result(call), LockLost)
+    assert driver.one(ReadKey).purpose == "verdict"  # a loss is not believed before it is confirmed
+    assert lease.valid
+
+
+def test_guarded_operations_refused_for_a_lock_that_was_released() -> None:
+    driver = Driver().ready()
+    lease = driver.locked("a")
+    driver.call("release", "a")
+    driver.grant()
+    call, request = _guarded(driver, lease)
+    driver.answer(request, _refused(0, Refusal.SESSION))
+    assert driver.result(call).reason == "released"
+    assert driver.all(ReadKey) == []
+
+
+@pytest.mark.parametrize("outcome", [_refused(2, Refusal.OTHER), RefusedWhole(413, ""), failure()])
+def test_guarded_operations_refused_for_themselves(outcome: RolledBack | RefusedWhole | Failed) -> None:
+    driver = Driver().ready()
+    call, request = _guarded(driver, driver.locked("a"))
+    driver.answer(request, outcome)
+    assert isinstance(driver.result(call), ConsulUnavailable)
+
+
+def test_a_denied_call_with_a_name_for_its_holder() -> None:
+    driver = Driver(identify_holder=True).ready()
+    call = driver.call("lock", "a")
+    driver.answer(driver.commit(), held())
+    read = driver.one(Transact)
+    assert read.purpose == "holder"
+    driver.answer(read, Committed((entry("svc/a/lock", STRANGER, 7),)))
+    error = driver.result(call)
+    assert isinstance(error, AlreadyLocked)
+    assert error.holder is not None and error.holder.session_id == STRANGER
+
+
+def test_the_audit_and_what_it_looks_into() -> None:
+    driver = Driver().ready()
+    lease = driver.locked("a")
+    unknown = driver.call("lock", "b")
+    driver.answer(driver.commit(), failure("timed out"))
+    assert isinstance(driver.result(unknown), ConsulUnavailable)
+    driver.answer(driver.look(), not_ours(0))
+    driver.fire("audit")
+    audit = next(each for each in driver.all(Transact) if each.purpose == "audit")
+    driver.answer(audit, _refused(0, Refusal.SESSION))
+    verdict = next(each for each in driver.all(ReadKey) if each.purpose == "verdict")
+    driver.found(verdict, STRANGER)
+    driver.answer(driver.one(ReadSession), SessionRead(session_info("S1"), 8))
+    assert lease.reason == "key taken over"
+
+
+def test_pauses_at_a_key_in_its_lock_delay() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a", wait=5.0)
+    driver.answer(driver.commit(), _refused(0, Refusal.LOCK_DELAY))
+    driver.fire("pause", "a")
+    driver.answer(driver.commit(), _refused(0, Refusal.LOCK_DELAY))
+    driver.fire("wait", call)
+    assert isinstance(driver.result(call), AlreadyLocked)
+    assert driver.result(call).reason == "lock-delay"
+
+
+def test_a_lost_session_shown_by_a_transaction() -> None:
+    driver = Driver().ready()
+    call = driver.call("lock", "a")
+    driver.answer(driver.commit(), _refused(0, Refusal.INVALID_SESSION))
+    assert driver.core.state == "acquiring"
+    driver.ready("S2")
+    driver.grant()
+    assert driver.result(call).session_id == "S2"
+    assert driver.result(driver.call("lock", "a")).session_id == "S2"
+
+
+def test_calls_of_a_session_that_was_given_up_are_refused_when_the_locker_gives_up() -> None:
+    driver = Driver(max_retries=0).ready()
+    call = driver.call("lock", "a")
+    driver.call("reboot")
+    assert driver.core.state == "stopped"
+    assert isinstance(driver.result(call), SessionUnavailable)

@@ -1,0 +1,1 @@
+"""consul_locker.fsm: machines from tables."""

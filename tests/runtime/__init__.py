@@ -1,0 +1,1 @@
+"""consul_locker.runtime: what both faces run a core with."""

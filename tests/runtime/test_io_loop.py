@@ -1,0 +1,289 @@
+"""exchange: timers, requests and watches of a factory on an event loop; test_watches.py has more of the latter."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from consul_locker.client.encode import Encoder
+from consul_locker.config.options import ClientOptions
+from consul_locker.core.messages import Answered, CancelRequest, CancelTimer, SetTimer, TimerFired
+from consul_locker.core.requests import (
+    CreateSession,
+    DestroySession,
+    Done,
+    Failed,
+    KeysRead,
+    ReadKey,
+    ReadPrefix,
+    ReadSession,
+    RenewSession,
+    SessionCreated,
+    Watch,
+)
+from consul_locker.embedded import Agent, ManualClock
+from consul_locker.runtime.clock import SystemClock
+from consul_locker.runtime.io_loop import Exchange
+
+from ..behaviour.tools import WAIT, Consul, eventually
+
+
+class Receiver:
+    """Takes the events of one Locker."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[Any] = asyncio.Queue()
+        self.receive = self.events.put_nowait
+
+    async def next(self) -> Any:
+        """The next event."""
+        return await asyncio.wait_for(self.events.get(), WAIT)
+
+
+Test = Callable[[Exchange, Receiver, Agent], Awaitable[None]]
+
+
+def run(test: Test, clock: ManualClock | None = None, connections: int = 8) -> None:
+    """Run a test on a loop, with an embedded agent."""
+
+    async def go(agent: Agent) -> None:
+        options = ClientOptions.build(agent.address, timeout=WAIT, environ={})
+        exchange = Exchange(options, Encoder(options), clock or SystemClock(), connections)
+        try:
+            await test(exchange, Receiver(), agent)
+        finally:
+            await exchange.close()
+
+    with Agent() as agent:
+        asyncio.run(go(agent))
+
+
+def create() -> CreateSession:
+    return CreateSession(1, "n", 15.0, 0.0, "release", ())
+
+
+def test_the_system_s_clock() -> None:
+    clock = SystemClock()
+    assert 0 < clock.now() <= clock.now()
+
+
+def test_a_request_and_its_answer() -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        request = create()
+        exchange.carry_out(receiver.receive, [request])
+        answered = await receiver.next()
+        assert answered.request is request
+        assert isinstance(answered.outcome, SessionCreated)
+        renew = RenewSession(1, answered.outcome.session_id, True)
+        exchange.carry_out(receiver.receive, [renew])
+        assert (await receiver.next()).request is renew
+
+    run(test)
+
+
+def test_failures_are_answers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        agent.fail_next(1, drop=True)
+        exchange.carry_out(receiver.receive, [create()])
+        outcome = (await receiver.next()).outcome
+        assert isinstance(outcome, Failed)
+        assert outcome.sent
+        exchange.carry_out(receiver.receive, [ReadPrefix(1, "k\ud800")])  # no encoding can carry it
+        assert isinstance((await receiver.next()).outcome, Failed)
+
+        def broken(request: Any) -> Any:
+            raise KeyError("a fault of ours")
+
+        monkeypatch.setattr(exchange._encoder, "encode", broken)
+        with caplog.at_level(logging.ERROR, "consul_locker"):
+            exchange.carry_out(receiver.receive, [create()])
+            outcome = (await receiver.next()).outcome
+        assert isinstance(outcome, Failed)
+        assert outcome.sent
+        assert "a fault of ours" in str(outcome.error)
+        assert "unexpectedly" in caplog.text
+
+        def refused(request: Any) -> Any:
+            from consul_locker import ConfigurationError
+
+            raise ConfigurationError("value", "…", "shorter")
+
+        monkeypatch.setattr(exchange._encoder, "encode", refused)
+        exchange.carry_out(receiver.receive, [create()])
+        outcome = (await receiver.next()).outcome
+        assert isinstance(outcome, Failed)
+        assert not outcome.sent
+
+    run(test)
+
+
+def test_timers_of_the_system_s_clock() -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        now = exchange._clock.now()
+        commands = [
+            SetTimer(("late",), now + 3600), SetTimer(("a",), now - 1), SetTimer(("b",), now + 0.02),
+            SetTimer(("gone",), now), CancelTimer(("gone",)), CancelTimer(("never",)),
+            SetTimer(("late",), now + 3601), SetTimer(("moved",), now + 3600), SetTimer(("moved",), now + 0.04),
+        ]  # fmt: skip
+        exchange.carry_out(receiver.receive, commands)
+        assert [(await receiver.next()).name for _ in range(3)] == [("a",), ("b",), ("moved",)]
+        assert exchange._clock.now() >= now + 0.04
+
+    run(test)
+
+
+def test_a_timer_that_the_loop_fires_early() -> None:
+    class Slow:
+        """A clock that is behind the loop's."""
+
+        def __init__(self) -> None:
+            self.times = [0.0, 0.0, 0.5, 2.0]
+
+        def now(self) -> float:
+            return self.times.pop(0) if len(self.times) > 1 else self.times[0]
+
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        exchange._clock = Slow()
+        exchange.carry_out(receiver.receive, [SetTimer(("a",), 0.001)])
+        assert await receiver.next() == TimerFired(("a",))
+
+    run(test)
+
+
+def test_timers_of_a_manual_clock() -> None:
+    clock = ManualClock(100.0)
+
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        exchange.carry_out(
+            receiver.receive,
+            [SetTimer(("due",), 100.0), SetTimer(("c",), 130.0), SetTimer(("b",), 120.0), SetTimer(("gone",), 120.0)],
+        )
+        assert await receiver.next() == TimerFired(("due",))
+        exchange.carry_out(receiver.receive, [CancelTimer(("gone",))])
+        clock.advance(10.0)
+        clock.advance(50.0)
+        assert [await receiver.next() for _ in range(2)] == [TimerFired(("b",)), TimerFired(("c",))]
+        assert receiver.events.empty()
+
+    run(test, clock)
+    clock.advance(1.0)  # a closed exchange hears no more of it
+
+
+def test_a_timer_replaced_by_the_one_that_fires_before_it() -> None:
+    clock = ManualClock()
+
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        fired: list[Any] = []
+
+        def receive(event: Any) -> None:
+            fired.append(event.name)
+            if event.name == ("first",):
+                exchange.carry_out(receive, [CancelTimer(("second",))])
+            receiver.receive(event)
+
+        exchange.carry_out(receive, [SetTimer(("first",), 1.0), SetTimer(("second",), 2.0), SetTimer(("third",), 3.0)])
+        clock.advance(5.0)
+        await receiver.next()
+        await receiver.next()
+        assert fired == [("first",), ("third",)]
+
+    run(test, clock)
+
+
+def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one place for three: the first one's turn is cut short, and it goes on waiting where it was."""
+    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.01)
+
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        await asyncio.to_thread(Consul(agent.address).put, "k", "at first")
+        exchange.carry_out(receiver.receive, [ReadKey(1, "k", "info")])
+        outcome = (await receiver.next()).outcome
+        assert isinstance(outcome, KeysRead)
+        index = outcome.entries[0].modify_index
+        first, *others = (Watch(1, "key", "k", index + later, 300.0) for later in (0, 1_000, 2_000))
+        exchange.carry_out(receiver.receive, [first])
+        await eventually(lambda: exchange._watching._taken)
+        exchange.carry_out(receiver.receive, others)
+        answered = [await receiver.next() for _ in others]
+        assert [one.request for one in answered] == others
+        await asyncio.to_thread(Consul(agent.address).put, "k", "changed")
+        answer = await receiver.next()
+        assert answer.request is first
+        assert answer.outcome.entries[0].value == b"changed"
+
+    run(test, connections=2)
+
+
+def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        other = Receiver()
+        mine, his, given_up = (Watch(generation, "key", "k", 1_000_000, 300.0) for generation in (1, 2, 3))
+        exchange.carry_out(receiver.receive, [mine, given_up])
+        exchange.carry_out(other.receive, [his])
+        await eventually(lambda: exchange._watching._taken)
+        exchange.carry_out(receiver.receive, [CancelRequest(given_up), CancelRequest(given_up)])  # again: not known
+        await asyncio.to_thread(agent.stop_listening)
+        answers = [await receiver.next(), await other.next()]
+        assert [answer.request for answer in answers] == [mine, his]
+        assert all(isinstance(answer.outcome, Failed) for answer in answers)
+        assert receiver.events.empty()
+
+    run(test)
+
+
+def test_closed() -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        watch = Watch(1, "key", "k", 1_000_000, 300.0)
+        exchange.carry_out(receiver.receive, [watch, SetTimer(("a",), 0.0), SetTimer(("b",), 1e12)])
+        await exchange.close()
+        answered = await receiver.next()
+        assert isinstance(answered, Answered)
+        assert answered.request is watch
+        assert isinstance(answered.outcome, Failed)
+        exchange.carry_out(receiver.receive, [create()])
+        await asyncio.sleep(0)
+        assert receiver.events.empty()
+
+    run(test)
+
+
+def test_closed_with_a_timer_of_a_manual_clock() -> None:
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        exchange.carry_out(receiver.receive, [SetTimer(("never",), 5.0)])
+
+    run(test, ManualClock())
+
+
+def test_all_but_destroys_is_ended() -> None:
+    clock = ManualClock()
+
+    async def test(exchange: Exchange, receiver: Receiver, agent: Agent) -> None:
+        answers: list[int] = []
+        destroy = DestroySession(1, "00000000-0000-0000-0000-000000000000")
+        watch, not_begun = Watch(1, "key", "k", 1_000_000, 300.0), ReadSession(1, destroy.session_id)
+        assert not exchange.destroying
+        with agent.pause():
+            exchange.carry_out(receiver.receive, [destroy, watch, SetTimer(("renew",), 1.0)])
+            while len(exchange._transport._open_ones) < 2:
+                await asyncio.sleep(0)
+            exchange.carry_out(receiver.receive, [not_begun, SetTimer(("destroy", "t"), 2.0)])
+            await exchange.keep_destroys(lambda: answers.append(receiver.events.qsize()))
+            for request in (watch, not_begun):
+                answered = await receiver.next()
+                assert answered.request is request
+                assert isinstance(answered.outcome, Failed)
+            assert exchange.destroying
+            assert not answers
+        assert await receiver.next() == Answered(destroy, Done())
+        assert answers == [1]  # the Locker was told before
+        assert exchange.destroying
+        clock.advance(3.0)
+        assert await receiver.next() == TimerFired(("destroy", "t"))
+        assert not exchange.destroying
+        assert receiver.events.empty()
+
+    run(test, clock)

@@ -1,0 +1,1 @@
+"""consul_locker.threads: the face for threads."""
