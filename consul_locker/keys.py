@@ -9,10 +9,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TypeAlias, Union
+from uuid import UUID
 
 from .errors import ConfigurationError, InvalidLockId
 
-__all__ = ["check_id", "check_name", "is_place", "lock_id", "lock_key", "lock_key_of", "place_key", "place_number"]
+__all__ = [
+    "LockId",
+    "check_id",
+    "check_name",
+    "is_place",
+    "lock_id",
+    "lock_key",
+    "lock_key_of",
+    "place_key",
+    "place_number",
+]
+
+#: What names a lock to its users; everywhere else it is text.
+LockId: TypeAlias = Union[str, int, UUID]
 
 #: The longest name, and the longest id, in bytes of UTF-8. Consul itself accepts longer keys; 512 keeps
 #: a full transaction of 64 operations far below Consul's limit of about 512 KB (measured).
@@ -66,15 +81,15 @@ def check_name(name: object) -> str:
 
 
 def check_id(id: object) -> str:
-    """Return the id as text: 1 and ``"1"`` are one lock.
+    """Return the id as text: 1 and ``"1"`` are one lock, and so are a UUID and its text.
 
     Raises:
-        InvalidLockId: it is neither text nor a whole number, or rule 11 forbids it.
+        InvalidLockId: it is neither text, a whole number nor a UUID, or rule 11 forbids it.
     """
     if type(id) is not str:
-        if isinstance(id, bool) or not isinstance(id, (str, int)):
-            raise InvalidLockId(id, f"an id is a str or an int, not {type(id).__name__}")
-        id = str(id) if isinstance(id, str) else str(int(id))
+        if isinstance(id, bool) or not isinstance(id, (str, int, UUID)):
+            raise InvalidLockId(id, f"an id is a str or an int, or a UUID, not {type(id).__name__}")
+        id = str(int(id)) if isinstance(id, int) else str(id)
     fault = _fault(id)
     if fault is not None:
         raise InvalidLockId(id, fault)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import LockLost
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = [
     "BaseLease",
@@ -99,8 +102,15 @@ class BaseLease:
 
     @property
     def acquired_at(self) -> float:
-        """When it was granted, in seconds on the Locker's clock."""
+        """When it was granted, in seconds on the Locker's clock. `acquired_time` is a date."""
         return self._acquired_at
+
+    @property
+    def acquired_time(self) -> datetime:
+        """When it was granted, as a date in UTC, computed from the machine's date and how long ago it was."""
+        from datetime import datetime, timedelta, timezone  # here: an import of the library need not pay for it
+
+        return datetime.now(timezone.utc) - timedelta(seconds=self._clock() - self._acquired_at)
 
     @property
     def valid(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 __all__ = [
@@ -23,6 +23,17 @@ StateName = Literal["acquiring", "ready", "paused", "stopped"]
 SHOWN = 64
 #: Text that is shown unchanged. Other characters could break a line, or control the terminal.
 _PLAIN = re.compile(rf"[0-9A-Za-z._-]{{1,{SHOWN}}}")
+
+
+#: How much of one fact a repr shows, in characters: the values of Lockers, with room for what a user adds.
+FACT_SHOWN = 512
+
+
+def _cut(text: str) -> str:
+    """A fact as it may be in a repr, in the longest case with how much was left out."""
+    if len(text) <= FACT_SHOWN:
+        return text
+    return f"{text[:FACT_SHOWN]}… ({len(text) - FACT_SHOWN} characters more)"
 
 
 def _shown(text: str) -> str:
@@ -80,6 +91,11 @@ class LockInfo:
     lock_index: int
     flags: int = 0
     session: SessionInfo | None = field(default=None)
+
+    def __repr__(self) -> str:
+        # What strangers wrote may have hundreds of kilobytes.
+        facts = (f"{one.name}={_cut(repr(getattr(self, one.name)))}" for one in fields(self))
+        return f"{type(self).__name__}({', '.join(facts)})"
 
     def with_session(self, session: SessionInfo | None) -> LockInfo:
         """The same, with the holder's session."""

@@ -1,7 +1,8 @@
 """The signals of a Locker: hooks for observers, on blinker.
 
 The sender is always the Locker. Subscribe with ``signals.lock_lost.connect(observer, sender=locker)``, or
-without ``sender`` for all Lockers of the process; blinker holds observers weakly, so keep a reference.
+without ``sender`` for all Lockers of the process; blinker holds observers weakly, so keep a reference, or say
+``weak=False`` (a lambda is gone at once without it).
 
 ==================  =================================================================================
 signal              keyword arguments

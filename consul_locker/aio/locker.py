@@ -18,8 +18,10 @@ from typing import Any
 
 from ..config.options import LockerOptions
 from ..core.messages import Call
+from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
+from ..runtime.holding import AsyncHolding
 from ..runtime.io_loop import IoLoop
 from ..runtime.locker import BaseLocker, Hold
 from .lease import Lease
@@ -62,7 +64,7 @@ class Locker(BaseLocker[Lease]):
 
     # ---------------------------------------------------------------------------------------- locking
 
-    async def lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
+    async def lock(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
         """Get a lock, shared among the callers of this Locker. As `consul_locker.Locker.lock`."""
         found = self._cached(id)
         if found is not None:
@@ -71,7 +73,7 @@ class Locker(BaseLocker[Lease]):
         return lease
 
     async def lock_many(
-        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
     ) -> list[Lease]:
         """Get several locks, all or none. As `consul_locker.Locker.lock_many`."""
         given = self._ids(ids)
@@ -79,21 +81,23 @@ class Locker(BaseLocker[Lease]):
             return []
         return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
 
-    @asynccontextmanager
-    async def hold(
-        self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> AsyncIterator[Lease]:
+    def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> AsyncHolding[Lease]:
         """Hold a lock while the body of an ``async with`` runs. As `consul_locker.Locker.hold`."""
+        return AsyncHolding(lambda: self._hold_one(id, wait, timeout), f"locker.hold({id!r})", "async with")
+
+    @asynccontextmanager
+    async def _hold_one(self, id: Any, wait: Any, timeout: Any) -> AsyncIterator[Lease]:
         async with self._holding("hold", (id,), wait, timeout) as leases:
             yield leases[0]
 
-    @asynccontextmanager
-    async def hold_many(
-        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> AsyncIterator[list[Lease]]:
+    def hold_many(
+        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> AsyncHolding[list[Lease]]:
         """Hold several locks, all or none. As `consul_locker.Locker.hold_many`."""
-        async with self._holding("hold_many", self._ids(ids), wait, timeout) as leases:
-            yield leases
+        given = self._ids(ids)  # once: they may come from a generator
+        return AsyncHolding(
+            lambda: self._holding("hold_many", given, wait, timeout), f"locker.hold_many({given!r})", "async with"
+        )
 
     @asynccontextmanager
     async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
@@ -120,7 +124,7 @@ class Locker(BaseLocker[Lease]):
         with self._leaving(hold, leases, error) as call:
             await self._ask(call)
 
-    async def release(self, id: str | int) -> bool:
+    async def release(self, id: LockId) -> bool:
         """Give a lock back. As `consul_locker.Locker.release`."""
         released: bool = await self._ask(self._release_call(id))
         return released
@@ -183,12 +187,12 @@ class Locker(BaseLocker[Lease]):
 
     # ------------------------------------------------------------------------------------- questions
 
-    async def info(self, id: str | int) -> LockInfo | None:
+    async def info(self, id: LockId) -> LockInfo | None:
         """The key of a lock as Consul has it. As `consul_locker.Locker.info`."""
         info: LockInfo | None = await self._ask(self._question("info", id))
         return info
 
-    async def holder(self, id: str | int) -> LockInfo | None:
+    async def holder(self, id: LockId) -> LockInfo | None:
         """Who has a lock, with the holder's session. As `consul_locker.Locker.holder`."""
         info: LockInfo | None = await self._ask(self._question("holder", id))
         return info

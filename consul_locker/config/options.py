@@ -142,7 +142,7 @@ class ClientOptions:
         host: str | None = None,
         port: int | None = None,
         secure: bool | None = None,
-        ca: Iterable[str] | str | None = None,
+        ca: Iterable[str] | str | os.PathLike[str] | None = None,
         *,
         token: str | None = None,
         cert: str | os.PathLike[str] | None = None,
@@ -162,7 +162,8 @@ class ClientOptions:
             host: name, IP address or whole address (``CONSUL_HTTP_ADDR``, else 127.0.0.1).
             port: 1 to 65535.
             secure: whether to use TLS (``CONSUL_HTTP_SSL``, else False).
-            ca: the trusted certificates as PEM texts (``CONSUL_CACERT`` and ``CONSUL_CAPATH``, else the system's).
+            ca: the trusted certificates: PEM texts, or the path of a file with them (``CONSUL_CACERT`` and
+                ``CONSUL_CAPATH``, else the system's).
             token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``); ``""`` for none at all.
             cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
             key: the file of its key (``CONSUL_CLIENT_KEY``).
@@ -178,7 +179,7 @@ class ClientOptions:
             _truth("secure", secure)
         address = resolve_address(host, port, secure, environ)
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
-        cafile, capath = (None, None) if ca is not None else trusted_certificates(environ)
+        texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
         client_cert, client_key = client_certificate(cert, key, environ)
         return cls(
             scheme=address.scheme or "http",
@@ -186,7 +187,7 @@ class ClientOptions:
             port=address.port or DEFAULT_PORT,
             unix_path=address.unix_path,
             token=find_token(token, environ),
-            ca=() if ca is None else _pem_texts(ca),
+            ca=texts,
             cafile=cafile,
             capath=capath,
             cert=client_cert,
@@ -226,13 +227,19 @@ def _positive(option: str, value: object, default: float) -> float:
     return seconds
 
 
-def _pem_texts(ca: object) -> tuple[str, ...]:
+def _trusted(ca: object) -> tuple[tuple[str, ...], str | None, None]:
+    """The certificates as PEM texts, or the file they are in, which is read again when it changes."""
+    if isinstance(ca, os.PathLike) or (isinstance(ca, str) and ca and "-----BEGIN " not in ca):
+        path = os.fspath(ca)
+        if not isinstance(path, str) or "\0" in path or not os.path.isfile(path):
+            raise ConfigurationError("ca", ca, "there is no such file, and a PEM text has -----BEGIN CERTIFICATE-----")
+        return (), path, None
     texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
     if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
         raise ConfigurationError(
-            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----); for a file, CONSUL_CACERT"
+            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----), or the path of a file of them"
         )
-    return texts
+    return texts, None, None
 
 
 # ------------------------------------------------------------------------------------------------- a Locker

@@ -62,7 +62,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         host: str | None = None,
         port: int | None = None,
         secure: bool | None = None,
-        ca: Iterable[str] | None = None,
+        ca: Iterable[str] | str | os.PathLike[str] | None = None,
         *,
         token: str | None = None,
         cert: str | None = None,

@@ -40,7 +40,7 @@ class LockerFactory(BaseFactory[Locker]):
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
             tools take it (``host:port``, ``https://…``, ``unix:///path``). Default 127.0.0.1:8500, plain HTTP.
-        ca: trusted certificates, a list of texts in PEM form.
+        ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token. It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
         dc: the datacenter.

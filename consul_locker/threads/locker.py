@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.options import LockerOptions
 from ..core.messages import Call
+from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import BaseFactory
+from ..runtime.holding import Holding
 from ..runtime.locker import BaseLocker, Hold, as_list
 from .lease import Lease
 from .observers import ObserverThread
@@ -87,11 +89,11 @@ class Locker(BaseLocker[Lease]):
 
     # ---------------------------------------------------------------------------------------- locking
 
-    def lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
+    def lock(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Lease:
         """Get a lock, shared among the callers of this Locker.
 
         Args:
-            id: which lock; 1 and ``"1"`` are one.
+            id: which lock; 1 and ``"1"`` are one, and a UUID and its text.
             wait: how long to wait for another holder, in seconds; 0: one attempt; None: without a limit.
             timeout: the limit on the whole call in seconds, including the time until there is a session; None: the
                 Locker's ``default_timeout``.
@@ -117,7 +119,7 @@ class Locker(BaseLocker[Lease]):
         lease: Lease = self._ask(self._lock_call("lock", (id,), wait, timeout))
         return lease
 
-    def submit_lock(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
+    def submit_lock(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
         """The same as `lock`, as a future: for many calls from one thread. Never waits.
 
         A future that is cancelled before it is done leaves no lock behind. Its callbacks run in the thread of the
@@ -138,7 +140,7 @@ class Locker(BaseLocker[Lease]):
         return future
 
     def lock_many(
-        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
+        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
     ) -> list[Lease]:
         """Get several locks, all or none, in one transaction of Consul. Raises what `lock` raises, and those below.
 
@@ -158,11 +160,13 @@ class Locker(BaseLocker[Lease]):
             return []
         return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
 
-    @contextmanager
-    def hold(self, id: str | int, *, wait: float | None = 0.0, timeout: float | None = None) -> Iterator[Lease]:
+    def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Holding[Lease]:
         """Hold a lock while the body of a ``with`` runs: exclusive also among this Locker's callers.
 
-        Raises what `lock` raises, and those below.
+        Before a function, ``@locker.hold("id")``, it holds the lock while the function runs, anew for each call. A
+        RuntimeWarning says when what this returns is thrown away without being entered: no lock was taken then.
+
+        Entering raises what `lock` raises, and those below.
 
         Args:
             id, wait, timeout: as for `lock`.
@@ -171,16 +175,19 @@ class Locker(BaseLocker[Lease]):
             LockLost: at the end of the body, if the lease was lost while it ran.
             RuntimeError: this thread holds the same lock already.
         """
+        return Holding(lambda: self._hold_one(id, wait, timeout), f"locker.hold({id!r})", "with")
+
+    @contextmanager
+    def _hold_one(self, id: Any, wait: Any, timeout: Any) -> Iterator[Lease]:
         with self._holding("hold", (id,), wait, timeout) as leases:
             yield leases[0]
 
-    @contextmanager
     def hold_many(
-        self, ids: Iterable[str | int], *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> Iterator[list[Lease]]:
+        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
+    ) -> Holding[list[Lease]]:
         """Hold several locks, all or none, while the body of a ``with`` runs. As `hold` and `lock_many`."""
-        with self._holding("hold_many", self._ids(ids), wait, timeout) as leases:
-            yield leases
+        given = self._ids(ids)  # once: they may come from a generator
+        return Holding(lambda: self._holding("hold_many", given, wait, timeout), f"locker.hold_many({given!r})", "with")
 
     @contextmanager
     def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
@@ -216,7 +223,7 @@ class Locker(BaseLocker[Lease]):
         # A pool's thread that began a hold may run other code before the hold ends: that code is not within the hold.
         return hold in _WITHIN.get()
 
-    def release(self, id: str | int) -> bool:
+    def release(self, id: LockId) -> bool:
         """Give a lock back. From the moment of the call no caller that shares it may rely on it.
 
         Args:
@@ -238,7 +245,7 @@ class Locker(BaseLocker[Lease]):
         released: bool = self._ask(self._release_call(id))
         return released
 
-    def submit_release(self, id: str | int) -> Future[bool]:
+    def submit_release(self, id: LockId) -> Future[bool]:
         """The same as `release`, as a future. Never waits.
 
         Args:
@@ -333,7 +340,7 @@ class Locker(BaseLocker[Lease]):
 
     # ------------------------------------------------------------------------------------- questions
 
-    def info(self, id: str | int) -> LockInfo | None:
+    def info(self, id: LockId) -> LockInfo | None:
         """The key of a lock as Consul has it, by one request, in any state of the Locker.
 
         Args:
@@ -351,7 +358,7 @@ class Locker(BaseLocker[Lease]):
         info: LockInfo | None = self._ask(self._question("info", id))
         return info
 
-    def holder(self, id: str | int) -> LockInfo | None:
+    def holder(self, id: LockId) -> LockInfo | None:
         """Who has a lock, with the holder's session, by two requests. Raises what `info` raises.
 
         Args:
