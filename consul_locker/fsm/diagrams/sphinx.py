@@ -14,6 +14,7 @@ draws the machine when the documentation is built. ``form`` is ``svg`` (the defa
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,7 +83,9 @@ class FsmDiagram(SphinxDirective):
         name = f"fsm-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         for ending, picture in drawn.items():
             (folder / f"{name}.{ending}").write_bytes(picture)
-        return str(folder / name) + ".*"
+        ending = "*" if form == "svg" else form
+        # A path that begins with a slash would be one below the sources.
+        return f"{os.path.relpath(folder, Path(self.env.doc2path(self.env.docname)).parent)}/{name}.{ending}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
