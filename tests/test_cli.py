@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consul_locker import AlreadyLocked, LockerFactory, cli, signals
+from consul_locker.cli import demo as demo_command
 
 #: What the demo promises (in seconds): told before anybody gets impatient.
 UNDER = 10.0
@@ -135,7 +136,7 @@ def test_wrong_usage_is_clicks_to_tell() -> None:
 
 
 def test_a_holder_who_does_not_say_who_he_is() -> None:
-    assert cli._holder(AlreadyLocked("7", "a/7/lock")) == "'7' is held by another holder"
+    assert demo_command._holder(AlreadyLocked("7", "a/7/lock")) == "'7' is held by another holder"
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])

@@ -114,7 +114,8 @@ def sphinx_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directives, "_directives", dict(directives._directives))
     for name in "attr class data doc exc func meth mod obj option ref term".split():
         roles.register_local_role(name, _sphinx_role)
-    for name in "autoclass autodata autoexception autofunction automodule currentmodule literalinclude toctree".split():
+    words = "autoclass autodata autoexception autofunction automodule currentmodule fsm-diagram literalinclude toctree"
+    for name in words.split():
         directives.register_directive(name, _SphinxDirective)
 
 

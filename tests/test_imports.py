@@ -162,7 +162,7 @@ def test_pure_modules_know_no_clock_thread_socket_or_chance() -> None:
         ({"errors": "if TYPE_CHECKING:\n    from .lease import X", "lease": ""}, "errors, line 2: imports lease"),
         ({"aio.locker": "from ..threads import lease", "threads.lease": ""}, "aio.locker, line 1: imports threads"),
         ({"surprise": ""}, "surprise: has no place in ORDER"),
-        ({"cli": "from consul_locker import Lease", "__init__": ""}, "cli, line 1: imports __init__"),
+        ({"cli.demo": "from consul_locker import Lease", "__init__": ""}, "cli.demo, line 1: imports __init__"),
     ],
 )
 def test_an_import_against_the_order_is_noticed(sources: dict[str, str], expected: str) -> None:
@@ -173,7 +173,7 @@ def test_an_import_against_the_order_is_noticed(sources: dict[str, str], expecte
 @pytest.mark.parametrize(
     "sources",
     [
-        {"cli": "from .core import batch\nfrom .core.batch import Batch", "core.batch": "", "core.__init__": ""},
+        {"cli.demo": "from ..core import batch\nfrom ..core.batch import Batch", "core.batch": "", "core.__init__": ""},
         {"core.locker": "from . import batch, machine", "core.batch": "", "core.machine": "", "core.__init__": ""},
         {"__init__": "from .aio.locker import Locker", "aio.locker": ""},
     ],

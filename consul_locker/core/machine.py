@@ -92,7 +92,7 @@ def _build() -> Table:
     return Table(
         {
             ACQUIRING: State(
-                on_enter=lambda client: client.create_session(),
+                on_enter=Action(lambda client: client.create_session(), "ask Consul for a session"),
                 inputs={
                     "lock": until_ready,
                     "release": Action(
@@ -111,7 +111,7 @@ def _build() -> Table:
                 },
             ),
             READY: State(
-                on_enter=lambda client: client.enter_ready(),
+                on_enter=Action(lambda client: client.enter_ready(), "keep the session, forget the retries"),
                 inputs={
                     "lock": Action(lambda client, call: client.ask_lock(call), "cache, else ask Consul"),
                     "release": Action(lambda client, call: client.ask_release(call), "uncache, ask Consul"),
@@ -130,8 +130,8 @@ def _build() -> Table:
                 },
             ),
             PAUSED: State(
-                on_enter=lambda client: client.enter_paused(),
-                on_exit=lambda client: client.leave_paused(),
+                on_enter=Action(lambda client: client.enter_paused(), "count a retry, wait"),
+                on_exit=Action(lambda client: client.leave_paused(), "wait no longer"),
                 inputs={
                     "lock": until_ready,
                     "release": until_ready,
@@ -148,8 +148,8 @@ def _build() -> Table:
                 },
             ),
             STOPPED: State(
-                on_enter=lambda client: client.enter_stopped(),
-                on_exit=lambda client: client.leave_stopped(),
+                on_enter=Action(lambda client: client.enter_stopped(), "refuse whoever waits"),
+                on_exit=Action(lambda client: client.leave_stopped(), "begin anew, with all retries"),
                 inputs={
                     "lock": refuse,
                     "release": refuse,

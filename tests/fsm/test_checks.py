@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker.diagrams import ANY_STATE
 from consul_locker.fsm import Action, Defer, Fsm, Input, Row, State, Table, TableError, UnknownInput, extend
+from consul_locker.fsm.checks import ANY_STATE
 
 
 class Names(str, Enum):

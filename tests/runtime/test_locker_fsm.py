@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from consul_locker import Locker, LockerFactory, aio, diagrams
+from consul_locker import Locker, LockerFactory, aio
 from consul_locker.embedded import Agent
+from consul_locker.fsm import diagrams
 
 #: How long anything may take that is waited for, in seconds; far more than it needs.
 WAIT = 20.0

@@ -1,32 +1,24 @@
-"""The command ``consul-locker``: a demo that shows in a few seconds what a Locker does.
-
-click and rich are installed with the extra ``cli``; without them the command says how to get them.
-"""
+"""``consul-locker demo``: shows in a few seconds what a Locker does."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import uuid
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import signals
-from .errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
-from .threads.factory import LockerFactory
-from .threads.locker import Locker
+from .. import signals
+from ..errors import AlreadyLocked, ConsulLockerError, ConsulUnavailable
+from ..threads.factory import LockerFactory
+from ..threads.locker import Locker
 
 if TYPE_CHECKING:
     import click
     from rich.console import Console
 
-    from .embedded import Agent
+    from ..embedded import Agent
 
-__all__ = ["command", "main"]
-
-#: The exit status when no agent answers, or an option is not valid; click's own for wrong usage is 2.
-FAILED = 1
+__all__ = ["add"]
 
 #: The lock of the demo. It protects nothing.
 LOCK = "invoice-7"
@@ -39,39 +31,10 @@ PAUSE = 0.6
 PATIENCE = 5.0
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; it ends the process with an exit status, as console scripts do.
-
-    Args:
-        arguments: of the command line; None for the process's own.
-
-    Raises:
-        SystemExit: always.
-    """
-    try:
-        import click  # noqa: F401 - are they installed?
-        import rich  # noqa: F401
-    except ImportError as missing:
-        print(
-            f"consul-locker needs click and rich ({missing.name} is missing). Install them with:\n"
-            f"    pip install 'consul_locker[cli]'",
-            file=sys.stderr,
-        )
-        sys.exit(FAILED)
-    command()(arguments, prog_name="consul-locker")
-
-
-def command() -> click.Group:
-    """Return the command line as a click group.
-
-    It is made here, and not when the module is imported, so that the module can be imported without click.
-    """
+def add(group: click.Group) -> None:
+    """Add the command to those of the command line."""
     import click
     from rich.console import Console
-
-    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-    def group() -> None:
-        """Distributed locks on Consul, as an explicit state machine."""
 
     @group.command()
     @click.option("--host", help="An agent of your own, as Consul's tools take it.  [default: an embedded agent]")
@@ -94,8 +57,6 @@ def command() -> click.Group:
         finally:
             logger.removeHandler(silent)
 
-    return group
-
 
 def _plainly(error: ConsulLockerError) -> str:
     """An error in one line."""
@@ -108,7 +69,7 @@ def _plainly(error: ConsulLockerError) -> str:
 def _demo(console: Console, host: str | None, port: int | None) -> None:
     """Run the demo on the given agent, else on an embedded one."""
     if host is None and port is None:
-        from .embedded import Agent  # imported only here: it brings a server along
+        from ..embedded import Agent  # with a server, which the other way does not need
 
         with Agent() as agent, LockerFactory.embedded(agent) as factory:
             console.print(f"An embedded agent plays Consul here, at {agent.address}.")

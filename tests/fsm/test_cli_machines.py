@@ -1,0 +1,95 @@
+"""The commands that draw and inspect machines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consul_locker import cli
+from consul_locker.core.machine import TABLE
+from consul_locker.fsm.diagrams import as_table, dot, mermaid
+
+from .drawn_machines import NESTED
+
+MACHINES = "tests.fsm.drawn_machines"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.command(), list(arguments))
+
+
+@pytest.mark.parametrize(("form", "draw"), [("mermaid", mermaid), ("dot", dot), ("table", as_table)])
+def test_a_machine_is_drawn_as_text(form: str, draw: Any) -> None:
+    result = run("diagram", f"{MACHINES}:NESTED", "--format", form)
+    assert (result.exit_code, result.output) == (0, draw(NESTED))
+
+
+def test_without_a_name_a_locker_is_drawn() -> None:
+    assert run("diagram").output == mermaid(TABLE)
+
+
+@pytest.mark.parametrize(("form", "begin"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_a_picture_goes_into_a_file(form: str, begin: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "picture"
+    assert run("diagram", f"{MACHINES}:LAMP", "--format", form, "-o", str(file)).output == ""
+    assert file.read_bytes().startswith(begin)
+    assert run("diagram", "--format", form).stdout_bytes.startswith(begin)
+    failed = run("diagram", "-o", str(tmp_path / "no folder" / "file"))
+    assert failed.exit_code == cli.FAILED
+    assert "No such file or directory" in failed.output
+
+
+def test_a_picture_is_not_written_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from consul_locker.cli import diagram
+
+    class Terminal:
+        @staticmethod
+        def isatty() -> bool:
+            return True
+
+    monkeypatch.setattr(diagram, "sys", type("sys", (), {"stdout": Terminal}))
+    result = run("diagram", "--format", "png")
+    assert result.exit_code == 2
+    assert "name a file: -o FILE" in result.output
+
+
+def test_without_pygraphviz_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    result = run("diagram", "--format", "svg")
+    assert result.exit_code == cli.FAILED
+    assert "pip install 'consul_locker[diagrams]'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("nonsense", "is no place of a machine: MODULE:NAME is needed"),
+        ("no_such_module:TABLE", "the module 'no_such_module' cannot be imported"),
+        (f"{MACHINES}:NOTHING", "there is no 'NOTHING'"),
+        (f"{MACHINES}:run_job", "which is neither a Table nor a machine"),
+    ],
+)
+def test_a_machine_that_is_not_there_is_told(place: str, said: str) -> None:
+    result = run("inspect", place)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_inspect_says_what_it_found_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_machine.py").write_text(
+        "from consul_locker.fsm import Behavior, State, Table\n"
+        "BAD = Table({'a': State(), 'b': State()}, initial_state='a')\n"
+        "GOOD = Behavior(Table({'a': State()}, initial_state='a'))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    result = run("inspect", "users_machine:BAD")
+    assert result.exit_code == 1
+    assert result.output.startswith("states['b']: no way leads from 'a' to 'b'")
+    result = run("inspect", "users_machine:GOOD")
+    assert (result.exit_code, result.output) == (0, "")
+    sys.modules.pop("users_machine")
