@@ -1,4 +1,7 @@
-"""Which observers a signal has, and how long a call waits for its delivery; for both faces."""
+"""Which observers a signal has, and how long a call waits for its delivery; for both faces.
+
+They are called in threads/observers.py and in aio/observers.py, where it is also decided what happens if one raises.
+"""
 
 from __future__ import annotations
 

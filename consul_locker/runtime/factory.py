@@ -15,7 +15,7 @@ from ..errors import ConfigurationError
 from ..models import Behavior
 from ..strategies import PermanentStrategy, Strategy
 from .clock import Clock, SystemClock
-from .observers import observers_of
+from .given_observers import observers_of
 
 if TYPE_CHECKING:
     from ..embedded import Agent
