@@ -4,6 +4,8 @@ Python can run other code in the middle of any code: signal handlers in the main
 of generators in every thread. When such code calls a Locker, its thread may be in the middle of a step of a core, or
 it may be the one that sends the transaction which the call would wait for. So such a call may wait only if the code
 that it interrupts is asleep. A call that need not wait is done at once, or right after the step.
+
+On asyncio what counts is the task that runs: aio/observers.py.
 """
 
 from __future__ import annotations

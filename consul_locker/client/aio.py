@@ -1,4 +1,7 @@
-"""Sends HTTP requests to Consul from tasks of one event loop: what `blocking` does, without threads."""
+"""Sends HTTP requests to Consul from tasks of one event loop: what `blocking` does, without threads.
+
+The threaded face has one in its I/O thread. It also keeps connections for renewals alone (`AsyncTransport.reserve`).
+"""
 
 from __future__ import annotations
 

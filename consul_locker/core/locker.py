@@ -1,8 +1,16 @@
 """LockerCore: a Locker without I/O. Events and the time go in, commands come out.
 
 Here the parts come together. The table (machine.py) says what an input does in each state; its actions are in
-lifecycle.py. The session's life is in session.py. What a lock does is in acquire.py, what a release does in release.py,
-waiting in line.py and fair_line.py, the audit in audit.py, group commit in batch.py.
+lifecycle.py, and what follows a step that was broken off in recovery.py.
+
+- The session: its life is in session.py, the proof of its end in gone.py, what is given up in destroys.py, refusals
+  that time alone does not mend in refusals.py.
+- A key: what is known of it is in ledger.py, the order of its operations in pipeline.py, group commit in batch.py. A
+  lock is in acquire.py, its refusal in denials.py, its end in endings.py, a release in release.py. A call whose caller
+  is gone is abandoned: ``_abandoned`` here, and ``abandon`` and ``withdraw`` in acquire.py.
+- Waiting: line.py, and for a fair Locker fair_line.py and fair_places.py.
+- Watching over what is held: audit.py; keys in doubt: doubts.py; all keys of the name: sweep.py.
+- Questions (`info`, `holder`, `session_info`) are in queries.py, `guarded` in guarded.py.
 """
 
 from __future__ import annotations

@@ -128,8 +128,7 @@ class Transact(Request):
     Attributes:
         operations: at most 64.
         purpose: what the core needs it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"`` (a look),
-        ``"sweep"``,
-            ``"holder"``, ``"turn"`` or ``"tidy"`` (the queue of a fair Locker).
+            ``"sweep"``, ``"holder"``, ``"turn"`` or ``"tidy"`` (the queue of a fair Locker).
         calls: the calls whose outcome depends on it; one that waits may carry it (`consul_locker.threads.runtime`).
         context: data of the core.
         consistent: for reads, whether the leader confirms that it still is the leader, before it answers.

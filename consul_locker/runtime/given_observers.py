@@ -1,8 +1,8 @@
 """Observers that a Locker holds itself: those that `create` is given, and the listeners of its `fsm`.
 
 They also hear the first signals, which may have been sent before a ``connect`` that comes after `create`. And they live
-as long as the Locker; blinker would have to keep them as long as the program. All observers are called in the same way, in
-threads/observers.py and aio/observers.py.
+as long as the Locker; blinker would have to keep them as long as the program. All observers are called in the same way:
+threads/observers.py, aio/observers.py.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..core.batch import MAX_OPS
+from ..core.guarded import own_operations
 from ..core.locker import LockerCore
 from ..core.machine import STATES
 from ..core.messages import Call
-from ..core.queries import own_operations
 from ..errors import ConfigurationError, LockLost
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
