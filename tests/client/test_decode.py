@@ -23,7 +23,7 @@ from consul_locker.core.requests import (
     Watch,
 )
 
-from ..test_requests import ALL, INFO, ITEM, LOCK, SESSION, SID, answer, create, plain, transact, unusable
+from .examples import ALL, INFO, ITEM, LOCK, SESSION, SID, answer, create, plain, transact, unusable
 
 KEYS = Watch(1, target="key", name="k", index=7, wait=1.5)
 NODE = ALL[10]

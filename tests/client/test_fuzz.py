@@ -18,8 +18,9 @@ from consul_locker.client.encode import HttpRequest, HttpResponse
 from consul_locker.client.http import Wire, WireError
 from consul_locker.errors import ConsulUnavailable
 
-from ..test_requests import ALL, plain
-from ..test_transport import Asyncio, Blocking, options, read_request
+from .drivers import Asyncio, Blocking
+from .examples import ALL, plain
+from .servers import options, read_request
 
 GET = HttpRequest("GET", "/v1/kv/k", operation="kv get")
 PUT = HttpRequest("PUT", "/v1/txn", body=b"[]", operation="transaction")

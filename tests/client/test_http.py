@@ -18,6 +18,8 @@ from consul_locker.client.encode import HttpRequest, HttpResponse
 from consul_locker.client.http import MAX_HEAD, Wire, WireError
 from consul_locker.errors import ConfigurationError
 
+from .servers import options
+
 GET = HttpRequest("GET", "/v1/kv/k", operation="kv get")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -385,3 +387,31 @@ def test_what_a_signal_handler_raises_is_not_taken_for_the_servers_fault() -> No
     finally:
         sys.setprofile(None)
     assert seen == ["_parse"]
+
+
+def test_the_wire_goes_through_any_number_of_requests() -> None:
+    wire = Wire("h")
+    for _ in range(3):
+        assert wire.request(GET).startswith(b"GET /v1/kv/k HTTP/1.1\r\nHost: h\r\n")
+        assert not wire.reusable
+        for byte in OK[:-1]:
+            assert wire.feed(bytes([byte])) is None
+            assert wire.started
+        answer = wire.feed(OK[-1:])
+        assert answer is not None
+        assert answer.body == b"[]"
+        assert wire.reusable
+
+
+def test_the_wire_refuses_a_switch_of_protocols() -> None:
+    wire = Wire("h")
+    wire.request(GET)
+    with pytest.raises(WireError):
+        wire.feed(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + OK)
+        wire.feed(b"")
+
+
+def test_a_message_without_a_cause() -> None:
+    chosen = options(1)
+    error = http.unavailable(chosen, HttpRequest("GET", "/"), "nothing", sent=False, cause=EOFError())
+    assert str(error) == "GET: nothing at http://127.0.0.1:1: EOFError"

@@ -28,7 +28,7 @@ from consul_locker.core.requests import (
 from consul_locker.runtime.clock import SystemClock
 from consul_locker.runtime.io_loop import IoLoop
 
-from .behaviour.tools import WAIT, eventually, settle
+from ..behaviour.tools import WAIT, eventually, settle
 from .handmade import Handmade, ok, request_on
 
 SESSION = "00000000-0000-0000-0000-{:012}"

@@ -1,4 +1,4 @@
-"""client/answers: keys that are read by transaction, and what is refused as a whole."""
+"""client/decode: keys that are read by transaction, and what is refused as a whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from consul_locker.core.requests import Failed, KeysRead, RefusedWhole, Watch
 from consul_locker.errors import AccessDenied
 
-from .test_requests import ALL, ENTRY, ITEM, KEY, answer, missing, unusable
+from .examples import ALL, ENTRY, ITEM, KEY, answer, missing, unusable
 
 POLL = Watch(1, target="poll", name="k", index=7, wait=0.0)
 WATCH = ALL[9]

@@ -14,20 +14,14 @@ from consul_locker.client.allowance import Allowance
 from consul_locker.client.encode import HttpResponse
 from consul_locker.client.http import Wire
 
-from .test_transport import (
+from .drivers import Asyncio, Make, failure, until
+from .servers import (
     PUT,
     SOON,
-    Asyncio,
-    Make,
     Server,
-    failure,
     gate,
-    make,
     options,
-    until,
 )
-
-__all__ = ["make"]  # a fixture
 
 
 def closing(sock: socket.socket) -> None:

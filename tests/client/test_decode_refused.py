@@ -10,7 +10,7 @@ from consul_locker.client.encode import HttpResponse
 from consul_locker.core.requests import Failed, NamesRead, Outcome
 from consul_locker.errors import ConsulUnavailable
 
-from .test_requests import ALL, answer, plain, unusable
+from .examples import ALL, answer, plain, unusable
 
 NAMES = ALL[5]
 #: The words of 1.8.7 and of newer ones (measured), with the status that they come with.

@@ -16,9 +16,9 @@ from consul_locker.core.requests import KeysRead
 from consul_locker.embedded import Agent
 from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Watches
 
-from .behaviour.faces import FACES
-from .behaviour.tools import WAIT, Consul, eventually, settle, until
-from .runtime.line import Line, at, gone, node_at, on_node, run, watch_session, wish
+from ..runtime.line import Line, at, gone, node_at, on_node, run, watch_session, wish
+from .faces import FACES
+from .tools import WAIT, Consul, eventually, settle, until
 
 
 class Counting(set[Any]):

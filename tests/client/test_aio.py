@@ -1,0 +1,248 @@
+"""client/aio: cancellation, and loops that are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from consul_locker.client.aio import AsyncTransport
+from consul_locker.client.aio_connection import AsyncConnection
+from consul_locker.client.encode import HttpRequest
+from consul_locker.errors import ConsulUnavailable
+
+from ..behaviour.tools import eventually
+from .drivers import found, named, run
+from .servers import (
+    OK,
+    PUT,
+    SOON,
+    Server,
+    options,
+    patient,
+    read_request,
+)
+
+
+def test_a_cancelled_send_closes_its_connection_and_gives_its_place_back() -> None:
+    closed = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.recv(1)
+        closed.set()
+
+    async def main() -> None:
+        transport = AsyncTransport(options(server.port), 1)
+        sending = asyncio.create_task(transport.send(PUT))
+        await eventually(lambda: server.accepted == 1)
+        await eventually(lambda: any(each._answer for each in transport._open_ones))
+        waiting = asyncio.create_task(transport.send(PUT))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        sending.cancel()
+        for each in (waiting, sending):
+            with pytest.raises(asyncio.CancelledError):
+                await each
+        await eventually(closed.is_set)
+        assert (await transport.send(PUT)).status == 200
+        assert transport._free == 1
+        transport.close()
+        await transport.wait_closed()
+
+    with Server(script, patient) as server:
+        run(main)
+
+
+def test_cancelled_at_the_moment_a_place_is_handed_over() -> None:
+    async def main() -> None:
+        transport = AsyncTransport(options(server.port), 1)
+        first = asyncio.create_task(transport.send(PUT))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(transport.send(PUT))
+        await asyncio.sleep(0)
+        hand_over = transport._hand_over
+        transport._hand_over = lambda: hand_over() and second.cancel()
+        await first
+        transport._hand_over = hand_over
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert transport._free == 1
+        # who has given up already is passed over
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        late.cancel()
+        transport._queue.append(late)
+        assert (await transport.send(PUT)).status == 200
+        assert transport._free == 1
+        transport.close()
+        await transport.wait_closed()
+
+    with Server(patient) as server:
+        run(main)
+
+
+def test_cancelled_while_it_connects() -> None:
+    async def main() -> None:
+        transport = AsyncTransport(options(server.port), 1)
+        connect = transport._connect
+        reached, stubborn = asyncio.Event(), [False, True]
+
+        async def slow(*args: Any) -> Any:
+            opened = await connect(*args)
+            reached.set()
+            try:
+                await asyncio.sleep(SOON)
+            except asyncio.CancelledError:
+                if not stubborn.pop(0):
+                    opened.abort()
+                    raise
+            return opened
+
+        transport._connect = slow
+        while stubborn:
+            reached.clear()
+            sending = asyncio.create_task(transport.send(PUT))
+            await reached.wait()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            assert transport._free == 1
+            assert not transport._open_ones
+        await asyncio.sleep(0)
+        transport.close()
+
+    with Server(patient) as server:
+        run(main)
+
+
+def test_a_connection_that_was_lost_before_the_request() -> None:
+    async def main() -> None:
+        transport = AsyncTransport(options(server.port))
+        connect = transport._connect
+
+        async def lost(*args: Any) -> AsyncConnection:
+            opened = await connect(*args)
+            opened.abort()
+            return opened
+
+        transport._connect = lost
+        with pytest.raises(ConsulUnavailable) as caught:
+            await transport.send(PUT)
+        assert not caught.value.sent
+        transport.close()
+        await transport.wait_closed()
+
+    with Server(patient) as server:
+        run(main)
+
+
+def test_an_answer_that_comes_with_the_end_of_its_time() -> None:
+    async def main() -> None:
+        transport = AsyncTransport(options(server.port), 1)
+        await transport.send(PUT)
+        (connection,) = transport._idle
+        turn: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        connection._answer = turn
+        connection._fail(TimeoutError("over"))
+        connection._fail(TimeoutError("again"))
+        connection.data_received(OK)  # too late
+        assert connection.stale
+        with pytest.raises(TimeoutError, match="over"):
+            await turn
+        connection._answer = None
+        transport.close()
+        await transport.wait_closed()
+
+    with Server(patient) as server:
+        run(main)
+
+
+def test_what_is_waited_for_and_the_end_of_the_time_at_once() -> None:
+    from consul_locker.client.aio_connection import give_up, wake
+
+    async def main() -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        wake(turn)
+        give_up(turn, TimeoutError())
+        assert turn.result() is None
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        give_up(late, TimeoutError("over"))
+        wake(late)
+        with pytest.raises(TimeoutError, match="over"):
+            await late
+
+    run(main)
+
+
+def test_cancelled_while_the_name_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the look-up nobody is left out who shares it, lanes neither, nor does it stumble over a closed loop."""
+    go = [threading.Event(), threading.Event()]
+    calls: list[threading.Thread] = []
+
+    def slow(*_: Any, **__: Any) -> Any:
+        calls.append(threading.current_thread())
+        go[len(calls) - 1].wait(SOON)
+        return found(server.port)()
+
+    async def main() -> None:
+        transport = AsyncTransport(named(), 3)
+        lane = transport.reserve()
+        cancelled, stays = (asyncio.create_task(transport.send(PUT)) for _ in range(2))
+        beside = asyncio.create_task(lane.send(PUT))
+        await eventually(lambda: len(calls) == 1 and not transport._free)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert transport._free == 1
+        go[0].set()
+        assert [(await each).status for each in (stays, beside)] == [200, 200]
+        assert len(calls) == 1
+        transport.close()
+        await transport.wait_closed()
+        left = asyncio.create_task(AsyncTransport(named()).send(PUT))
+        await eventually(lambda: len(calls) == 2)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+
+    with Server(patient) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        run(main)
+        go[1].set()
+        calls[1].join(SOON)
+    assert not caplog.records
+
+
+def test_what_a_closed_loop_left_open_is_let_go() -> None:
+    """A loop that was closed with a connection, and with a connect under way: nothing may be done on it any more."""
+
+    async def begun(transport: AsyncTransport, request: HttpRequest) -> None:
+        opening = transport._open(request, asyncio.get_running_loop().time() + 30)
+        opening.send(None)
+        (connecting,) = asyncio.all_tasks() - {asyncio.current_task()}
+        opening.close()  # as the garbage collector does
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await connecting
+
+    async def connected(transport: AsyncTransport) -> AsyncConnection:
+        deadline = asyncio.get_running_loop().time() + 30
+        return await transport._connect(await transport._places(deadline), deadline)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport = AsyncTransport(options(listener.getsockname()[1]))
+        asyncio.run(begun(transport, HttpRequest("GET", "/")))
+        loop = asyncio.new_event_loop()
+        connection = loop.run_until_complete(connected(transport))
+        sock = connection._transport.get_extra_info("socket")
+        connection._transport.abort()
+        loop.run_until_complete(asyncio.wait_for(connection.lost, 30))
+        loop.close()
+        connection.abort()
+        assert sock.fileno() == -1

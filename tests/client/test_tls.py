@@ -1,0 +1,103 @@
+"""client/tls: certificates and names, the server's and the client's."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from consul_locker.client.tls import tls_context
+from consul_locker.config.options import ClientOptions
+from consul_locker.errors import ConfigurationError
+
+from .drivers import Make, failure
+from .servers import (
+    PUT,
+    Server,
+    patient,
+    silent,
+)
+
+
+class Certificates:
+    """An authority, a server's context and a client's files, all made for one test run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = trustme.CA()
+        self.pem = self.ca.cert_pem.bytes().decode()
+        self.file = folder / "ca.pem"
+        self.file.write_text(self.pem)
+        client = self.ca.issue_cert("client.example")
+        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
+        self.cert.write_bytes(client.cert_chain_pems[0].bytes())
+        self.key.write_bytes(client.private_key_pem.bytes())
+
+    def server(self, *names: str, client: bool = False) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.ca.issue_cert(*names).configure_cert(context)
+        if client:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self.ca.configure_trust(context)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+def secure(port: int | None, environ: dict[str, str] | None = None, **changes: Any) -> ClientOptions:
+    return ClientOptions.build("127.0.0.1", port, True, environ=environ or {}, **changes)
+
+
+def test_tls(make: Make, certificates: Certificates) -> None:
+    with Server(patient, context=certificates.server("127.0.0.1")) as server:
+        driver = make(secure(server.port, ca=[certificates.pem]))
+        for _ in range(3):
+            assert driver.send(PUT).status == 200
+        assert server.accepted <= 2  # session tickets that come late may cost one connection
+        assert make(secure(server.port, {"CONSUL_CACERT": str(certificates.file)})).send(PUT).status == 200
+
+
+def test_tls_trusts_nobody_else(make: Make, certificates: Certificates) -> None:
+    with Server(patient, context=certificates.server("127.0.0.1")) as server:
+        for driver in (make(secure(server.port)), make(secure(server.port, ca=trustme.CA().cert_pem.bytes().decode()))):
+            error = failure(driver, PUT)
+            assert not error.sent
+            assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        unchecked = secure(server.port, {"CONSUL_HTTP_SSL_VERIFY": "false"})
+        assert make(unchecked).send(PUT).status == 200
+
+
+def test_tls_wants_the_right_name(make: Make, certificates: Certificates) -> None:
+    with Server(patient, context=certificates.server("server.dc1.consul")) as server:
+        assert not failure(make(secure(server.port, ca=[certificates.pem])), PUT).sent
+        named = secure(server.port, {"CONSUL_TLS_SERVER_NAME": "server.dc1.consul"}, ca=[certificates.pem])
+        assert make(named).send(PUT).status == 200
+
+
+def test_tls_with_a_client_certificate(make: Make, certificates: Certificates) -> None:
+    with Server(patient, context=certificates.server("127.0.0.1", client=True)) as server:
+        driver = make(secure(server.port, ca=[certificates.pem], cert=certificates.cert, key=certificates.key))
+        assert driver.send(PUT).status == 200
+        failure(make(secure(server.port, ca=[certificates.pem])), PUT)
+
+
+def test_a_handshake_that_is_not_answered_ends_in_time(make: Make) -> None:
+    with Server(silent) as server:
+        error = failure(make(secure(server.port)), PUT, 0.3)
+        assert not error.sent
+
+
+def test_certificates_that_cannot_be_used(certificates: Certificates, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
+    for kwargs in ({"ca": [broken.read_text()]}, {"environ": {"CONSUL_CACERT": str(broken)}}):
+        with pytest.raises(ConfigurationError):
+            tls_context(secure(1, **kwargs))
+    with pytest.raises(ConfigurationError) as caught:
+        tls_context(secure(1, cert=certificates.cert, key=broken))
+    assert caught.value.option == "cert"
