@@ -1,16 +1,16 @@
-"""A machine at work: a state, a queue of deferred inputs, listeners, and what it was told last."""
+"""A machine at work: what it does with an input, and what can be seen of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast
 
 from .children import Nest
+from .deferred import Deferring
 from .errors import UnknownInput
-from .events import Emitter
-from .parts import CATCH_ALL, RESET, START, Deferred, Input, Queued, State, passed_on, plain_name, plain_names
-from .rows import described, rows_of
+from .parts import CATCH_ALL, RESET, START, Input, State, passed_on, plain_name
+from .rows import rows_of
 from .snapshots import put, taken
 from .spec import Table
 from .threads import DISPOSED, MAX_DEPTH, Guard
@@ -25,7 +25,7 @@ else:
 __all__ = ["Fsm"]
 
 
-class Fsm(Emitter, Generic[Client]):
+class Fsm(Deferring, Generic[Client]):
     """One machine at work: a state, a queue of deferred inputs, and listeners.
 
     Args:
@@ -40,8 +40,8 @@ class Fsm(Emitter, Generic[Client]):
     """
 
     __slots__ = (
-        "__weakref__", "_current_action", "_given", "_guard", "_in_exit_handler", "_inputs", "_nest", "_prior_action",
-        "_prior_state", "_queue", "client", "fsm_state",
+        "__weakref__", "_current_action", "_in_exit_handler", "_inputs", "_nest", "_prior_action", "_prior_state",
+        "client",
     )  # fmt: skip
 
     table: Table[Client]
@@ -53,14 +53,10 @@ class Fsm(Emitter, Generic[Client]):
     ) -> None:
         if not isinstance(table, Table):
             raise TypeError(f"a machine is made of a Table, not of {table!r}; Fsm.of() takes states")
-        super().__init__(table)
+        super().__init__(table, mutex)
         self.client: Client = cast(Client, self if client is None else client)
         self._inputs = rows_of(table).inputs
-        self._guard = Guard(mutex)
-        self.fsm_state = START
         self._prior_state: str | None = None
-        self._queue: list[Queued] = []
-        self._given: tuple[Any, tuple[Any, ...]] | None = None  # the input last given to `handle`: what is deferred
         self._current_action = ""
         self._prior_action = ""
         self._in_exit_handler = False
@@ -164,11 +160,6 @@ class Fsm(Emitter, Generic[Client]):
         """The state and those of the machines below it, as in ``"leading.ready"``."""
         child = self.child
         return self.state if child is None else f"{self.state}.{child.composite_state}"
-
-    @property
-    def input_queue(self) -> tuple[Queued, ...]:
-        """The deferred inputs, oldest first. A batch that is being replayed is not among them."""
-        return tuple(self._queue)
 
     @property
     def current_action(self) -> str:
@@ -362,14 +353,6 @@ class Fsm(Emitter, Generic[Client]):
                 child.dispose()
         self._guard = DISPOSED
 
-    def _let_in(self, method: Callable[..., Any], *args: Any) -> bool:
-        """Whether this thread may go on; else the method was called for it, when it might, and it is all done."""
-        owner = self._guard.owner
-        if owner is None or owner == get_ident():
-            return True
-        self._guard.call(method, *args)
-        return False
-
     def _adopt(self, guard: Guard) -> None:
         """Be let in by a parent's guard from now on."""
         if self._nest is None:
@@ -381,80 +364,6 @@ class Fsm(Emitter, Generic[Client]):
             self._guard.moved(guard)
             self._guard = guard
             self._nest.adopt(guard)
-
-    # --------------------------------------------------------------------------------- deferred inputs
-
-    def defer_until_transition(self, state: str | tuple[str, ...] | None = None) -> None:
-        """Queue the input last given to `handle` until a state is entered (None: until the next transition).
-
-        That is the input being handled, unless another one was handled in between. Nothing happens
-        when there never was one.
-
-        Args:
-            state: the state, or several, any of which will do.
-        """
-        if not self._let_in(self.defer_until_transition, state) or self._given is None:
-            return
-        given, args = self._given
-        if type(given) is str:
-            given = Deferred(given)
-            self._given = given, args  # it may be deferred once more
-        state = plain_names(state)
-        self._queue.append(Queued(state, given, args))
-        if self._heard("deferred"):
-            self._tell("deferred", {"state": self.fsm_state, "until": state, **described(given), "args": args})
-
-    def defer_and_transition(self, state: str) -> None:
-        """Defer until a state, and go there."""
-        if self._let_in(self.defer_and_transition, state):
-            self.defer_until_transition(state)
-            self.transition(state)
-
-    def process_queue(self) -> None:
-        """Handle again, in order, what is due in the present state; a transition does it by itself.
-
-        The batch leaves the queue first: what its handlers defer waits for a later pass, and clearing
-        the queue does not stop it. After an error the rest of the batch is back in its old place.
-        """
-        before, state = self._queue, self.fsm_state
-        if not before or not self._let_in(self.process_queue):
-            return
-        due = [queued for queued in before if queued.due(state)]
-        if not due:
-            return
-        self._queue = [queued for queued in before if not queued.due(state)]
-        done = 0
-        try:
-            for queued in due:
-                done += 1
-                self.handle(queued.input, *queued.args)
-        except BaseException:
-            self._put_back(due[done:], before)
-            raise
-
-    def _put_back(self, rest: list[Queued], before: list[Queued]) -> None:
-        """Queue the rest of a batch again where it stood among the inputs that waited before it."""
-        # By identity: equal inputs may be queued twice, and one of them may be gone by now.
-        waiting = {id(queued) for queued in (*self._queue, *rest)}
-        older = {id(queued) for queued in before}
-        self._queue = [queued for queued in before if id(queued) in waiting] + [
-            queued for queued in self._queue if id(queued) not in older
-        ]
-
-    def clear_queue(self, state: str | None = None) -> None:
-        """Drop the inputs deferred until a state, or (None) all of them."""
-        state = plain_name(state)
-        self.discard(lambda queued: state is None or queued.until == state)
-
-    def discard(self, predicate: Callable[[Queued], bool]) -> int:
-        """Drop the deferred inputs for which ``predicate(queued)`` is true; return how many there were."""
-        owner = self._guard.owner
-        if owner is not None and owner != get_ident():
-            return cast(int, self._guard.call(self.discard, predicate))
-        kept = [queued for queued in self._queue if not predicate(queued)]
-        dropped = len(self._queue) - len(kept)
-        self._queue = kept
-        return dropped
 
     def break_off(self) -> None:
         """Forget the action under way, and everything deferred.
