@@ -113,7 +113,7 @@ class EmbeddedLocker(Emitter):
 
         Raises:
             InvalidLockId: the id cannot name a lock.
-            ConfigurationError: an option cannot be meant.
+            ConfigurationError: an option is not valid.
         """
         given = passed_on(plain_name(input))
         if given.name == RESET:

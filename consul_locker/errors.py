@@ -9,7 +9,7 @@ json or of python-consul2 escapes.
     +-- SessionEnded          the Locker was stopped
     +-- SessionUnavailable    the Locker gave up: its retries are exhausted
     +-- LockLost              the lease that the caller relies on is over
-    +-- ConsulUnavailable     no answer from Consul, or one that makes no sense
+    +-- ConsulUnavailable     no answer from Consul, or one that is not valid
     +-- AccessDenied          Consul's ACL refused the request (401, 403)
     +-- InvalidLockId         an id that cannot name a lock               (also ValueError)
     +-- ConfigurationError    an option that is not valid                 (also ValueError)
@@ -234,7 +234,7 @@ class LockLost(ConsulLockerError):
 
 
 class ConsulUnavailable(ConsulLockerError):
-    """Consul did not answer, or its answer makes no sense.
+    """Consul did not answer, or its answer is not valid.
 
     Attributes:
         operation: the operation of Consul, e.g. ``"session create"``.

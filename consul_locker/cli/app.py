@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAILED", "command", "main"]
 
-#: The exit status when no agent answers, or an option cannot be meant; click's own for wrong usage is 2.
+#: The exit status when no agent answers, or an option is not valid; click's own for wrong usage is 2.
 FAILED = 1
 
 

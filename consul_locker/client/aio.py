@@ -22,8 +22,8 @@ from .tls import closed_in_handshake, server_name, tls_context
 
 __all__ = ["AsyncTransport"]
 
-#: With lanes, this part of the connections is kept for them, and as much for all else; what is between is for whoever
-#: needs it, lanes first. A quarter of the 48 that the I/O thread has does for 1,000 Lockers with renewals of 60 ms.
+#: With lanes, this part of the connections is kept for them, and as much for all else; the rest is for requests of
+#: either kind, lanes first. A quarter of the 48 that the I/O thread has does for 1,000 Lockers with renewals of 60 ms.
 KEPT = 0.25
 #: Fewer connections are of no use with lanes: one for them, and one for all else.
 LEAST = 2
@@ -148,7 +148,7 @@ class AsyncTransport:
         for connection in list(self._open_ones):
             connection.abort()
         self._idle.clear()
-        while self._hand_over():  # who waits for a place finds the transport closed
+        while self._hand_over():  # a request that waits for a place finds the transport closed
             pass
         for lane in self._all:
             if not lane._closed:
@@ -158,7 +158,7 @@ class AsyncTransport:
         """After `close`: wait until the event loop has let go of all connections."""
         for transport in self._all:
             while transport._open_ones:
-                # `wait`, since whoever awaits a future and is cancelled cancels it.
+                # `wait`, since a task that awaits a future cancels it when it is cancelled.
                 await asyncio.wait({connection.lost for connection in transport._open_ones})
                 await asyncio.sleep(0)  # its callback takes it out of the set
 
@@ -174,7 +174,7 @@ class AsyncTransport:
         timer = loop.call_at(deadline, give_up, turn, TimeoutError())
         self._queue.append(turn)
         try:
-            await turn  # whoever wakes it hands its place over
+            await turn  # the request that wakes it hands its place over
         except TimeoutError:
             raise unavailable(self._options, request, "no connection became free in time", sent=False) from None
         except asyncio.CancelledError:
@@ -189,7 +189,7 @@ class AsyncTransport:
             raise unavailable(self._options, request, "the connections are closed", sent=False)
 
     def _hand_over(self) -> bool:
-        """Give a place to the first who waits; False when nobody does."""
+        """Give a place to the first request that waits; False when none does."""
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():
@@ -198,7 +198,7 @@ class AsyncTransport:
         return False
 
     def _release(self) -> None:
-        """A place is free: it goes to whoever waits and may have it, in lanes before all else."""
+        """A place is free: it goes to a request that waits and may have it, to those in lanes first."""
         self._taken -= 1
         for each in self._all:
             while each._free and each._hand_over():
@@ -301,7 +301,7 @@ class AsyncTransport:
             name = None if self._context is None else server_name(options)
             return (await loop.create_connection(connection, sock=sock, ssl=self._context, server_hostname=name))[1]
         except RuntimeError as error:
-            # With its loop closed this is thrown away; that asyncio then cannot close what it has opened tells nobody.
+            # With its loop closed this is thrown away; asyncio then cannot close what it has opened, and says nothing.
             raise (GeneratorExit() if loop.is_closed() else error) from None
 
     def _give_back(self, connection: AsyncConnection | None, keep: AsyncConnection | None) -> None:
@@ -325,6 +325,6 @@ class AsyncTransport:
 
 
 def _discard(opening: asyncio.Task[AsyncConnection]) -> None:
-    """The end of a connect that nobody waits for any more."""
+    """The end of a connect that no request waits for any more."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().abort()

@@ -53,7 +53,7 @@ class AsyncConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes came: of the answer, or else the connection is closed."""
-        if self._answer is None or self._answer.done():  # what nobody asked for is no answer to the next request
+        if self._answer is None or self._answer.done():  # bytes that no request asked for are no answer to the next
             self.abort()
             return
         try:

@@ -31,7 +31,7 @@ class Allowance:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._guard = threading.RLock()  # a signal handler may come in between
-        # Read without the mutex: each is one value, and who reads an old one does what was right a moment before.
+        # Read without the mutex: each is one value, and a reader of an old one does what was right a moment before.
         self._lowered = limit
         self._until = float("-inf")
         self._lasts = LOWERED_FOR
@@ -89,7 +89,7 @@ class Allowance:
         with self._guard:
             others = sum(count() for count in self._counts) - counted
             if others < 1:
-                return  # nobody is there, or nobody lets us in: fewer connections would not help
+                return  # no server is there, or none accepts us: fewer connections would not help
             self._refusals += 1
             if self._refusals < REFUSALS:
                 return

@@ -23,7 +23,8 @@ from .tls import closed_in_handshake, tls_context
 __all__ = ["BlockingTransport"]
 
 
-#: Whoever waits for a place looks again after so long, in seconds: one that the collector frees is told to nobody.
+#: A thread that waits for a place looks again after so long, in seconds: of a place that the garbage collector frees
+#: no thread is told.
 LOOK_AGAIN = 1.0
 
 
@@ -65,7 +66,7 @@ class BlockingTransport:
         self._allowance.share(lambda: len(self._idle) + len(self._places))
         self._allowance.on_lowered(self._close_idle)
         # All below are guarded by _changed; idle connections and places together never exceed the limit. A place that
-        # its thread was kept from giving back, by a signal handler that raised, is free once nobody has it any more.
+        # its thread was kept from giving back, by a signal handler that raised, is free once no thread has it any more.
         self._idle: list[Connection] = []
         self._places: WeakSet[_Place] = WeakSet()
         self._closed = False

@@ -112,11 +112,11 @@ class Connection:
 
     @property
     def stale(self) -> bool:
-        """Whether the peer closed it, or sent what nobody asked for, while it was idle."""
+        """Whether the peer closed it, or sent bytes that no request asked for, while it was idle."""
         return bool(self._poll.poll(0))
 
     def abort(self) -> None:
-        """Make whoever waits on it fail now. From any thread; `close` is still due."""
+        """Make the request on it fail now. From any thread; `close` must still be called."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

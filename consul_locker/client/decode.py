@@ -208,7 +208,7 @@ def decode(
 
 
 def _senseless(operation: str, response: HttpResponse, error: Exception) -> Failed:
-    return _unusable(operation, response, f"the answer makes no sense: {type(error).__name__}: {error!s:.200}")
+    return _unusable(operation, response, f"the answer is not valid: {type(error).__name__}: {error!s:.200}")
 
 
 def session_created(response: HttpResponse) -> Outcome:

@@ -29,7 +29,7 @@ class Resolver:
     """Looks up the host's addresses. Shared by the connections of a transport, on threads and on an event loop.
 
     ``getaddrinfo`` cannot be given a limit, so names are looked up on a thread that lives for one
-    look-up; a slow one is shared by all who need it, so there is never more than one such thread. It is
+    look-up; a slow one is shared by all requests that need it, so there is never more than one such thread. It is
     a daemon: an executor's threads, asyncio's too, are waited for when the interpreter exits. IP
     addresses need none.
     """
@@ -61,7 +61,7 @@ class Resolver:
     def look_up(self) -> Future[list[Any]]:
         """Begin what `addresses` waits for, or join it; never waits itself.
 
-        The future has an OSError when the name cannot be resolved. It is everybody's, so it cannot be cancelled.
+        The future has an OSError when the name cannot be resolved. All requests share it, so it cannot be cancelled.
         """
         if self._numeric:
             lookup: Future[list[Any]] = Future()
@@ -91,10 +91,10 @@ class Resolver:
         outcome: Any
         try:
             outcome = socket.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM, flags=flags)
-        except Exception as error:  # whatever it is: those who wait for it must not wait in vain
+        except Exception as error:  # whatever it is: those that wait must be told, or they wait for ever
             outcome = error
         with self._guard:
-            self._running = None  # before it is told: whoever asks from now on asks anew
+            self._running = None  # before it is told: a request that comes now begins a new look-up
         if isinstance(outcome, Exception):
             lookup.set_exception(outcome)
         else:

@@ -165,7 +165,7 @@ class Wire:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if _WHOLE not in self._told:  # else it is about what follows the answer, which is nobody's
+            if _WHOLE not in self._told:  # else it is about bytes after the answer, which belong to no request
                 raise WireError(f"the answer is no HTTP: {error}") from error
             self._told.append(_BEGINS)
 
@@ -178,12 +178,12 @@ class Wire:
         if version not in ("1.1", "1.0") or status < 100:
             raise WireError(f"the answer is no HTTP: version {version}, status {status}")
         if status == 101:
-            raise WireError("the answer switches to another protocol, which nobody asked for")
+            raise WireError("the answer switches to another protocol, which was not asked for")
         if status < 200:
             return
         coding = headers.get("transfer-encoding")
         if coding is not None and coding.lower() != "chunked":
-            raise WireError("the answer is coded in a way that nobody asked for")
+            raise WireError("the answer is coded in a way that was not asked for")
         length = headers.get("content-length")
         self._left = None if length is None else int(length)
         self._until_end = length is None and coding is None
@@ -215,7 +215,7 @@ class Wire:
         return self._finish(head, rest) if whole else None
 
     def _finish(self, head: tuple[int, dict[str, str]], rest: bytes) -> HttpResponse:
-        # what follows an answer that nobody asked for would be taken for the answer to the next request
+        # bytes after an answer, which no request asked for, would be taken for the answer to the next request
         self.reusable = self._keeps and not rest
         status, headers = head
         return HttpResponse(status, headers, b"".join(self._body))

@@ -14,7 +14,7 @@ Events (`Fsm.on`), each with a dict that holds ``namespace`` and:
 
 ==================  =================================================================================
 ``transition``      ``from_state`` (None at the first), ``to_state``, ``action`` (``"state.input"`` or "")
-``transitioned``    the same, after the entry action; only when somebody listens to it by this name
+``transitioned``    the same, after the entry action; only when it has a listener of its own (``*`` is not enough)
 ``handling``        ``input``; before a handler runs
 ``handled``         ``input``; after it, and after all the transitions and replays it led to
 ``nohandler``       ``input``, ``args``

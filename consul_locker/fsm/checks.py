@@ -1,4 +1,4 @@
-"""What is looked at when a table is made: names in any case, and where it is strict, all that cannot be meant."""
+"""What is looked at when a table is made: names always, and all the rest where it is strict."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def plain_inputs(place: str, inputs: Any) -> dict[str, Any]:
 
 
 class Check:
-    """Looks for what cannot be meant in a table.
+    """Looks for what is not valid in a table.
 
     Args:
         table: the table.

@@ -100,7 +100,7 @@ class Nest:
         else:
             child = maker(fsm.client)
             if not hasattr(child, "handle") or not hasattr(child, "on") or child is fsm:
-                raise TableError(f"states[{state!r}].child", child, "was returned, which is no machine to be a child")
+                raise TableError(f"states[{state!r}].child", child, "was returned, but a child is a machine of its own")
         adopt = getattr(child, "_adopt", None)
         if adopt is not None:
             adopt(fsm._guard)

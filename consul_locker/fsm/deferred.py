@@ -37,7 +37,7 @@ class Deferring(Emitter):
         def transition(self, state: str) -> None: ...
 
     def _let_in(self, method: Callable[..., Any], *args: Any) -> bool:
-        """Whether this thread may go on; else the method was called for it, when it might, and it is all done."""
+        """Whether this thread may go on. If not, the guard has called the method, as soon as it might: all is done."""
         owner = self._guard.owner
         if owner is None or owner == get_ident():
             return True

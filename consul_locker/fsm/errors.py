@@ -29,7 +29,7 @@ def _meant(name: str | None, names: Iterable[str] = ()) -> str:
 
 
 class TableError(ValueError):
-    """Something about a machine's declaration cannot be meant.
+    """Something in a machine's declaration is not valid.
 
     Attributes:
         place: where it stands, as ``states['ready'].inputs['go']``.

@@ -48,16 +48,14 @@ class _Declared(Protocol):
 
 
 def _checked(event: str) -> None:
-    """Refuse what was probably meant to be one of the machine's own events."""
+    """Refuse a name that is probably a mistyped one of the machine's own events."""
     if event == CATCH_ALL or event in BUILT_IN:
         return
     plain = {name: name for name in BUILT_IN}
     near = nearest("".join(filter(str.isalnum, event)).lower(), plain, NEAR)
     if near is not None:
-        raise TableError(
-            "on()", event, f"is no event of a machine, and too like {near!r} to be one of your own"
-            ""
-        )  # fmt: skip
+        problem = f"is no event of a machine; did you mean {near!r}? One of your own must be less like it"
+        raise TableError("on()", event, problem)
 
 
 class Emitter:
@@ -105,7 +103,7 @@ class Emitter:
                 self._call(listener, data)
 
     def _heard(self, event: str) -> bool:
-        """Whether anybody listens to an event."""
+        """Whether an event has a listener."""
         return event in self._listeners or CATCH_ALL in self._listeners
 
     def _tell(self, event: str, payload: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 def inspect(machine: Table[Any] | Fsm[Any]) -> list[Finding]:
-    """Look for what cannot be meant in a table, though each part of it can.
+    """Look for mistakes in a table of which each part is valid.
 
     Args:
         machine: a table, or a machine of it.

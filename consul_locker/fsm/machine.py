@@ -34,7 +34,7 @@ class Fsm(Deferring, Generic[Client]):
         begin: make the first transition at once; with False that is left to `begin`, so that
             listeners can be there before it.
         mutex: True: any thread may call, one at a time, and in the middle of an input the same one again. False: only
-            the thread that makes it may. None: whoever calls sees to it, with a mutex of its own.
+            the thread that makes it may. None: the callers must take turns themselves, by a mutex of their own.
 
     The machines below it share its mutex, or its thread.
     """
@@ -291,7 +291,7 @@ class Fsm(Deferring, Generic[Client]):
         self._current_action = ""
 
     def post(self, input: Any, *args: Any) -> None:
-        """Have an input handled as soon as nothing is under way: now, or else by whoever is at the machine, after it.
+        """Have an input handled as soon as no other is under way: now, or else by the thread that handles that one.
 
         From a handler, a listener, a signal handler, and with ``mutex=True`` from any thread: it never waits for
         another thread. Inputs are handled in the order in which they were posted. What they raise is logged.
@@ -340,7 +340,7 @@ class Fsm(Deferring, Generic[Client]):
         self.transition(self.table.initial_state)
 
     def dispose(self) -> None:
-        """End it: nobody listens any more, nothing is deferred, and every later input is a RuntimeError."""
+        """End it: no listener and no deferred input is left, and every later input is a RuntimeError."""
         if not self._let_in(self.dispose):
             return
         self.off()

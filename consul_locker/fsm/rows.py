@@ -152,7 +152,7 @@ def _asked(event_data: transitions.EventData) -> tuple[Any, Any]:
 
 
 def _about(fsm: _AtWork, given: Any) -> dict[str, Any]:
-    """What `handling` and `handled` say of an input: as it is before its handler runs. Empty when nobody listens."""
+    """What `handling` and `handled` say of an input: as it is before its handler runs. Empty without listeners."""
     return described(given) if fsm._listeners or fsm._nest is not None else _NOTHING
 
 

@@ -31,10 +31,10 @@ class Table(Generic[Client]):
             catch-all ``"*"`` is ever looked for (machina's rule; others are refused where it is strict).
         namespace: the name that events carry.
         safe_emit: log errors of listeners instead of raising them.
-        strict: refuse all that cannot be meant, here and in inputs; False lets pass what machina does.
+        strict: refuse what is not valid, here and in inputs; False accepts all that machina accepts.
 
     Raises:
-        TableError: something cannot be meant; it says where that is, and which name is nearest. A ValueError.
+        TableError: something is not valid; it says where that is, and which name is nearest. A ValueError.
     """
 
     __slots__ = (

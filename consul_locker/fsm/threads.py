@@ -1,4 +1,4 @@
-"""Who may be at a machine: one thread, or one at a time, or whoever its user lets in.
+"""Which threads may use a machine: one thread, or one at a time, or those that its user lets in.
 
 A machine and the children below it have ONE guard. It also counts how deep inputs and transitions are nested, and
 keeps the inputs that were posted.
@@ -22,19 +22,20 @@ _LOGGER = logging.getLogger("consul_locker.fsm")
 MAX_DEPTH = 64
 """How many inputs and transitions of a strict table may be one inside the other. Each takes at most 6 frames of
 Python's 1,000 (measured by benchmarks/bench_fsm.py), so this is reached before they are used up, and two machines that
-send each other to and fro come to it, too. Without strict Python's own limit is left, as with machina JavaScript's."""
+send inputs to each other without end reach it, too. Without strict only Python's own limit is left, as with machina
+only JavaScript's."""
 
 _Posted = tuple[Callable[..., Any], Any, tuple[Any, ...]]
 
 FREE = 0
-"""The owner of a machine with a mutex while nobody is at it; no thread has this ident."""
+"""The owner of a machine with a mutex while no thread uses it; no thread has this ident."""
 
 
 class Guard:
     """Lets threads in to a family of machines.
 
     Args:
-        mutex: True: any thread, one at a time. False: the thread that makes the guard. None: whoever comes.
+        mutex: True: any thread, one at a time. False: the thread that makes the guard. None: any thread.
 
     Attributes:
         owner: the ident of the thread that may be in now; None: any.
@@ -68,7 +69,7 @@ class Guard:
                 finally:
                     self.owner = FREE
         finally:
-            self.work_off()  # what came while it was in there, and could not be handled by whoever posted it
+            self.work_off()  # posted meanwhile, by threads that could not handle it themselves
 
     def _refuse(self) -> NoReturn:
         raise WrongThread(
@@ -83,7 +84,7 @@ class Guard:
             guard.post(handle, input, args)
 
     def post(self, handle: Callable[..., Any], input: Any, args: tuple[Any, ...]) -> None:
-        """Have an input handled: now, or after what is under way, by whoever is at it.
+        """Have an input handled: now, or after the input under way, by the thread that handles that one.
 
         Raises:
             WrongThread: there is no mutex, and this is another thread.
@@ -97,7 +98,7 @@ class Guard:
             self.work_off()
 
     def work_off(self) -> None:
-        """Handle what was posted, unless somebody is at the machine, who does it then."""
+        """Handle what was posted, unless another thread uses the machine: that one does it then."""
         mutex = self.mutex
         while self.posted:
             if mutex is None:
@@ -106,7 +107,7 @@ class Guard:
                 self._one()
                 continue
             if not mutex.acquire(blocking=False):
-                return  # whoever has it looks again after having left
+                return  # the thread that has it looks again after releasing it
             try:
                 if self.depth:
                     return  # this very thread is in the middle of an input
@@ -137,7 +138,7 @@ class Guard:
 
 
 class _Disposed(Guard):
-    """Lets nobody in."""
+    """Lets no thread in."""
 
     __slots__ = ()
 

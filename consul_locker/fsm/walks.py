@@ -81,7 +81,7 @@ def walk(
 def never_reaches(
     make: Made | Table[Any], inputs: Inputs, state: str, *, examples: int = EXAMPLES, steps: int = STEPS
 ) -> None:
-    """No walk leads to a state; a composite one, as ``"on.busy"``, may be meant.
+    """No walk leads to a state, which may be a composite one, as ``"on.busy"``.
 
     Args:
         make: as for `walk`.
@@ -112,7 +112,7 @@ def always_reaches(
     Args:
         make: as for `walk`; machines that it makes must do the same at the same inputs.
         inputs: as for `walk`.
-        state: the state; a composite one, as ``"on.busy"``, may be meant.
+        state: the state; it may be a composite one, as ``"on.busy"``.
         examples: as for `walk`.
         steps: as for `walk`.
 

@@ -97,7 +97,7 @@ def test_no_value_and_none_at_all() -> None:
 def test_numbers_of_a_key(name: str) -> None:
     for wrong in (-1, -(2**63), 2**64, 10**30, 1.5, True, "1", None, [], {}):
         for outcome in keyed(**{name: wrong}):
-            assert "makes no sense" in str(unusable(outcome))
+            assert "is not valid" in str(unusable(outcome))
     largest = 2**64 - 1 if name == "Flags" else 2**63 - 1
     for right in (0, largest):
         for outcome in keyed(**{name: right}):
@@ -256,7 +256,7 @@ def test_results_of_the_wrong_form(body: Any) -> None:
 
 def test_what_is_wrong_is_said_with_its_place() -> None:
     said = str(unusable(answer(WRITE, 200, {"Results": [{"KV": item()}, {"KV": item(Flags="x")}]})))
-    assert "transaction: the answer makes no sense" in said
+    assert "transaction: the answer is not valid" in said
     assert "$.Results[1].KV.Flags" in said
 
 

@@ -1,4 +1,4 @@
-"""A strict table refuses what cannot be meant, and says where it stands and what was probably meant."""
+"""A strict table refuses what is not valid, and says where it stands and which name is nearest."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_a_catch_all_knows_every_input(options: Mapping[str, Any]) -> None:
 )  # fmt: skip
 def test_a_near_miss_of_an_event_of_the_machine_is_refused(event: str, meant: str) -> None:
     fsm = Fsm.of(idle(), initial_state="idle")
-    with pytest.raises(TableError, match=f"on\\(\\): '{event}' is no event of a machine, and too like '{meant}'"):
+    with pytest.raises(TableError, match=f"on\\(\\): '{event}' is no event of a machine; did you mean '{meant}'\\?"):
         fsm.on(event, act)
 
 

@@ -101,14 +101,14 @@ def test_a_function_makes_the_child_of_the_client() -> None:
 @pytest.mark.parametrize("made", [None, "lamp", object()])
 def test_what_is_no_machine_cannot_be_a_child(made: Any) -> None:
     fsm = house([], child=lambda client: made)
-    with pytest.raises(TableError, match=r"states\['used'\].child: .* was returned, which is no machine"):
+    with pytest.raises(TableError, match=r"states\['used'\].child: .* was returned, but a child is a machine"):
         fsm.handle("arrive")
     assert fsm.state == "empty"
 
 
 def test_a_machine_cannot_be_its_own_child() -> None:
     fsm = house([], child=lambda client: client)
-    with pytest.raises(TableError, match="which is no machine to be a child"):
+    with pytest.raises(TableError, match="but a child is a machine of its own"):
         fsm.handle("arrive")
 
 

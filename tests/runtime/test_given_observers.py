@@ -196,7 +196,7 @@ def test_a_near_miss_of_a_signal_is_refused(agent: Agent) -> None:
         view = factory.create("machine").fsm
         with pytest.raises(TableError, match="did you mean 'lock_acquired'"):
             view.on("lock_aquired", print)
-        with pytest.raises(TableError, match="too like 'transition'"):
+        with pytest.raises(TableError, match="did you mean 'transition'"):
             view.on("transtion", print)
 
 
