@@ -66,7 +66,7 @@ class AsyncConnection(asyncio.Protocol):
                 self._answer.set_result(response)
 
     def eof_received(self) -> None:
-        """The peer sends no more; so nothing can be asked any more either."""
+        """The peer sends no more, so no further request can be answered."""
         self.data_received(b"")  # the end of an answer that says no length, or a failure
         self.abort()
 

@@ -152,7 +152,7 @@ def _unusable(
 
 
 def _failure(operation: str, response: HttpResponse) -> Failed:
-    """What an answer means that is no success of any kind."""
+    """The outcome of an answer whose status says that the request failed."""
     status = response.status
     if not_done(status, response.body):
         return _unusable(operation, response, "Consul cannot answer now; it has done nothing", sent=False)
@@ -222,7 +222,7 @@ def nodes_found(response: HttpResponse) -> Outcome:
 
 
 def done(response: HttpResponse) -> Outcome:
-    """Yes, and nothing else."""
+    """The answer ``true``; no other is valid."""
     if response.body.strip() != b"true":
         raise _Malformed("not true")
     return Done()
@@ -285,7 +285,7 @@ def names_read(response: HttpResponse) -> Outcome:
 
 
 def names_missing(response: HttpResponse) -> Outcome | None:
-    """A 404 of a list of names: there is none, or none that may be seen."""
+    """A 404 of a list of names: there is no such key, or none that the token may see."""
     return None if keys_missing(response) is None else NamesRead(())
 
 
@@ -333,7 +333,7 @@ def key_watched(read: Callable[[HttpResponse], Outcome], response: HttpResponse)
 def decode_key(key: str, response: HttpResponse) -> Outcome:
     """Of a key that was read by transaction.
 
-    Without the right to read it Consul leaves it out and says no word (measured): nothing is no answer.
+    Without the right to read it Consul leaves it out and gives no error (measured): an empty result is no answer.
     """
     outcome = decode_transaction((None,), response, "kv get")
     if isinstance(outcome, Committed):

@@ -17,7 +17,7 @@ def exported(table: Any, cls: Any, options: dict[str, Any]) -> Any:
     cls = transitions.Machine if cls is None else cls
     separator = getattr(cls.state_cls, "separator", None)  # only those whose states can be nested have one
     if separator is not None and any(separator in name for name in _names(table)):
-        separator = "."  # as in `composite_state`; theirs would take the name apart
+        separator = "."  # as in `composite_state`; their own would split names that contain it
         parted = type(cls.state_cls.__name__, (cls.state_cls,), {"separator": separator})
         cls = type(cls.__name__, (cls,), {"state_cls": parted})
     states, rows = _nested(table, separator, "")

@@ -255,7 +255,7 @@ class Fsm(Deferring, Generic[Client]):
                 guard.work_off()
 
     def _looked_up(self, given: Any) -> tuple[Any, Any]:
-        """An input that is not simply one of the table's names, and the trigger for it."""
+        """A given input as a plain name or an `Input`, and the trigger for it."""
         if given is None:
             raise TypeError("handle() needs the name of an input, not None")
         given = plain_name(given)
@@ -268,7 +268,7 @@ class Fsm(Deferring, Generic[Client]):
         return given, event
 
     def _may_be(self, given: Any, name: Any) -> bool:
-        """Whether an input is no mistake: it is known here or below, or comes from another machine, or may go there."""
+        """Whether an input is valid: it is known here or below, or it comes from another machine, or may go to one."""
         passed_on = isinstance(given, Input) and (given.delegated or given.ticket or given.bubbling)
         return bool(passed_on) or self.knows(name) or (self._nest is not None and self._nest.parents > 0)
 

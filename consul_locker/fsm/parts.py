@@ -52,7 +52,7 @@ MODEL_ATTRIBUTE = "fsm_state"
 """Where `transitions` keeps the state of a model, so that it refuses a trigger of that name."""
 
 def plain_name(name: Any) -> Any:
-    """The value of a member of a str-Enum, whose hash is another one; all else as it is."""
+    """The value of a member of a str-Enum, which has another hash than its value; all else unchanged."""
     return name.value if isinstance(name, Enum) and isinstance(name, str) else name
 
 

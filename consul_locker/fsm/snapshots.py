@@ -1,4 +1,4 @@
-"""What is kept of a machine, as data that `json` can write, and how it is put into a new one."""
+"""Snapshots of machines: how they are taken, as data that `json` can write, and put into a new machine."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _maker(make: Made | Table[Any]) -> Made:
 
 
 def _known(make: Made | Table[Any], state: str) -> None:
-    """Refuse a state that there is not: nothing could be shown of it."""
+    """Refuse the name of a state that does not exist."""
     states = (make if isinstance(make, Table) else make().table).states
     if state not in states and state.partition(".")[0] not in states:
         raise TableError("walk", state, "is not among the states", states)
@@ -229,7 +229,7 @@ def _is_in(fsm: Fsm[Any], state: str) -> bool:
 
 
 def _place(fsm: Fsm[Any]) -> Any:
-    """Where a machine is, as far as that is told apart."""
+    """Where a machine is, as walks compare it: its state, and what is deferred."""
     return fsm.composite_state, frozenset((queued.until, str(queued.input)) for queued in fsm.input_queue)
 
 

@@ -268,11 +268,7 @@ class ThreadRuntime:
             raise
 
     def _finish_step(
-        self,
-        event: Event | None,
-        rest: deque[Command],
-        futures: deque[Settle],
-        later: Iterable[Callable[[], None]],
+        self, event: Event | None, rest: deque[Command], futures: deque[Settle], later: Iterable[Callable[[], None]]
     ) -> None:
         """Do the rest of a step that was interrupted, on the I/O thread.
 
