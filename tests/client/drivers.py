@@ -19,11 +19,7 @@ from consul_locker.client.encode import HttpRequest, HttpResponse
 from consul_locker.config.options import ClientOptions
 from consul_locker.errors import ConsulUnavailable
 
-from .servers import (
-    SOON,
-    Server,
-    options,
-)
+from .servers import SOON, Server, options
 
 
 class Blocking:

@@ -127,7 +127,7 @@ def options(port: int | None, **changes: Any) -> ClientOptions:
 
 @contextlib.contextmanager
 def swallowing() -> Iterator[int]:
-    """A port whose connects are not answered: the queue of a listener that accepts nobody is soon full."""
+    """A port whose connects are not answered: the queue of a listener that accepts no connection is soon full."""
     with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

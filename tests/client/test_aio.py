@@ -17,15 +17,7 @@ from consul_locker.errors import ConsulUnavailable
 
 from ..behaviour.tools import eventually
 from .drivers import found, named, run
-from .servers import (
-    OK,
-    PUT,
-    SOON,
-    Server,
-    options,
-    patient,
-    read_request,
-)
+from .servers import OK, PUT, SOON, Server, options, patient, read_request
 
 
 def test_a_cancelled_send_closes_its_connection_and_gives_its_place_back() -> None:
@@ -72,7 +64,7 @@ def test_cancelled_at_the_moment_a_place_is_handed_over() -> None:
         with pytest.raises(asyncio.CancelledError):
             await second
         assert transport._free == 1
-        # who has given up already is passed over
+        # a request that has given up already is passed over
         late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         late.cancel()
         transport._queue.append(late)
@@ -181,7 +173,7 @@ def test_what_is_waited_for_and_the_end_of_the_time_at_once() -> None:
 def test_cancelled_while_the_name_is_looked_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of the look-up nobody is left out who shares it, lanes neither, nor does it stumble over a closed loop."""
+    """The other requests that share the look-up get its result, in lanes too; it may end after its loop."""
     go = [threading.Event(), threading.Event()]
     calls: list[threading.Thread] = []
 

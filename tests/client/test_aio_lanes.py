@@ -197,7 +197,7 @@ def test_one_that_hangs_holds_up_no_other() -> None:
 
 @pytest.mark.parametrize("connections", range(2, 9))
 def test_watches_never_take_the_last_place(connections: int) -> None:
-    """Not even those of one Locker alone, which nobody's turn cuts short."""
+    """Not even those of one Locker alone, which no other watch cuts short."""
 
     async def answer(line: str, number: int) -> bytes:
         if "index=" in line:
@@ -310,7 +310,7 @@ def test_where_consul_refuses_connections_renewals_win_over_watches(monkeypatch:
 
 
 def test_a_single_fault_is_no_refusal() -> None:
-    """Nor are two with an answered new connection between them, nor an agent that refuses whoever comes."""
+    """Nor are two with an answered new connection between them, nor an agent that refuses every connection."""
 
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         server.accepts = 0

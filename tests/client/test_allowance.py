@@ -15,13 +15,7 @@ from consul_locker.client.encode import HttpResponse
 from consul_locker.client.http import Wire
 
 from .drivers import Asyncio, Make, failure, until
-from .servers import (
-    PUT,
-    SOON,
-    Server,
-    gate,
-    options,
-)
+from .servers import PUT, SOON, Server, gate, options
 
 
 def closing(sock: socket.socket) -> None:
@@ -40,7 +34,7 @@ def limit_of(driver: Any) -> int:
 
 
 def test_refused_connections_are_tried_no_more(make: Make) -> None:
-    """With three accepted of eight: who is refused fails, all others wait for one of the three."""
+    """With three accepted of eight: a request that is refused fails, all others wait for one of the three."""
     opened, held = gate()
     with Server(held, held, held, closing) as server:
         driver = make(server, 8)
@@ -58,7 +52,7 @@ def test_refused_connections_are_tried_no_more(make: Make) -> None:
 
 
 def test_what_is_idle_beyond_a_lowered_limit_is_closed(make: Make) -> None:
-    """By whoever of the factory has met it, and by those that are busy then when they are done."""
+    """By the transport that has met it, and by connections that are busy then when they are done."""
     first, second = gate(), gate()
     ended = threading.Semaphore(0)
 

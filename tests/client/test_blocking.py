@@ -19,16 +19,7 @@ from consul_locker.client.http import Wire
 from consul_locker.errors import ConsulUnavailable
 
 from .drivers import Make
-from .servers import (
-    GET,
-    PUT,
-    SOON,
-    Server,
-    closing_at_the_second,
-    options,
-    patient,
-    read_request,
-)
+from .servers import GET, PUT, SOON, Server, closing_at_the_second, options, patient, read_request
 
 
 def test_close_ends_a_request_that_the_server_has(make: Make) -> None:

@@ -19,18 +19,7 @@ from consul_locker.core.requests import CreateSession, DestroySession, Done, Ses
 from consul_locker.errors import ConfigurationError
 
 from .drivers import Make, failure, run
-from .servers import (
-    GET,
-    OK,
-    PUT,
-    SOON,
-    Server,
-    answering,
-    options,
-    patient,
-    read_request,
-    swallowing,
-)
+from .servers import GET, OK, PUT, SOON, Server, answering, options, patient, read_request, swallowing
 
 
 def test_what_goes_over_the_wire(make: Make) -> None:

@@ -12,14 +12,7 @@ from consul_locker.client.connection import Connection
 from consul_locker.errors import ConsulUnavailable
 
 from .drivers import Blocking, Make, failure, until
-from .servers import (
-    PUT,
-    SOON,
-    Server,
-    gate,
-    patient,
-    silent,
-)
+from .servers import PUT, SOON, Server, gate, patient, silent
 
 
 def test_no_more_connections_than_the_limit(make: Make) -> None:

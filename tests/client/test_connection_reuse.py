@@ -6,17 +6,7 @@ import socket
 import threading
 
 from .drivers import Asyncio, Blocking, Make, failure, until
-from .servers import (
-    GET,
-    OK,
-    PUT,
-    SOON,
-    Server,
-    answering,
-    closing_at_the_second,
-    patient,
-    read_request,
-)
+from .servers import GET, OK, PUT, SOON, Server, answering, closing_at_the_second, patient, read_request
 
 
 def test_connections_are_used_again(make: Make) -> None:

@@ -15,16 +15,7 @@ from consul_locker.config.options import ClientOptions
 from consul_locker.errors import ConsulUnavailable
 
 from .drivers import Make, failure, found, named
-from .servers import (
-    GET,
-    OK,
-    PUT,
-    SOON,
-    Server,
-    answering,
-    patient,
-    swallowing,
-)
+from .servers import GET, OK, PUT, SOON, Server, answering, patient, swallowing
 
 
 def test_a_unix_socket(make: Make, tmp_path: Path) -> None:

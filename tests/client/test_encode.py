@@ -25,17 +25,7 @@ from consul_locker.core.requests import (
 )
 from consul_locker.errors import ConfigurationError
 
-from .examples import (
-    ALL,
-    KEY,
-    SID,
-    TOKEN,
-    create,
-    full,
-    plain,
-    raw,
-    transact,
-)
+from .examples import ALL, KEY, SID, TOKEN, create, full, plain, raw, transact
 
 
 @pytest.mark.parametrize(

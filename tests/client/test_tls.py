@@ -14,12 +14,7 @@ from consul_locker.config.options import ClientOptions
 from consul_locker.errors import ConfigurationError
 
 from .drivers import Make, failure
-from .servers import (
-    PUT,
-    Server,
-    patient,
-    silent,
-)
+from .servers import PUT, Server, patient, silent
 
 
 class Certificates:

@@ -13,12 +13,7 @@ from consul_locker.core.requests import (
     RolledBack,
 )
 
-from .examples import (
-    LOCK,
-    SID,
-    answer,
-    transact,
-)
+from .examples import LOCK, SID, answer, transact
 
 WORDS = [
     ('failed to lock key "k", lock is already held', Refusal.HELD),
