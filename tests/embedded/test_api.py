@@ -23,6 +23,7 @@ def test_http_as_go_speaks_it(agent: Agent) -> None:
     old = exchange(agent, b"GET /v1/kv/c?raw HTTP/1.0\r\n\r\n")
     assert old.startswith(b"HTTP/1.1 200 OK") and old.endswith(b"abc")
     assert exchange(agent, b"GET nothing HTTP/1.1\r\nHost: x\r\n" + close).startswith(b"HTTP/1.1 400 ")
+    assert exchange(agent, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n" + close).startswith(b"HTTP/1.1 400 ")
 
 
 def test_it_says_continue(agent: Agent) -> None:

@@ -99,3 +99,9 @@ def test_a_client_that_waits_before_it_sends_the_body() -> None:
 def test_an_answer() -> None:
     assert written(413, [("A", "b")], b"x") == b"HTTP/1.1 413 Request Entity Too Large\r\nA: b\r\n\r\nx"
     assert written(599, [], b"") == b"HTTP/1.1 599 \r\n\r\n"
+
+
+def test_a_head_without_an_end_is_no_http() -> None:
+    requests = Requests()
+    requests.feed(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * (MAX_HEAD // 6 + 1))
+    assert list(requests.whole) == [None]
