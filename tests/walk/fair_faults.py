@@ -2,68 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from consul_locker.core import (
-    acquire as grants,
-)
-from consul_locker.core import (
-    fair_line as queue,
-)
-from consul_locker.core import (
-    fair_places as standing,
-)
-from consul_locker.core.messages import Call
+from consul_locker.core import acquire as grants
+from consul_locker.core import fair_line as queue
+from consul_locker.core.locker import LockerCore
+from consul_locker.core.messages import Answered, Call, Event
+from consul_locker.core.requests import Committed, Entry, Failed, Request, Transact, Verb
+from consul_locker.keys import lock_key_of
 
 from .faults import plant
+from .lock_faults import not_renewed
+from .streams import change_events, change_steps
+
+
+def _queues(request: Request) -> bool:
+    """Whether a request reads queues."""
+    return isinstance(request, Transact) and any(op.verb is Verb.GET_TREE for op in request.operations)
+
+
+def _show(patch: pytest.MonkeyPatch, change: Callable[[Entry, str], Entry | None]) -> None:
+    """Put what `change` makes of it in place of each entry of a queue that is read; None: it is not shown.
+
+    Its second argument is the session in use.
+    """
+
+    def show(core: LockerCore, event: Event) -> Event:
+        life = core.session.life
+        if not isinstance(event, Answered) or not isinstance(event.outcome, Committed) or life is None:
+            return event
+        if not _queues(event.request):
+            return event
+        entries = (change(entry, life.session_id) for entry in event.outcome.entries)
+        return replace(event, outcome=Committed(tuple(entry for entry in entries if entry is not None)))
+
+    change_events(patch, show)
 
 
 @plant
 def newcomer_does_not_look(patch: pytest.MonkeyPatch) -> None:
-    admits = queue.FairLine.admits
+    """The first turn read of a call shows it an empty queue."""
+    come: set[Call] = set()
 
-    def at_once(self: Any, call: Call) -> bool:
-        if call not in self._contenders:
-            self._enter(call)
-            self._remove_from_line(self._contenders[call])
-            self._contenders[call].has_turn = True
-        return admits(self, call)
+    def empty(core: LockerCore, event: Event) -> Event:
+        if not isinstance(event, Answered) or not isinstance(event.request, Transact) or not _queues(event.request):
+            return event
+        calls = set(event.request.calls)
+        new = come.isdisjoint(calls) and isinstance(event.outcome, Committed)
+        come.update(calls)
+        return replace(event, outcome=Committed(())) if new else event
 
-    patch.setattr(queue.FairLine, "admits", at_once)
+    change_events(patch, empty)
 
 
 @plant
 def lock_of_a_fair_locker_tried_whoever_waits(patch: pytest.MonkeyPatch) -> None:
-    """Each waiter looks only whether the lock is free."""
-    take_turn = queue.FairLine._take_turn
+    """Each waiter sees only its Locker's own places, and whether the lock is free."""
 
-    def blind(self: Any, standing: Any, entries: Any) -> None:
-        own = {place.key for place in standing.places.values()}
-        take_turn(self, standing, [entry for entry in entries if entry.key in own or entry.key.endswith("/lock")])
+    def blind(entry: Entry, session_id: str) -> Entry | None:
+        return entry if entry.session == session_id or not lock_key_of(entry.key) else None
 
-    patch.setattr(queue.FairLine, "_take_turn", blind)
+    _show(patch, blind)
 
 
 @plant
 def places_in_the_order_of_their_names(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(standing, "_order", lambda entry: entry.key)
+    def by_name(core: LockerCore, event: Event) -> Event:
+        if isinstance(event, Answered) and isinstance(event.outcome, Committed) and _queues(event.request):
+            entries = sorted(event.outcome.entries, key=lambda entry: entry.key)
+            numbered = tuple(replace(entry, create_index=number) for number, entry in enumerate(entries))
+            return replace(event, outcome=Committed(numbered))
+        return event
+
+    change_events(patch, by_name)
 
 
 @plant
 def place_of_a_dead_waiter_counts(patch: pytest.MonkeyPatch) -> None:
     """A place without a session is waited for as if somebody stood in it."""
-    take_turn = queue.FairLine._take_turn
 
-    def haunted(self: Any, standing: Any, entries: Any) -> None:
-        take_turn(self, standing, [replace(one, session="?") if is_ghost(one) else one for one in entries])
+    def haunted(entry: Entry, session_id: str) -> Entry:
+        return replace(entry, session="?") if entry.session is None and lock_key_of(entry.key) else entry
 
-    def is_ghost(entry: Any) -> bool:
-        return entry.session is None and not entry.key.endswith("/lock")
-
-    patch.setattr(queue.FairLine, "_take_turn", haunted)
+    _show(patch, haunted)
 
 
 @plant
@@ -73,8 +98,16 @@ def place_kept_by_who_gave_up(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def place_kept_by_who_was_served(patch: pytest.MonkeyPatch) -> None:
+    """Public methods: a grant without the deletion of its place looks to the walk as if the call overtook itself."""
+    granted, leave_place = queue.FairLine.granted, grants.Grants.leave_place
+
+    def keep(self: Any, work: Any) -> None:
+        patch.setattr(grants.Grants, "leave_place", lambda self, place: None)
+        granted(self, work)
+        patch.setattr(grants.Grants, "leave_place", leave_place)
+
     patch.setattr(queue.FairLine, "places", lambda self, call: ())
-    patch.setattr(queue.FairLine, "_leave_places", lambda self, standing: None)
+    patch.setattr(queue.FairLine, "granted", keep)
 
 
 @plant
@@ -84,24 +117,26 @@ def lost_place_not_noticed(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def place_that_may_come_late_forgotten(patch: pytest.MonkeyPatch) -> None:
-    doubt = grants.Grants._doubt
+    """Its request counts as one that was never sent, and no turn read shows the place."""
+    late: set[str] = set()
 
-    def forget(self: Any, work: Any) -> None:
-        if not work.takes_places:
-            doubt(self, work)
+    def forget(core: LockerCore, event: Event) -> Event:
+        if not isinstance(event, Answered) or not isinstance(event.request, Transact):
+            return event
+        places = {op.key for op in event.request.operations if op.verb is Verb.LOCK and lock_key_of(op.key)}
+        if places and isinstance(event.outcome, Failed):
+            late.update(places)
+            return replace(event, outcome=replace(event.outcome, sent=False))
+        if isinstance(event.outcome, Committed):
+            return replace(event, outcome=Committed(tuple(one for one in event.outcome.entries if one.key not in late)))
+        return event
 
-    patch.setattr(grants.Grants, "_doubt", forget)
-    patch.setattr(queue.FairLine, "_tidy_up", lambda self, found, session_id: None)
+    change_events(patch, forget)
 
 
 @plant
 def watch_on_the_place_before_not_renewed(patch: pytest.MonkeyPatch) -> None:
-    def deaf(self: Any, request: Any, outcome: Any) -> None:
-        standing = self._watched.pop(request, None)
-        if standing is not None:
-            standing.watch = None
-
-    patch.setattr(queue.FairLine, "watched", deaf)
+    change_steps(patch, not_renewed(fair=True))
 
 
 @plant

@@ -27,14 +27,15 @@ from consul_locker.core import (
 from consul_locker.core import (
     step as outbox,
 )
+from consul_locker.core.calls import RELEASES
 from consul_locker.core.ledger import Kind
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Call, Command, Event, Settle
-from consul_locker.core.requests import Committed, Operation, Transact, Verb
+from consul_locker.core.requests import Committed, Operation, Renewed, RenewSession, SessionCreated, Transact, Verb
 from consul_locker.errors import AlreadyLocked
 from consul_locker.fsm import Queued, Table
 
-from .streams import change_commands, change_events
+from .streams import Step, change_commands, change_events, change_steps, ended_sessions
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -74,29 +75,34 @@ def row_for_a_failure_in_acquiring_missing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lifecycle, "TABLE", _table_without(machine.ACQUIRING, "session_failed"))
 
 
-def _on_ready(patch: pytest.MonkeyPatch, change: Callable[[list[Queued]], list[Queued]]) -> None:
-    enter = locker.LockerCore.enter_ready
+def _before_ready(patch: pytest.MonkeyPatch, change: Callable[[list[Queued]], list[Queued]]) -> None:
+    """Defer other inputs in place of those that are deferred, right before the answer that makes the Locker ready."""
 
-    def enter_ready(self: Any) -> None:
-        enter(self)
-        self.fsm._queue = change(self.fsm._queue)
+    def change_event(core: LockerCore, event: Event) -> Event:
+        created = isinstance(event, Answered) and isinstance(event.outcome, SessionCreated)
+        if created and core.state == machine.ACQUIRING:
+            deferred = list(core.fsm.input_queue)
+            core.fsm.discard(lambda queued: True)
+            for queued in change(deferred):
+                core.fsm.handle(queued.input, *queued.args)
+        return event
 
-    patch.setattr(locker.LockerCore, "enter_ready", enter_ready)
+    change_events(patch, change_event)
 
 
 @plant
 def deferred_dropped(patch: pytest.MonkeyPatch) -> None:
-    _on_ready(patch, lambda queue: queue[:3])
+    _before_ready(patch, lambda queue: queue[:3])
 
 
 @plant
 def deferred_doubled(patch: pytest.MonkeyPatch) -> None:
-    _on_ready(patch, lambda queue: [*queue, *queue[:1]])
+    _before_ready(patch, lambda queue: [*queue, *queue[:1]])
 
 
 @plant
 def deferred_replayed_backwards(patch: pytest.MonkeyPatch) -> None:
-    _on_ready(patch, lambda queue: queue[::-1])
+    _before_ready(patch, lambda queue: queue[::-1])
 
 
 @plant
@@ -106,37 +112,42 @@ def cache_without_deadline(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def cache_outlives_a_release(patch: pytest.MonkeyPatch) -> None:
-    def drop(self: Any, slot: Any) -> None:
-        slot.lease = None
+    def keep(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        leases = dict(core.ledger.leases)
+        commands = take(event)
+        if isinstance(event, Call) and event.verb in RELEASES:
+            core.ledger.leases.update(leases)
+        return commands
 
-    patch.setattr(ledger.Ledger, "drop", drop)
-    patch.setattr(grants.Grants, "_end_lease", lambda self, slot: slot.lease and self._out.end(slot.lease, "released"))
+    change_steps(patch, keep)
 
 
 @plant
 def cache_outlives_its_session(patch: pytest.MonkeyPatch) -> None:
-    def end(self: Any, reason: str, released: bool = False) -> Any:
-        leases = dict(self._ledger.leases)
-        calls = ends(self, reason, released)
-        self._ledger.leases.update(leases)
-        return calls
+    def keep(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        leases = dict(core.ledger.leases)
+        commands = take(event)
+        if any(ended_sessions(commands)):
+            core.ledger.leases.update(leases)
+        return commands
 
-    ends = grants.Grants.end_generation
-    patch.setattr(grants.Grants, "end_generation", end)
+    change_steps(patch, keep)
 
 
 @plant
 def deadline_from_the_answer(patch: pytest.MonkeyPatch) -> None:
-    """The deadline counts from the answer of a renewal, twice as long: past what Consul grants."""
-    renewed = session.Session.renewed
+    """The time that a renewal took is added to the TTL that it is answered with: past what Consul grants."""
+    sent: dict[Command, float] = {}
+    take = LockerCore.step
 
-    def late(self: Any, request: Any, outcome: Any) -> Any:
-        reason = renewed(self, request, outcome)
-        if self.life is not None:
-            self.life.deadline = self._out.now + 3 * 15.0
-        return reason
+    def step(self: Any, event: Event, now: float) -> None:
+        if isinstance(event, Answered) and isinstance(event.outcome, Renewed) and event.outcome.ttl is not None:
+            took = now - sent[event.request]
+            event = replace(event, outcome=Renewed(event.outcome.ttl + took))
+        take(self, event, now)
+        sent.update((command, now) for command in self.commands if isinstance(command, RenewSession))
 
-    patch.setattr(session.Session, "renewed", late)
+    patch.setattr(LockerCore, "step", step)
 
 
 @plant
@@ -194,15 +205,13 @@ def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def generation_ignored(patch: pytest.MonkeyPatch) -> None:
-    answered = locker.LockerCore._answered
+    def present(core: LockerCore, event: Event) -> Event:
+        old = isinstance(event, Answered) and event.request.generation != core.session.generation
+        if isinstance(event, Answered) and old and core.session.life is not None:
+            return replace(event, request=replace(event.request, generation=core.session.generation))
+        return event
 
-    def any_generation(self: Any, request: Any, outcome: Any) -> None:
-        if self.session.life is not None:
-            object.__setattr__(request, "generation", self.session.generation)
-        answered(self, request, outcome)
-
-    patch.setattr(locker.LockerCore, "_answered", any_generation)
-    patch.setattr(batch.Batch, "clear", lambda self: self._wanted.clear())
+    change_events(patch, present)
 
 
 @plant

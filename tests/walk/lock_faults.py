@@ -2,35 +2,77 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
-from consul_locker.core import (
-    acquire as grants,
+from consul_locker.core import audit, doubts, ledger
+from consul_locker.core import line as waiting
+from consul_locker.core.locker import LockerCore
+from consul_locker.core.messages import Abandoned, Answered, Call, Command, Emit, Event, Settle
+from consul_locker.core.requests import (
+    Committed,
+    Entry,
+    Failed,
+    KeysRead,
+    Refusal,
+    Refused,
+    RefusedWhole,
+    Request,
+    RolledBack,
+    Transact,
+    Verb,
+    Watch,
 )
-from consul_locker.core import (
-    audit,
-    doubts,
-    ledger,
-)
-from consul_locker.core import (
-    line as waiting,
-)
-from consul_locker.core import (
-    pipeline as operations,
-)
-from consul_locker.core.ledger import Kind
-from consul_locker.core.messages import Call, Command, Emit, Event
-from consul_locker.core.requests import Failed, KeysRead
+from consul_locker.errors import AlreadyLocked
+from consul_locker.keys import lock_key_of
+from consul_locker.strategies import PermanentStrategy
 
 from .faults import plant
-from .streams import change_commands
+from .streams import Step, change_commands, change_events, change_steps, ended_sessions
+
+
+def _keys(request: Request, *verbs: Verb) -> set[str]:
+    """The keys of locks, not of places in queues, for which a transaction has one of the verbs."""
+    operations = request.operations if isinstance(request, Transact) else ()
+    return {op.key for op in operations if op.verb in verbs and not lock_key_of(op.key)}
+
+
+def _locks(request: Request) -> set[str]:
+    return _keys(request, Verb.LOCK)
+
+
+def _releases(request: Request) -> set[str]:
+    return _keys(request, Verb.UNLOCK, Verb.DELETE_CAS)
+
+
+def not_renewed(fair: bool) -> Callable[[LockerCore, Event, Step], list[Command]]:
+    """A change of steps: a watch on a key that was answered is not sent again, by Lockers of one of the two kinds."""
+
+    def change(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        commands = take(event)
+        if not isinstance(event, Answered) or not isinstance(event.request, Watch) or core.options.fair is not fair:
+            return commands
+        renewed = event.request.name
+        return [one for one in commands if not (isinstance(one, Watch) and one.target == "key" and one.name == renewed)]
+
+    return change
 
 
 @plant
 def ambiguous_acquire_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_doubt", lambda self, work: None)
+    """A lock whose outcome is unknown counts as one that was never sent."""
+
+    def unsent(core: LockerCore, event: Event) -> Event:
+        if isinstance(event, Answered) and isinstance(event.outcome, Failed) and _locks(event.request):
+            return replace(event, outcome=replace(event.outcome, sent=False))
+        return event
+
+    change_events(patch, unsent)
 
 
 @plant
@@ -46,14 +88,26 @@ def doubt_forgotten_with_the_next_grant(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
-    failed = grants.Grants._release_failed
+    """Until it is locked again, each look at its key shows that it is not ours."""
+    forgotten: dict[LockerCore, set[str]] = defaultdict(set)
 
-    def forget(self: Any, work: Any, error: Any) -> None:
-        failed(self, work, error)
-        work.slots[0].leftover = False
-        self._ledger.tidy(work.slots[0])
+    def forget(core: LockerCore, event: Event) -> Event:
+        if not isinstance(event, Answered) or not isinstance(event.request, Transact):
+            return event
+        operations, outcome, keys = event.request.operations, event.outcome, forgotten[core]
+        if isinstance(outcome, Failed):
+            keys.update(_releases(event.request))
+        if isinstance(outcome, Committed):
+            keys.difference_update(_locks(event.request))
+        if isinstance(outcome, (Failed, RefusedWhole)) or {op.verb for op in operations} != {Verb.CHECK_SESSION}:
+            return event
+        refused = {one.position: one for one in outcome.refused} if isinstance(outcome, RolledBack) else {}
+        for position, op in enumerate(operations):
+            if op.key in keys:
+                refused.setdefault(position, Refused(position, Refusal.SESSION, "forgotten"))
+        return replace(event, outcome=RolledBack(tuple(refused.values()))) if refused else event
 
-    patch.setattr(grants.Grants, "_release_failed", forget)
+    change_events(patch, forget)
 
 
 @plant
@@ -94,43 +148,72 @@ def restored_snapshot_not_swept(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def lease_valid_after_its_release_was_submitted(patch: pytest.MonkeyPatch) -> None:
-    release = grants.Grants.release
+    """A release gets into the core with the next event only."""
+    late: dict[LockerCore, list[Event]] = defaultdict(list)
 
-    def late(self: Any, call: Call) -> None:
-        slot = self._ledger.slot(call.id)
-        lease = slot.lease
-        release(self, call)
-        if lease is not None and not lease.exclusive:
-            lease._reason = None
+    def wait(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        if isinstance(event, Call) and event.verb == "release":
+            late[core].append(event)
+            return []
+        events, late[core] = [*late[core], event], []
+        return [command for one in events for command in take(one)]
 
-    patch.setattr(grants.Grants, "release", late)
+    change_steps(patch, wait)
 
 
 @plant
 def loser_of_a_batch_granted(patch: pytest.MonkeyPatch) -> None:
-    refused = grants.Grants._refused
+    """It is told that it has the lock which another Locker has."""
+    highest = 0
+    cores: WeakSet[LockerCore] = WeakSet()
 
-    def granted(self: Any, work: Any, found: Any) -> None:
-        life = self._session.life
-        if work.kind is Kind.LOCK and not work.many and not self._batch._in_flight and work.live():
-            self._grant(work, work.slots[0], self._audit._highest + 1, life)
-            for call in work.live():
-                self._out.settle(call, work.slots[0].lease)
-            self._finish(work)
-        else:
-            refused(self, work, found)
+    def grant(core: LockerCore, event: Event) -> Event:
+        nonlocal highest
+        cores.add(core)
+        if not isinstance(event, Answered) or not isinstance(event.request, Transact):
+            return event
+        if isinstance(event.outcome, Committed):
+            highest = max([highest, *(entry.modify_index for entry in event.outcome.entries)])
+        if not isinstance(event.outcome, RolledBack) or len(event.request.operations) > 1:
+            return event
+        (op,) = event.request.operations
+        slots = [slot for one in cores if one is not core for slot in one.ledger.slots.values()]
+        had = any(slot.key == op.key and slot.lease is not None and slot.lease.valid for slot in slots)
+        if not had or op.verb is not Verb.LOCK or lock_key_of(op.key):
+            return event
+        highest += 1
+        entry = Entry(op.key, op.value, op.flags, op.session, highest, highest, 1)
+        return replace(event, outcome=Committed((entry,)))
 
-    patch.setattr(grants.Grants, "_refused", granted)
+    change_events(patch, grant)
 
 
 @plant
 def abandoned_grant_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_give_back", lambda self, work, taken: self._finish(work))
+    """The release is not sent that follows on the grant of a lock which no call wants any more."""
+
+    def keep(event: Event, commands: list[Command]) -> list[Command]:
+        if not isinstance(event, Answered) or not isinstance(event.outcome, Committed):
+            return commands
+        granted = _locks(event.request)
+        return [one for one in commands if not (isinstance(one, Request) and _releases(one) & granted)]
+
+    change_commands(patch, keep)
 
 
 @plant
 def lock_of_a_taker_that_was_gone_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_give_back_untaken", lambda self, slot: None)
+    """That its caller had gone when it was answered is counted, and no more."""
+
+    def keep(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        if not isinstance(event, Abandoned) or not event.call.settled:
+            return take(event)
+        for lease in event.call.leases:
+            lease.takers -= 1
+        event.call.leases = ()
+        return []
+
+    change_steps(patch, keep)
 
 
 @plant
@@ -160,54 +243,82 @@ def session_ended_told_before_its_leases(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def waiters_of_a_lost_session_forgotten(patch: pytest.MonkeyPatch) -> None:
-    end = grants.Grants.end_generation
+    def forget(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        waiting = {call for call in core.unanswered() if call.wait_until is not None}
+        commands = take(event)
+        if any(ended_sessions(commands)):
+            core.fsm.discard(lambda queued: not waiting.isdisjoint(queued.args))
+        return commands
 
-    def forget(self: Any, reason: str, released: bool = False) -> Any:
-        for slot in self._ledger.slots.values():
-            slot.waiters.clear()
-        return end(self, reason, released)
-
-    patch.setattr(grants.Grants, "end_generation", forget)
+    change_steps(patch, forget)
 
 
 @plant
 def holds_shared(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_blocked_locally", lambda self, call, slots: None)
+    """A call that a hold of the same Locker keeps out gets the lease of that hold."""
+
+    def share(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        commands = take(event)
+        for position, one in enumerate(commands):
+            if isinstance(one, Settle) and isinstance(one.error, AlreadyLocked) and one.error.reason == "local":
+                lease = core.ledger.slots[one.error.id].lease
+                if lease is not None and lease.exclusive and len(one.call.ids) == 1:
+                    commands[position] = Settle(one.call, lease)
+        return commands
+
+    change_steps(patch, share)
 
 
 @plant
 def release_ends_a_hold(patch: pytest.MonkeyPatch) -> None:
-    def release(self: Any, call: Call) -> None:
-        slot = self._ledger.slot(call.id)
-        self._end_lease(slot)
-        self._want(Kind.RELEASE, (slot,), [call])
+    def end(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        slot = core.ledger.slots.get(event.id) if isinstance(event, Call) and event.verb == "release" else None
+        if slot is None or slot.lease is None or not slot.lease.exclusive:
+            return take(event)
+        return take(Call("leave", (slot.id,), argument=[slot.lease])) + take(event)
 
-    patch.setattr(grants.Grants, "release", release)
+    change_steps(patch, end)
 
 
 @plant
 def release_ends_a_hold_in_flight(patch: pytest.MonkeyPatch) -> None:
-    def is_hold(slot: Any) -> bool:
-        return slot.lease is not None and bool(slot.lease.exclusive)
+    """A release that comes while a hold is being taken ends it as soon as it is granted."""
+    early: dict[LockerCore, set[str]] = defaultdict(set)
 
-    patch.setattr(grants.Grants, "_is_hold", staticmethod(is_hold))
+    def end(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        if isinstance(event, Call) and event.verb == "release":
+            holds = [call for call in core.unanswered() if call.verb == "hold" and call.wait_until is None]
+            early[core].update(call.id for call in holds if call.id == event.id)
+        commands = take(event)
+        for one in list(commands):
+            if isinstance(one, Settle) and one.call.verb == "hold" and one.call.id in early[core]:
+                early[core].remove(one.call.id)
+                if one.error is None:
+                    commands += take(Call("leave", one.call.ids, argument=[one.value]))
+        return commands
+
+    change_steps(patch, end)
 
 
 @plant
 def lock_granted_while_another_stood_in_line_taken_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "_start", operations.Operations._start)
+    """What stands in line starts in the step of an answer: there the strategy, a public interface, is not asked."""
+    answering = False
+    serves = PermanentStrategy.serves
+
+    def note(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        nonlocal answering
+        answering = isinstance(event, Answered)
+        return take(event)
+
+    change_steps(patch, note)
+    patch.setattr(PermanentStrategy, "serves", lambda self, lease, now: not answering and serves(self, lease, now))
 
 
 @plant
 def watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
     """Woken while the key is still taken, nobody watches any more."""
-    watch = waiting.Waiting._watch
-
-    def once(self: Any, slot: Any, index: int) -> None:
-        if index == 0:
-            watch(self, slot, index)
-
-    patch.setattr(waiting.Waiting, "_watch", once)
+    change_steps(patch, not_renewed(fair=False))
 
 
 @plant
@@ -223,11 +334,12 @@ def failed_watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def waiter_behind_one_that_left_forgotten(patch: pytest.MonkeyPatch) -> None:
-    settle_down = waiting.Waiting._end_unneeded_watch
+    """Public methods: no command says that the rest is served because a call has left."""
+    remove = waiting.Waiting.remove
 
-    def forget(self: Any, slot: Any) -> None:
-        serve, self.serve = self.serve, lambda slot: None
-        settle_down(self, slot)
-        self.serve = serve
+    def forget(self: Any, call: Call) -> None:
+        self.serve = lambda slot: None
+        remove(self, call)
+        del self.serve
 
-    patch.setattr(waiting.Waiting, "_end_unneeded_watch", forget)
+    patch.setattr(waiting.Waiting, "remove", forget)

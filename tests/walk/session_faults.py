@@ -2,74 +2,107 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from consul_locker.core import destroys, lifecycle, session
-from consul_locker.core.gone import Sign
-from consul_locker.core.requests import DestroySession, Failed
+from consul_locker.core.locker import LockerCore
+from consul_locker.core.messages import Answered, Command, Event
+from consul_locker.core.requests import (
+    DestroySession,
+    Done,
+    Gone,
+    Outcome,
+    ReadSession,
+    RenewSession,
+    Request,
+    SessionRead,
+    Watch,
+)
 
 from .faults import PLANTED, plant
+from .streams import Step, answer_at_once, change_events, change_steps, ended_sessions
 
 _BEFORE = set(PLANTED)
+
+
+def _believe(patch: pytest.MonkeyPatch, is_sign: Callable[[Answered], bool]) -> None:
+    """After that sign of a session's end nothing else is believed of it: each other answer says that it is gone."""
+    gone: set[str] = set()
+
+    def hear(core: LockerCore, event: Event) -> Event:
+        life = core.session.life
+        if not isinstance(event, Answered) or life is None or event.request.generation != life.generation:
+            return event
+        if is_sign(event):
+            gone.add(life.session_id)
+        if life.session_id not in gone or getattr(event.request, "call", None) is not None:
+            return event
+        if isinstance(event.request, RenewSession):
+            return replace(event, outcome=Gone())
+        if isinstance(event.request, ReadSession) and not event.request.confirms:
+            return replace(event, outcome=SessionRead(None, 0))
+        return event
+
+    change_events(patch, hear)
+
+
+def _read_empty(event: Answered) -> bool:
+    """Whether the session in use was read, or watched, and not found."""
+    request = event.request
+    asked = isinstance(request, ReadSession) and request.call is None and not request.confirms
+    watched = isinstance(request, Watch) and request.target == "session"
+    return (asked or watched) and isinstance(event.outcome, SessionRead) and event.outcome.session is None
 
 
 @plant
 def a_404_believed_alone(patch: pytest.MonkeyPatch) -> None:
     """A server that has just started answers it for sessions that live."""
-    hear = session.Session._hear
-
-    def believe(self: Any, sign: Sign) -> str | None:
-        return "session destroyed" if sign is Sign.RENEWAL_404 else hear(self, sign)
-
-    patch.setattr(session.Session, "_hear", believe)
+    _believe(patch, lambda event: isinstance(event.request, RenewSession) and isinstance(event.outcome, Gone))
 
 
 @plant
 def an_empty_read_believed_alone(patch: pytest.MonkeyPatch) -> None:
     """An ACL without session:read shows no session at all."""
-    hear = session.Session._hear
-
-    def believe(self: Any, sign: Sign) -> str | None:
-        return "session destroyed" if sign in (Sign.UNSEEN, Sign.READ_EMPTY) else hear(self, sign)
-
-    patch.setattr(session.Session, "_hear", believe)
+    _believe(patch, _read_empty)
 
 
 @plant
 def a_stop_believed_without_a_read(patch: pytest.MonkeyPatch) -> None:
     """A server that has just started says yes to a destroy and does nothing."""
 
-    def believe(self: Any, request: Any, outcome: Any) -> None:
-        self._finish_stop(confirmed=not isinstance(outcome, Failed))
+    def believe(core: LockerCore, event: Event, request: Request) -> Outcome | None:
+        of_the_stop = isinstance(request, ReadSession) and request is core.stopping
+        return SessionRead(None, 0) if of_the_stop else None
 
-    patch.setattr(lifecycle.Lifecycle, "_stop_answered", believe)
+    answer_at_once(patch, believe)
 
 
 @plant
 def a_destroy_in_the_background_believed_without_a_read(patch: pytest.MonkeyPatch) -> None:
-    answered = destroys.Destroys.answered
+    def believe(core: LockerCore, event: Event, request: Request) -> Outcome | None:
+        of_the_background = isinstance(request, ReadSession) and request.confirms and request is not core.stopping
+        return SessionRead(None, 0) if of_the_background else None
 
-    def believe(self: Any, request: Any, outcome: Any) -> None:
-        if isinstance(request, DestroySession) and not isinstance(outcome, Failed):
-            self._given.pop(request.session_id, None)
-        else:
-            answered(self, request, outcome)
-
-    patch.setattr(destroys.Destroys, "answered", believe)
+    answer_at_once(patch, believe)
 
 
 @plant
 def a_session_given_up_not_destroyed(patch: pytest.MonkeyPatch) -> None:
-    give_up = lifecycle.Lifecycle._give_up_session
+    """Its destroy is not sent, and taken for done."""
 
-    def leave(self: Any, reason: str) -> None:
-        add, self.session.destroys.add = self.session.destroys.add, lambda session_id: None
-        give_up(self, reason)
-        self.session.destroys.add = add
+    def leave(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        commands = take(event)
+        given_up = set(ended_sessions(commands))
+        for command in [one for one in commands if isinstance(one, DestroySession) and one.session_id in given_up]:
+            commands.remove(command)
+            (read,) = take(Answered(command, Done()))
+            assert isinstance(read, ReadSession)
+            commands += take(Answered(read, SessionRead(None, 0)))
+        return commands
 
-    patch.setattr(lifecycle.Lifecycle, "_give_up_session", leave)
+    change_steps(patch, leave)
 
 
 NAMES = sorted(set(PLANTED) - _BEFORE)

@@ -1,40 +1,71 @@
 """Planted bugs at the boundary of a core: they change what goes into `LockerCore.step` and what comes out of it.
 
-They know events and commands only, no name inside the core, so they outlive any change of it.
+They know events, commands and what the runtimes read of a core, no private name, so they outlive any change of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from consul_locker.core.locker import LockerCore
-from consul_locker.core.messages import Command, Event
+from consul_locker.core.messages import Answered, Command, Emit, Event
+from consul_locker.core.requests import Outcome, Request
 
-__all__ = ["change_commands", "change_events"]
+__all__ = ["Step", "answer_at_once", "change_commands", "change_events", "change_steps", "ended_sessions"]
+
+#: Takes an event into a core, without the bug, and returns the commands of that step.
+Step = Callable[[Event], list[Command]]
+
+
+def change_steps(patch: pytest.MonkeyPatch, change: Callable[[LockerCore, Event, Step], list[Command]]) -> None:
+    """Put `change` in place of each step: it may take the event, another one, several or none."""
+    take = LockerCore.step
+
+    def step(self: Any, event: Event, now: float) -> None:
+        def really(event: Event) -> list[Command]:
+            before = len(self.commands)
+            take(self, event, now)
+            commands = list(self.commands)
+            self.commands.clear()
+            self.commands.extend(commands[:before])
+            return commands[before:]
+
+        self.commands.extend(change(self, event, really))
+
+    patch.setattr(LockerCore, "step", step)
 
 
 def change_commands(patch: pytest.MonkeyPatch, change: Callable[[Event, list[Command]], list[Command]]) -> None:
     """Put what `change` makes of them in place of the commands of each step."""
-    take = LockerCore.step
-
-    def step(self: Any, event: Event, now: float) -> None:
-        before = len(self.commands)
-        take(self, event, now)
-        commands = list(self.commands)
-        self.commands.clear()
-        self.commands.extend([*commands[:before], *change(event, commands[before:])])
-
-    patch.setattr(LockerCore, "step", step)
+    change_steps(patch, lambda core, event, take: change(event, take(event)))
 
 
 def change_events(patch: pytest.MonkeyPatch, change: Callable[[LockerCore, Event], Event]) -> None:
     """Put what `change` makes of it in place of each event."""
-    take = LockerCore.step
+    change_steps(patch, lambda core, event, take: take(change(core, event)))
 
-    def step(self: Any, event: Event, now: float) -> None:
-        take(self, change(self, event), now)
 
-    patch.setattr(LockerCore, "step", step)
+def answer_at_once(patch: pytest.MonkeyPatch, answer: Callable[[LockerCore, Event, Request], Outcome | None]) -> None:
+    """Do not send the requests for which `answer` has an outcome: they are answered with it in the same step."""
+
+    def change(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        commands: list[Command] = []
+        for command in take(event):
+            outcome = answer(core, event, command) if isinstance(command, Request) else None
+            if isinstance(command, Request) and outcome is not None:
+                commands += change(core, Answered(command, outcome), take)
+            else:
+                commands.append(command)
+        return commands
+
+    change_steps(patch, change)
+
+
+def ended_sessions(commands: list[Command]) -> Iterator[str]:
+    """The sessions whose end is told, except by a stop."""
+    for command in commands:
+        if isinstance(command, Emit) and command.signal == "session_ended" and command.facts["reason"] != "stopped":
+            yield command.facts["session_id"]
