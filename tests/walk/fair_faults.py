@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from consul_locker.core import acquire as grants
 from consul_locker.core import fair_line as queue
 from consul_locker.core.locker import LockerCore
-from consul_locker.core.messages import Answered, Call, Event
+from consul_locker.core.messages import Answered, Call, Command, Event
 from consul_locker.core.requests import Committed, Entry, Failed, Request, Transact, Verb
 from consul_locker.keys import lock_key_of
 
 from .faults import plant
 from .lock_faults import not_renewed
-from .streams import change_events, change_steps
+from .streams import change_commands, change_events, change_steps
 
 
 def _queues(request: Request) -> bool:
@@ -98,16 +97,17 @@ def place_kept_by_who_gave_up(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def place_kept_by_who_was_served(patch: pytest.MonkeyPatch) -> None:
-    """Public methods: a grant without the deletion of its place looks to the walk as if the call overtook itself."""
-    granted, leave_place = queue.FairLine.granted, grants.Grants.leave_place
+    """Whoever gave back its place with the grant of its lock takes it once more."""
 
-    def keep(self: Any, work: Any) -> None:
-        patch.setattr(grants.Grants, "leave_place", lambda self, place: None)
-        granted(self, work)
-        patch.setattr(grants.Grants, "leave_place", leave_place)
+    def keep(event: Event, commands: list[Command]) -> list[Command]:
+        if not isinstance(event, Answered) or not isinstance(event.outcome, Committed):
+            return commands
+        operations = event.request.operations if isinstance(event.request, Transact) else ()
+        (session,) = {op.session for op in operations if op.verb is Verb.LOCK} or {None}
+        again = tuple(replace(op, verb=Verb.LOCK, session=session) for op in operations if op.verb is Verb.DELETE)
+        return [*commands, Transact(event.request.generation, again)] if again else commands
 
-    patch.setattr(queue.FairLine, "places", lambda self, call: ())
-    patch.setattr(queue.FairLine, "granted", keep)
+    change_commands(patch, keep)
 
 
 @plant
