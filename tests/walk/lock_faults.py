@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import pytest
 
-from consul_locker.core import audit, doubts, ledger
+from consul_locker.core import audit, doubts
 from consul_locker.core import line as waiting
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Emit, Event, Settle
@@ -75,30 +75,15 @@ def ambiguous_acquire_forgotten(patch: pytest.MonkeyPatch) -> None:
     change_events(patch, unsent)
 
 
-@plant
-def doubt_forgotten_with_the_next_grant(patch: pytest.MonkeyPatch) -> None:
-    grant = ledger.Ledger.grant
-
-    def forget(self: Any, slot: Any, lease: Any) -> None:
-        grant(self, slot, lease)
-        slot.doubts.clear()
-
-    patch.setattr(ledger.Ledger, "grant", forget)
-
-
-@plant
-def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """Until it is locked again, each look at its key shows that it is not ours."""
+def _forget(patch: pytest.MonkeyPatch, note: Callable[[LockerCore, Answered, set[str]], None]) -> None:
+    """Each look shows that the keys which `note` has put into the set are not ours."""
     forgotten: dict[LockerCore, set[str]] = defaultdict(set)
 
-    def forget(core: LockerCore, event: Event) -> Event:
+    def look(core: LockerCore, event: Event) -> Event:
         if not isinstance(event, Answered) or not isinstance(event.request, Transact):
             return event
         operations, outcome, keys = event.request.operations, event.outcome, forgotten[core]
-        if isinstance(outcome, Failed):
-            keys.update(_releases(event.request))
-        if isinstance(outcome, Committed):
-            keys.difference_update(_locks(event.request))
+        note(core, event, keys)
         if isinstance(outcome, (Failed, RefusedWhole)) or {op.verb for op in operations} != {Verb.CHECK_SESSION}:
             return event
         refused = {one.position: one for one in outcome.refused} if isinstance(outcome, RolledBack) else {}
@@ -107,7 +92,36 @@ def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
                 refused.setdefault(position, Refused(position, Refusal.SESSION, "forgotten"))
         return replace(event, outcome=RolledBack(tuple(refused.values()))) if refused else event
 
-    change_events(patch, forget)
+    change_events(patch, look)
+
+
+@plant
+def doubt_forgotten_with_the_next_grant(patch: pytest.MonkeyPatch) -> None:
+    """A lock whose outcome is unknown is looked for no more once a later lock of its key was granted."""
+    doubtful: dict[LockerCore, set[tuple[str, int]]] = defaultdict(set)
+
+    def note(core: LockerCore, event: Answered, keys: set[str]) -> None:
+        for key in _locks(event.request):
+            if isinstance(event.outcome, Failed):
+                keys.discard(key)
+                doubtful[core].add((key, event.request.generation))
+            elif isinstance(event.outcome, Committed) and (key, event.request.generation) in doubtful[core]:
+                keys.add(key)
+
+    _forget(patch, note)
+
+
+@plant
+def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Its key is looked at no more, until it is locked again."""
+
+    def note(core: LockerCore, event: Answered, keys: set[str]) -> None:
+        if isinstance(event.outcome, Failed):
+            keys.update(_releases(event.request))
+        elif isinstance(event.outcome, Committed):
+            keys.difference_update(_locks(event.request))
+
+    _forget(patch, note)
 
 
 @plant

@@ -9,7 +9,7 @@ from consul_locker.core.locker import LockerCore
 from . import fair_faults as _fair_faults  # noqa: F401 # their bugs stand in `faults.PLANTED`
 from . import faults, refusal_faults, session_faults, walk
 from . import lock_faults as _lock_faults  # noqa: F401 # likewise
-from .simulation import Violation, play
+from .simulation import Violation, World, play
 
 #: Schedules in which a planted bug must show. Most show in the first dozen, a few need a rare order of events.
 BUDGET = 4000
@@ -40,6 +40,8 @@ def test_a_broken_off_step_that_is_not_mended_is_found(monkeypatch: pytest.Monke
 def test_a_planted_bug_is_found(name: str) -> None:
     with faults.planted(name), pytest.raises(Violation) as caught:
         for number in range(BUDGET):
+            if name in refusal_faults.NAMES and not World(f"1/{number}").sim.spoilt:
+                continue  # only where Consul refuses a key can it show
             play(f"1/{number}")
     # A bug that only raises was planted in the wrong place: the walk has not looked for it.
     assert caught.value.invariant != "no exception comes out of a step"
