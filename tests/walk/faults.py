@@ -1,7 +1,8 @@
 """Planted bugs: each breaks one rule of the core, and the walk must find it.
 
-A bug that the walk does not find would mean that the walk does not look. Each is a few lines put in place of a method
-of the core; ``PLANTED`` has them by name, `planted` puts one in place for a while.
+A bug that the walk does not find would mean that the walk does not look. Most change the events that go into the core
+and the commands that come out (streams.py). Where that cannot say it, a few lines stand in place of a public method.
+None knows a private name. ``PLANTED`` has them by name, `planted` puts one in place for a while.
 """
 
 from __future__ import annotations

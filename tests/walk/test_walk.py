@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.locker import LockerCore
+from consul_locker.core.session import Session
 
 from . import fair_faults as _fair_faults  # noqa: F401 # their bugs stand in `faults.PLANTED`
 from . import faults, refusal_faults, session_faults, walk
@@ -30,7 +30,7 @@ def test_schedules_with_broken_off_steps_are_clean() -> None:
 
 
 def test_a_broken_off_step_that_is_not_mended_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LockerCore, "_recover", lambda self: None)
+    monkeypatch.setattr(Session, "recover", lambda self: None)
     with pytest.raises(Violation):
         for number in range(BUDGET):
             play(f"1/{number}", breaks=True)
