@@ -7,16 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from consul_locker.core import acquire as grants
 from consul_locker.core import fair_line as queue
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Call, Command, Event
-from consul_locker.core.requests import Committed, Entry, Failed, Request, Transact, Verb
+from consul_locker.core.requests import Committed, Entry, Failed, Outcome, Request, Transact, Verb
 from consul_locker.keys import lock_key_of
 
 from .faults import plant
 from .lock_faults import not_renewed
-from .streams import change_commands, change_events, change_steps
+from .streams import answer_at_once, change_commands, change_events, change_steps
 
 
 def _queues(request: Request) -> bool:
@@ -92,7 +91,15 @@ def place_of_a_dead_waiter_counts(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def place_kept_by_who_gave_up(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grants.Grants, "leave_place", lambda self, place: None)
+    """The release of a place is not sent, and taken for done."""
+
+    def keep(core: LockerCore, event: Event, request: Request) -> Outcome | None:
+        operations = request.operations if isinstance(request, Transact) else ()
+        of_places = all(op.verb in (Verb.CHECK_SESSION, Verb.DELETE_CAS) and lock_key_of(op.key) for op in operations)
+        given_back = {op.verb for op in operations} == {Verb.CHECK_SESSION, Verb.DELETE_CAS}
+        return Committed(()) if of_places and given_back else None
+
+    answer_at_once(patch, keep)
 
 
 @plant

@@ -7,6 +7,7 @@ None knows a private name. ``PLANTED`` has them by name, `planted` puts one in p
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,23 +16,15 @@ from typing import Any
 import pytest
 
 from consul_locker.core import (
-    acquire as grants,
-)
-from consul_locker.core import (
-    batch,
     ledger,
     lifecycle,
-    locker,
     machine,
     session,
-)
-from consul_locker.core import (
-    step as outbox,
 )
 from consul_locker.core.calls import RELEASES
 from consul_locker.core.ledger import Kind
 from consul_locker.core.locker import LockerCore
-from consul_locker.core.messages import Answered, Call, Command, Event, Settle
+from consul_locker.core.messages import Abandoned, Answered, Call, Command, Event, Settle
 from consul_locker.core.requests import Committed, Operation, Renewed, RenewSession, SessionCreated, Transact, Verb
 from consul_locker.errors import AlreadyLocked
 from consul_locker.fsm import Queued, Table
@@ -56,6 +49,21 @@ def planted(name: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         PLANTED[name](patch)
         yield
+
+
+def _send(request: Transact, operations: list[Operation]) -> None:
+    """Have a request carry out other operations. It stays the same object: the core knows it by its identity."""
+    object.__setattr__(request, "operations", tuple(operations))
+
+
+def _forget_on_stop(counts: Callable[[str], bool]) -> Callable[[LockerCore, Event, Step], list[Command]]:
+    """A change of steps: a stop in one of these states answers no call but itself."""
+
+    def change(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        forgets = isinstance(event, Call) and event.verb == "stop" and counts(core.state)
+        return [one for one in take(event) if not (forgets and isinstance(one, Settle) and one.call is not event)]
+
+    return change
 
 
 def _table_without(state: str, input: str) -> Table:
@@ -153,15 +161,19 @@ def deadline_from_the_answer(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def call_settled_twice(patch: pytest.MonkeyPatch) -> None:
-    """Whoever shares an operation is answered, also those who gave up long ago."""
-    settle = outbox.Outbox.settle
+    """Whoever wanted the same lock is answered, also those who gave up long ago."""
+    gone: dict[LockerCore, list[Call]] = defaultdict(list)
 
-    def again(self: Any, call: Call, value: Any = None, error: BaseException | None = None) -> None:
-        call.settled = False
-        settle(self, call, value, error)
+    def again(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        if isinstance(event, Abandoned) and event.call.verb == "lock":
+            gone[core].append(event.call)
+        commands = take(event)
+        granted = [one for one in commands if isinstance(one, Settle) and one.call.verb == "lock" and not one.error]
+        for one in granted:
+            commands += [Settle(call, one.value) for call in gone[core] if call.ids == one.call.ids]
+        return commands
 
-    patch.setattr(outbox.Outbox, "settle", again)
-    patch.setattr(ledger.Work, "live", lambda self: list(self.calls))
+    change_steps(patch, again)
 
 
 @plant
@@ -175,18 +187,12 @@ def denied_call_answered_again(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def call_forgotten_on_stop(patch: pytest.MonkeyPatch) -> None:
-    refuse = grants.Grants.refuse_waiting
-
-    def forget(self: Any) -> list[Call]:
-        refuse(self)
-        return []
-
-    patch.setattr(grants.Grants, "refuse_waiting", forget)
+    change_steps(patch, _forget_on_stop(lambda state: state == machine.READY))
 
 
 @plant
 def buffered_call_forgotten_on_stop(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(locker.LockerCore, "enter_stopped", lambda self: self.session.abandon_attempt())
+    change_steps(patch, _forget_on_stop(lambda state: state != machine.READY))
 
 
 @plant
@@ -217,6 +223,7 @@ def generation_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def late_session_adopted(patch: pytest.MonkeyPatch) -> None:
+    """A public method: no event makes the core forget the session that it has."""
     created = session.Session.created
 
     def adopt(self: Any, request: Any, outcome: Any) -> str:
@@ -229,12 +236,13 @@ def late_session_adopted(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def value_without_tenure(patch: pytest.MonkeyPatch) -> None:
-    operations = batch.Batch.operations
+    def same(event: Event, commands: list[Command]) -> list[Command]:
+        for one in commands:
+            if isinstance(one, Transact):
+                _send(one, [replace(op, value=b"{}") if op.verb is Verb.LOCK else op for op in one.operations])
+        return commands
 
-    def same(work: Any, session_id: str, value: bytes, flags: int, delete: bool) -> list[Operation]:
-        return operations(work, session_id, b"{}" if work.kind is Kind.LOCK else value, flags, delete)
-
-    patch.setattr(batch.Batch, "operations", staticmethod(same))
+    change_commands(patch, same)
 
 
 @plant
@@ -250,14 +258,16 @@ def fence_from_the_lock_index(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def release_unguarded(patch: pytest.MonkeyPatch) -> None:
-    operations = batch.Batch.operations
+    def unguarded(event: Event, commands: list[Command]) -> list[Command]:
+        for one in commands:
+            if isinstance(one, Transact):
+                free = {op.key for op in one.operations if op.verb is Verb.UNLOCK}
+                guards = [op.verb is Verb.CHECK_INDEX and op.key in free for op in one.operations]
+                pairs = zip(one.operations, guards, strict=True)
+                _send(one, [replace(op, verb=Verb.GET_TREE) if guard else op for op, guard in pairs])
+        return commands
 
-    def unguarded(work: Any, session_id: str, value: bytes, flags: int, delete: bool) -> list[Operation]:
-        if work.kind is Kind.LOCK:
-            return operations(work, session_id, value, flags, delete)
-        return [Operation(Verb.UNLOCK, work.slots[0].key, b"", flags, session_id)]
-
-    patch.setattr(batch.Batch, "operations", staticmethod(unguarded))
+    change_commands(patch, unguarded)
 
 
 @plant

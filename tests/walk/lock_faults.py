@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import pytest
 
-from consul_locker.core import audit, doubts
+from consul_locker.core import audit
 from consul_locker.core import line as waiting
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Emit, Event, Settle
@@ -19,6 +19,10 @@ from consul_locker.core.requests import (
     Entry,
     Failed,
     KeysRead,
+    NamesRead,
+    Outcome,
+    ReadKey,
+    ReadPrefix,
     Refusal,
     Refused,
     RefusedWhole,
@@ -33,7 +37,7 @@ from consul_locker.keys import lock_key_of
 from consul_locker.strategies import PermanentStrategy
 
 from .faults import plant
-from .streams import Step, change_commands, change_events, change_steps, ended_sessions
+from .streams import Step, answer_at_once, change_commands, change_events, change_steps, ended_sessions
 
 
 def _keys(request: Request, *verbs: Verb) -> set[str]:
@@ -48,6 +52,12 @@ def _locks(request: Request) -> set[str]:
 
 def _releases(request: Request) -> set[str]:
     return _keys(request, Verb.UNLOCK, Verb.DELETE_CAS)
+
+
+def _audits(request: Request) -> bool:
+    """Whether a request is an audit: it checks sessions and indexes, and changes nothing."""
+    checks = {Verb.CHECK_SESSION, Verb.CHECK_INDEX}
+    return isinstance(request, Transact) and {op.verb for op in request.operations} == checks
 
 
 def not_renewed(fair: bool) -> Callable[[LockerCore, Event, Step], list[Command]]:
@@ -136,28 +146,47 @@ def audit_verdict_believed_during_an_operation(patch: pytest.MonkeyPatch) -> Non
 
 @plant
 def audit_verdict_not_confirmed(patch: pytest.MonkeyPatch) -> None:
-    """A read that was sent before the present tenure was granted counts against it."""
+    """An audit that fails is enough: the read that is to confirm it is not sent, and counts as if it showed no key."""
 
-    def suspect(self: Any, slot: Any) -> None:
-        if slot.lease is not None:
-            self.keeper.lose(slot, "key taken over")
+    def believe(core: LockerCore, event: Event, request: Request) -> Outcome | None:
+        audited = isinstance(event, Answered) and _audits(event.request) and isinstance(request, ReadKey)
+        return KeysRead((), 0) if audited else None
 
-    patch.setattr(audit.Audit, "suspect", suspect)
+    answer_at_once(patch, believe)
 
 
 @plant
 def audit_verdict_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(audit.Audit, "audited", lambda self, request, outcome: None)
+    """Each audit shows that all is well."""
+
+    def ignore(core: LockerCore, event: Event) -> Event:
+        if isinstance(event, Answered) and _audits(event.request):
+            return replace(event, outcome=Committed(()))
+        return event
+
+    change_events(patch, ignore)
 
 
 @plant
 def refused_and_released_keys_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(doubts.Doubts, "add_former", lambda self, slot: None)
+    """Only the keys of requests whose outcome is unknown are looked at."""
+    doubtful: dict[LockerCore, set[str]] = defaultdict(set)
+
+    def note(core: LockerCore, event: Answered, keys: set[str]) -> None:
+        used = _locks(event.request) | _releases(event.request)
+        if isinstance(event.outcome, Failed):
+            doubtful[core] |= used
+            keys -= used
+        elif isinstance(event.outcome, RolledBack) or _releases(event.request):
+            keys |= used - doubtful[core]
+
+    _forget(patch, note)
 
 
 @plant
 def restored_snapshot_not_swept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(audit.Audit, "sweep", lambda self: None)
+    """No key is listed for a sweep."""
+    answer_at_once(patch, lambda core, event, request: NamesRead(()) if isinstance(request, ReadPrefix) else None)
 
 
 @plant
@@ -337,13 +366,12 @@ def watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def failed_watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
-    watched = waiting.Waiting.watched
+    def give_up(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        failed = isinstance(event, Answered) and isinstance(event.outcome, Failed) and not core.options.fair
+        of_key = isinstance(event, Answered) and isinstance(event.request, Watch) and event.request.target == "key"
+        return [] if failed and of_key else take(event)
 
-    def give_up(self: Any, request: Any, outcome: Any) -> None:
-        if isinstance(outcome, KeysRead):
-            watched(self, request, outcome)
-
-    patch.setattr(waiting.Waiting, "watched", give_up)
+    change_steps(patch, give_up)
 
 
 @plant
