@@ -41,14 +41,17 @@ class Guard:
         owner: the ident of the thread that may be in now; None: any.
         depth: how many inputs and transitions are one inside the other at the moment.
         posted: what is still to be handled, oldest first, as ``(handle, input, args)``.
+        working: whether the thread that is in handles posted inputs now, one after another: the end of each must not
+            handle the next one within itself, since with many of them that would be too deep for Python.
     """
 
-    __slots__ = ("depth", "mutex", "owner", "posted")
+    __slots__ = ("depth", "mutex", "owner", "posted", "working")
 
     def __init__(self, mutex: bool | None) -> None:
         self.mutex = threading.RLock() if mutex else None
         self.owner: int | None = None if mutex is None else FREE if mutex else get_ident()
         self.depth = 0
+        self.working = False
         # An empty deque takes 600 bytes, twice as much as a machine: without a mutex there is one when it is needed.
         self.posted: deque[_Posted] | None = deque() if mutex else None
 
@@ -102,15 +105,15 @@ class Guard:
         mutex = self.mutex
         while self.posted:
             if mutex is None:
-                if self.depth:
+                if self.depth or self.working:
                     return
                 self._one()
                 continue
             if not mutex.acquire(blocking=False):
                 return  # the thread that has it looks again after releasing it
             try:
-                if self.depth:
-                    return  # this very thread is in the middle of an input
+                if self.depth or self.working:
+                    return  # this very thread is in the middle of an input, or at work here
                 self.owner = get_ident()
                 try:
                     self._one()
@@ -124,10 +127,13 @@ class Guard:
             handle, input, args = cast("deque[_Posted]", self.posted).popleft()
         except IndexError:  # another one was faster
             return
+        self.working = True
         try:
             handle(input, *args)
         except Exception:
             _LOGGER.exception("the posted input %r failed", input)
+        finally:
+            self.working = False
 
     def too_deep(self, what: str) -> NoReturn:
         """Raise `TooDeep`."""

@@ -82,7 +82,8 @@ def test_one_id_does_not_spoil_the_calls_of_others(factory: Any, agent: Agent, n
     assert not any(errors.values())
     assert all(futures[id].result().valid for id in errors)
     if not fair:  # who is fair looks first, each call by itself
-        assert transactions(agent) - before <= 2 + 2 * 6  # the first alone, the rest, and two for each halving
+        # Two for each halving; how many others there are depends on how the calls came (core/test_refused* count them).
+        assert transactions(agent) - before <= len(ids) + 2 * 6
     before = transactions(agent)
     futures = {id: locker.submit_lock(id) for id in (BAD, "more", "and-more")}
     assert isinstance(futures.pop(BAD).exception(WAIT), InvalidLockId)

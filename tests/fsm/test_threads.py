@@ -246,6 +246,21 @@ def test_many_threads_post_and_nothing_is_lost() -> None:
         assert [n for each, n in log if each == who] == list(range(300))
 
 
+@pytest.mark.parametrize("mutex", [True, False])
+def test_many_inputs_that_a_handler_posts_are_handled_one_after_another(mutex: bool) -> None:
+    """Not each within the one before: with 2,000 of them that would be too deep for Python."""
+    log: list[int] = []
+
+    def post_many(me: Fsm) -> None:
+        for n in range(2000):
+            me.post("y", n)
+
+    inputs = {"x": post_many, "y": lambda me, n: log.append(n)}
+    fsm = Fsm.of({"s": State(inputs=inputs)}, initial_state="s", mutex=mutex)
+    fsm.handle("x")
+    assert log == list(range(2000))
+
+
 def test_an_error_of_a_posted_input_is_logged_and_the_next_is_handled(caplog: pytest.LogCaptureFixture) -> None:
     fsm = logged(mutex=True)
     with caplog.at_level(logging.ERROR, "consul_locker"):
