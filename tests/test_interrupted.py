@@ -8,6 +8,7 @@ goes on. ``CONSUL_LOCKER_EVERY_LINE=1`` takes each line, else each thirteenth.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -34,6 +35,13 @@ STRIDE = 1 if os.environ.get("CONSUL_LOCKER_EVERY_LINE") else 13
 @pytest.fixture(autouse=True)
 def doubts_are_looked_into_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doubts, "FIRST_PAUSE", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def garbage_is_collected_here() -> Iterator[None]:
+    """Else a socket that an interrupted call left to the collector fails whatever test runs when that comes."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

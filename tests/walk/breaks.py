@@ -40,7 +40,8 @@ def breaking_off(line: int, below: str = LIBRARY) -> Iterator[None]:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal left
-        if not frame.f_code.co_filename.startswith(below):
+        # What a finalizer raises Python itself takes away, so nothing is broken off there.
+        if not frame.f_code.co_filename.startswith(below) or frame.f_code.co_name == "__del__":
             return None
         if event == "line" and not _SAFE.match(linecache.getline(frame.f_code.co_filename, frame.f_lineno)):
             left -= 1
