@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import docutils.core
+import docutils.writers
 import pytest
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives, roles
@@ -125,7 +126,7 @@ def warnings_of(text: str, source: str) -> str:
     docutils.core.publish_string(
         text,
         source_path=source,
-        writer="html5",
+        writer=docutils.writers.get_writer_class("html5")(),
         settings_overrides={"warning_stream": heard, "report_level": 1, "halt_level": 5, "embed_stylesheet": False},
     )
     return heard.getvalue()

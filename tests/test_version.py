@@ -8,6 +8,7 @@ from importlib.metadata import metadata, version
 from pathlib import Path
 
 import docutils.core
+import docutils.writers
 import pytest
 
 import consul_locker
@@ -49,7 +50,8 @@ def test_the_long_description_names_no_file_of_the_repository() -> None:
     assert ".. image::" not in text
     assert "<docs/" not in text
     assert "repository only" not in text
-    docutils.core.publish_string(text, writer="html5", settings_overrides={"report_level": 1, "halt_level": 1})
+    writer = docutils.writers.get_writer_class("html5")()
+    docutils.core.publish_string(text, writer=writer, settings_overrides={"report_level": 1, "halt_level": 1})
 
 
 def test_the_distribution_says_whose_it_is() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import docutils.core
+import docutils.writers
 import pytest
 
 from consul_locker.core.machine import TABLE
@@ -149,7 +150,8 @@ def test_a_table_has_a_row_for_each_input_of_each_state() -> None:
 def test_a_table_in_rst_is_good_rst(table: Table) -> None:
     text = as_table(table, "rst")
     settings = {"report_level": 1, "halt_level": 1, "embed_stylesheet": False}
-    page = docutils.core.publish_string(text, writer="html5", settings_overrides=settings).decode()
+    writer = docutils.writers.get_writer_class("html5")()
+    page = docutils.core.publish_string(text, writer=writer, settings_overrides=settings).decode()
     assert page.count("<tr") == as_table(table).count("\n") - 1
 
 
