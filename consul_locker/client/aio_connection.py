@@ -131,10 +131,12 @@ async def _reach_one(family: int, protocol: int, place: Any, deadline: float) ->
 
 
 def wake(turn: asyncio.Future[None]) -> None:
+    """End a wait, unless it has ended: two callbacks of one round of the loop may both want to."""
     if not turn.done():
         turn.set_result(None)
 
 
 def give_up(turn: asyncio.Future[None], error: Exception) -> None:
+    """The same, with an error."""
     if not turn.done():
         turn.set_exception(error)
