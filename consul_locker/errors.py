@@ -243,7 +243,7 @@ class ConsulUnavailable(ConsulLockerError):
         sent: whether the request may have taken effect although it failed.
         option: the option that is the reason: ``"node"``, ``"checks"`` or ``"dc"`` if Consul does not know what it
         names,
-            ``"host"`` if another agent is needed; else None.
+            ``"host"`` if another agent is needed, ``"token"`` if a callable returned what is none; else None.
     """
 
     def __init__(
