@@ -74,6 +74,7 @@ def tokenless(options: ClientOptions, request: HttpRequest, found: NoToken) -> C
         operation=request.operation,
         cause=found.__cause__,
         option="token" if found.is_wrong else None,
+        outage=not found.is_wrong,
     )
 
 

@@ -290,7 +290,7 @@ def test_what_it_raises_is_told_and_the_next_request_asks_again(
         error = failure(driver, PUT)
         assert "the callable given as 'token' raised LockTimeout" in str(error)
         assert f"127.0.0.1:{acl.server.port}" in str(error)
-        assert (error.cause, error.sent, error.option) == (boom, False, None)
+        assert (error.cause, error.sent, error.option, error.outage) == (boom, False, None, True)
     assert driver.send(PUT).status == 200
     assert acl.came == ["one"]
     assert len(caplog.records) == 1
@@ -303,7 +303,7 @@ def test_what_is_no_token_is_told_and_not_repeated(
 ) -> None:
     error = failure(make(acl.options(Vault(wrong))), PUT)
     assert f"returned no token ({type(wrong).__name__})" in str(error)
-    assert (error.cause, error.sent, error.option) == (None, False, "token")
+    assert (error.cause, error.sent, error.option, error.outage) == (None, False, "token", False)
     assert "secret" not in str(error) + repr(error) + caplog.text
     assert len(caplog.records) == 1
     assert acl.came == []
