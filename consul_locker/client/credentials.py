@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING, Union
 
 from ..config.environment import check_token, read_token
@@ -63,7 +62,12 @@ def unknown_token(response: HttpResponse) -> bool:
 
 def with_token(request: HttpRequest, token: str) -> HttpRequest:
     """The request with the token in its headers; empty for none."""
-    return replace(request, headers=(*request.headers, ("X-Consul-Token", token))) if token else request
+    if not token:
+        return request
+    headers = (*request.headers, ("X-Consul-Token", token))
+    return HttpRequest(  # `dataclasses.replace` takes twice as long
+        request.method, request.path, request.params, headers, request.body, request.decode, request.operation
+    )
 
 
 def tokenless(options: ClientOptions, request: HttpRequest, found: NoToken) -> ConsulUnavailable:
