@@ -88,18 +88,6 @@ class Destroys:
                 self._out.cancel(("destroy", session_id))
                 self.again(session_id)
 
-    def recover(self, latest: str | None) -> None:
-        """After a step that was broken off: try all destroys again.
-
-        Args:
-            latest: the session that was created last; it may or may not have been given up.
-        """
-        if latest is not None:
-            self._given.setdefault(latest, _Given())
-        for session_id in self._given:
-            self._former[session_id] = inf
-            self.again(session_id)
-
     def answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
         """A destroy, or the read that confirms it, was answered. If it failed, it is tried again after a pause."""
         session_id = request.session_id
