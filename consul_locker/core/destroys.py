@@ -42,11 +42,15 @@ class Destroys:
     Args:
         outbox: of the Locker.
         timeout: the limit on one request, in seconds.
+
+    Attributes:
+        generation: the first one of the core: its requests have it, so that answers to an older core's are known.
     """
 
     def __init__(self, outbox: Outbox, timeout: float) -> None:
         self._out = outbox
         self._timeout = timeout
+        self.generation = 0
         self._given: dict[str, _Given] = {}
         self._former: dict[str, float] = {}  # id -> until when it may block calls, on the clock of the steps
 
@@ -73,7 +77,7 @@ class Destroys:
         given = self._given.get(session_id)
         if given is not None:
             given.since = self._out.now
-            given.request = request = DestroySession(0, session_id, timeout=self._timeout)
+            given.request = request = DestroySession(self.generation, session_id, timeout=self._timeout)
             self._out.send(request)
 
     def hurry(self, began: float) -> None:

@@ -83,7 +83,7 @@ class LockerCore(Lifecycle):
             stopped: whether the Locker is stopped.
         """
         self._out.now = now
-        self.session.generation = old.session.generation + 1
+        self.session.generation = self.session.destroys.generation = old.session.generation + 1
         self.ledger.tenure = old.ledger.tenure
         self._out.counters = old.counters()
         self._out.count("lost", lost)

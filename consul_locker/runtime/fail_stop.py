@@ -65,6 +65,7 @@ class FailStop:
         self.session_id: str | None = None
         self.state: str | None = None
         self.stopped = False
+        self._first = 0  # the first generation of the core
         self._event: Event | None = None  # of the step that was begun, and has not ended
         self._broken: LockerCore | None = None  # of which a step was broken off, maybe after its `end`
         self._telling: tuple[_Once | None, Emit] | None = None  # the signal that is being queued
@@ -167,6 +168,7 @@ class FailStop:
             new.commands.append(self._answer(call))
         lost = len(self.leases)
         new.follow(old, now, sessions=sessions, lost=lost, state=self.state, stopped=self.stopped)
+        self._first = new.session.destroys.generation
         self.core = new
 
     @staticmethod
@@ -177,6 +179,11 @@ class FailStop:
         return Settle(call, error=ConsulUnavailable(text, operation=call.verb, sent=True))
 
     def run(self, event: Event, now: float) -> None:
-        """Let the core take a step that was begun."""
-        if not (isinstance(event, Call) and event.settled):  # else it was answered when another core came
-            self.core.step(event, now)
+        """Let the core take a step that was begun, unless the event was for a core before it."""
+        if isinstance(event, Call):
+            if event.settled:  # when this core came
+                return
+        elif isinstance(event, Answered) and event.request.generation < self._first:
+            if not isinstance(event.outcome, SessionCreated):  # that must be destroyed
+                return
+        self.core.step(event, now)

@@ -79,7 +79,7 @@ class Script:
 class Core:
     """Stands where a core is: its script says what follows."""
 
-    session = SimpleNamespace(destroys=SimpleNamespace(pending=()), life=None)
+    session = SimpleNamespace(destroys=SimpleNamespace(pending=(), generation=2), life=None)
     ledger = SimpleNamespace(leases={})
 
     def __init__(self, script: Script) -> None:
