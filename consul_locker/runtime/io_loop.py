@@ -18,7 +18,7 @@ from ..client.allowance import Allowance
 from ..client.credentials import Credentials
 from ..client.encode import Encoder
 from ..config.options import ClientOptions
-from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, SetTimer, TimerFired
+from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, Forget, SetTimer, TimerFired
 from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
@@ -165,11 +165,22 @@ class IoLoop:
                 self._set(receive, command)
             elif isinstance(command, CancelTimer):
                 self._unset((receive, command.name))
+            elif isinstance(command, Forget):
+                self._forget(receive)
             else:
                 assert isinstance(command, CancelRequest)  # no other command is for the loop
                 found = self._tasks.pop(command.request, None)
                 if found is not None:
                     self._give_up(found[0])
+
+    def _forget(self, receive: Receive) -> None:
+        """Another core has come: nothing may reach it that was for the one before, but for a session to destroy."""
+        for key in [key for key in self._timers if key[0] is receive]:
+            self._unset(key)
+        for request, (task, whose) in list(self._tasks.items()):
+            if whose is receive and isinstance(request, Watch):
+                del self._tasks[request]
+                self._give_up(task)
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
         """Cancel a task. It ends in the next rounds of the loop: the loop must not be closed before that."""
