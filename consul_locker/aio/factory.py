@@ -37,7 +37,10 @@ class LockerFactory(LoopFactory[Locker]):
     def _make(self, options: LockerOptions) -> Locker:
         self._check(open=True)
         if self._io_loop is None:
-            self._io_loop = IoLoop(self._client, self._encoder, self._clock, self._client.max_connections)
+            client = self._client
+            self._io_loop = IoLoop(
+                client, self._encoder, self._clock, client.max_connections, addresses=self._addresses
+            )
         locker = Locker(self, options, self._io_loop, self._delivery)
         self._lockers.add(locker)
         return locker

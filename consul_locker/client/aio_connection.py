@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from typing import Any, cast
 
+from .addresses import Peer
 from .encode import HttpRequest, HttpResponse
 from .http import Wire, WireError
 
@@ -17,10 +18,11 @@ __all__ = ["AsyncConnection", "give_up", "reach", "wake"]
 class AsyncConnection(asyncio.Protocol):
     """An open connection: its HTTP, and the future of the answer that is waited for."""
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer  #: whom it leads to
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[HttpResponse] | None = None
-        self.wire = Wire(authority)
+        self.wire = Wire(peer.options.authority)
         self.used = False  #: whether it served a request before the present one
         self.sent = False  #: whether the last request was handed to the network
         self.lost = self._loop.create_future()  #: done when the connection is closed

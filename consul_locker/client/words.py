@@ -6,7 +6,7 @@ import re
 
 from ..core.requests import Refusal
 
-__all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "not_done", "parse_duration", "refusal_of"]
+__all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "no_leader", "not_done", "parse_duration", "refusal_of"]
 
 #: How much of an unexpected body an error repeats, in characters: enough for Consul's own messages.
 EXCERPT = 200
@@ -24,9 +24,17 @@ ONLY_THROUGH_SERVERS = b"cross datacenter lock must be created at server agent"
 #: (measured).
 _FORWARDED = b"rpc error making call: "
 
-#: How Consul's words begin, with a status of 500 or more, for what it refused before it did anything: there is no
-#: leader to do it (source: agent/consul/rpc.go, canRetry), no server was reached (measured), a rate limit (measured).
-_NOT_DONE = (b"No cluster leader", b"rpc error getting client: ", b"rate limit exceeded")
+#: How Consul's words begin, with a status of 500 or more, when there is no leader to do anything (source:
+#: agent/consul/rpc.go, canRetry), or no server was reached (measured), or the agent knows of none (source).
+_NO_LEADER = (b"No cluster leader", b"rpc error getting client: ", b"No known Consul servers")
+
+#: And for all that it refused before it did anything: a rate limit (measured), too.
+_NOT_DONE = (*_NO_LEADER, b"rate limit exceeded")
+
+
+def no_leader(status: int, body: bytes) -> bool:
+    """Whether Consul says that it reaches no leader, so that it has done nothing; another server may reach one."""
+    return status >= 500 and _own_words(body).startswith(_NO_LEADER)
 
 
 def not_done(status: int, body: bytes) -> bool:
@@ -34,12 +42,15 @@ def not_done(status: int, body: bytes) -> bool:
 
     Words wrapped in those of another server count by what is inside: ``rpc error making call: EOF`` does not say.
     """
-    if status == 429:
-        return True
+    return status == 429 or (status >= 500 and _own_words(body).startswith(_NOT_DONE))
+
+
+def _own_words(body: bytes) -> bytes:
+    """What the server said that was asked last."""
     words = body[: 4 * EXCERPT].strip()
     while words.startswith(_FORWARDED):
         words = words[len(_FORWARDED) :]
-    return status >= 500 and words.startswith(_NOT_DONE)
+    return words
 
 
 #: Consul's words for a refused operation, beginning and end (source: agent/consul/state/kvs.go and txn.go; the

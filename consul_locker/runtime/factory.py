@@ -176,9 +176,11 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Initialize it with checked options. None as clock: the system's. ``own_agent`` ends with the factory."""
-        from ..client.encode import Encoder  # with the first factory: it brings msgspec
+        from ..client.addresses import Addresses  # with the first factory: it brings msgspec
+        from ..client.encode import Encoder
 
         self._client = client
+        self._addresses = Addresses(client)
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent
         self._encoder = Encoder(client)

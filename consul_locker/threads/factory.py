@@ -64,14 +64,16 @@ class LockerFactory(BaseFactory[Locker]):
         from ..runtime.io_loop import IoLoop
         from .io_thread import IoThread
 
-        client = self._client
+        client, addresses = self._client, self._addresses
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
-        self._transport = BlockingTransport(client, carriers, allowance)
+        self._transport = BlockingTransport(client, carriers, allowance, addresses)
         self._delivery = ObserverThread("consul_locker-signals")
         others = client.max_connections - carriers
         self._io_thread = IoThread(
-            lambda: IoLoop(client, self._encoder, self._clock, others, allowance), self._report, self._io_thread_died
+            lambda: IoLoop(client, self._encoder, self._clock, others, allowance, addresses),
+            self._report,
+            self._io_thread_died,
         )
         self._guard = threading.RLock()  # a signal handler may run in the same thread
         _register_exit_hook()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from consul_locker.client.addresses import Way
 from consul_locker.client.aio import AsyncTransport
 from consul_locker.client.aio_connection import AsyncConnection
 from consul_locker.client.encode import HttpRequest
@@ -215,7 +216,7 @@ def test_what_a_closed_loop_left_open_is_let_go() -> None:
     """A loop that was closed with a connection, and with a connect under way: nothing may be done on it any more."""
 
     async def begun(transport: AsyncTransport, request: HttpRequest) -> None:
-        opening = transport._open(request, asyncio.get_running_loop().time() + 30)
+        opening = transport._open(Way(transport.addresses, request), request, asyncio.get_running_loop().time() + 30)
         opening.send(None)
         (connecting,) = asyncio.all_tasks() - {asyncio.current_task()}
         opening.close()  # as the garbage collector does
@@ -224,8 +225,8 @@ def test_what_a_closed_loop_left_open_is_let_go() -> None:
             await connecting
 
     async def connected(transport: AsyncTransport) -> AsyncConnection:
-        deadline = asyncio.get_running_loop().time() + 30
-        return await transport._connect(await transport._places(deadline), deadline)
+        peer, deadline = transport.addresses.current, asyncio.get_running_loop().time() + 30
+        return await transport._connect(peer, await transport._places(peer, deadline), deadline)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transport = AsyncTransport(options(listener.getsockname()[1]))
