@@ -124,7 +124,8 @@ class Way:
             return True
         where = self.peer.options.address
         what = f"{self._request.operation}: no leader at {where} (status {answer.status})"
-        self._failures.append(ConsulUnavailable(what, operation=self._request.operation, status=answer.status))
+        failure = ConsulUnavailable(what, operation=self._request.operation, status=answer.status, outage=True)
+        self._failures.append(failure)
         self._next()
         return False
 
@@ -160,6 +161,7 @@ class Way:
             operation=last.operation,
             cause=last.cause,
             sent=last.sent,
-            # what an option is to blame for at one address only may go well at another
+            # What an option is to blame for at one address may go well at another.
             option=last.option if all(one.option for one in self._failures) else None,
+            outage=any(one.outage for one in self._failures),
         )

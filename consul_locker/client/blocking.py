@@ -171,7 +171,7 @@ class BlockingTransport:
                     raise unavailable(self._options, request, "no connection became free in time", sent=False)
                 self._changed.wait(min(left, LOOK_AGAIN))
             if self._closed:
-                raise unavailable(self._options, request, "the connections are closed", sent=False)
+                raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
             self._places.add(place)
 
     def _pick(self, place: _Place, peer: Peer) -> Connection | None:
@@ -202,7 +202,7 @@ class BlockingTransport:
             place.connection = connection
             closed = self._closed
         if closed:
-            raise unavailable(peer.options, request, "the connections are closed", sent=False)
+            raise unavailable(peer.options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
     def _forget(self, place: _Place) -> None:
