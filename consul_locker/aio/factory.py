@@ -19,7 +19,7 @@ __all__ = [
 
 
 class LockerFactory(LoopFactory[Locker]):
-    """Makes Lockers that use one Consul agent; an async context manager.
+    """Makes Lockers that use one Consul; an async context manager.
 
     Its arguments are those of `consul_locker.LockerFactory`.
     """

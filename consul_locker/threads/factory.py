@@ -35,11 +35,12 @@ CARRIER_SHARE = 0.25
 
 
 class LockerFactory(BaseFactory[Locker]):
-    """Makes Lockers that use one Consul agent; a context manager.
+    """Makes Lockers that use one Consul; a context manager.
 
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``unix:///path``). Default 127.0.0.1:8500, plain HTTP.
+            tools take it (``host:port``, ``https://…``, ``unix:///path``), or a list of addresses of one datacenter:
+            the one that answers is kept until it fails (docs/operations.rst). Default 127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token. It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
