@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from types import TracebackType
 
+from ..client.addresses import Addresses
 from ..config.options import LockerOptions
 from ..runtime.delivery import DELIVERY_LIMIT
 from ..runtime.io_loop import IoLoop
@@ -27,6 +28,7 @@ class LockerFactory(LoopFactory[Locker]):
     _full_name = "consul_locker.aio.LockerFactory"
 
     def _prepare(self) -> None:
+        self._addresses = Addresses(self._client)
         self._delivery = ObserverTask()
         self._io_loop: IoLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

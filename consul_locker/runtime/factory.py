@@ -18,6 +18,7 @@ from .clock import Clock, SystemClock
 from .given_observers import observers_of
 
 if TYPE_CHECKING:
+    from ..client.addresses import Addresses
     from ..embedded import Agent
 
 __all__ = [
@@ -56,6 +57,8 @@ class BaseFactory(ABC, Generic[LockerT]):
     _full_name: str
     #: Whether observers may be coroutine functions.
     _awaits_observers = False
+    #: Which address is in use; made by `_prepare`, since its mutex is of one process.
+    _addresses: Addresses
 
     def __init__(
         self,
@@ -176,11 +179,9 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Initialize it with checked options. None as clock: the system's. ``own_agent`` ends with the factory."""
-        from ..client.addresses import Addresses  # with the first factory: it brings msgspec
-        from ..client.encode import Encoder
+        from ..client.encode import Encoder  # with the first factory: it brings msgspec
 
         self._client = client
-        self._addresses = Addresses(client)
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent
         self._encoder = Encoder(client)

@@ -60,12 +60,14 @@ class LockerFactory(BaseFactory[Locker]):
 
     def _prepare(self) -> None:
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
+        from ..client.addresses import Addresses
         from ..client.allowance import Allowance
         from ..client.blocking import BlockingTransport
         from ..runtime.io_loop import IoLoop
         from .io_thread import IoThread
 
-        client, addresses = self._client, self._addresses
+        client = self._client
+        addresses = self._addresses = Addresses(client)
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
         self._transport = BlockingTransport(client, carriers, allowance, addresses)
