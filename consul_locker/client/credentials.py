@@ -306,7 +306,8 @@ class _Certificates:
 
     def __init__(self, options: ClientOptions, report: Report) -> None:
         self._options = options
-        files = (options.cafile, options.capath, options.cert, options.key) if options.scheme == "https" else ()
+        secure = any(one.scheme == "https" for one in options.each)
+        files = (options.cafile, options.capath, options.cert, options.key) if secure else ()
         self._files = [path for path in files if path is not None]
         state = self._states()  # before they are read: what is written meanwhile differs from it
         self._current = state, tls_context(options)  # replaced as one: threads read it without a mutex

@@ -94,6 +94,10 @@ class HttpRequest:
     decode: Callable[[HttpResponse], Outcome] = field(default=_undecoded, repr=False)
     operation: str = ""
 
+    def consistent(self) -> HttpRequest:
+        """The same read, for which the leader confirms that it still is the leader."""
+        return replace(self, params=(*self.params, ("consistent", "1")))
+
     @property
     def target(self) -> str:
         """Path and query, as the request line has them."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import ConfigurationError
 
@@ -23,7 +23,7 @@ __all__ = [
     "client_certificate",
     "find_token",
     "read_token",
-    "resolve_address",
+    "resolve_addresses",
     "switch",
     "trusted_certificates",
 ]
@@ -35,6 +35,9 @@ DEFAULT_PORT = 8500
 
 #: The ports of URLs that name none, as in Consul's own tools.
 URL_PORTS = {"http": 80, "https": 443}
+
+#: What ``host`` may be.
+_EXPECTED = "a host's name, an IP address or an address such as http://host:8500, or a list of these"
 
 #: The words that Go's ``strconv.ParseBool`` accepts; Consul's own tools read these variables with it.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -80,8 +83,7 @@ def _parse_address(option: str, text: str) -> Address:
 def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
     """Read the host and port of an address; ``text`` is the whole address, for errors."""
     if "@" in host_port:
-        # the value may hold a password, so the error does not repeat it
-        raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
+        _refuse_user(option)
     if any(char in host_port for char in "/?#"):
         raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
     if host_port.startswith("["):
@@ -102,6 +104,11 @@ def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str)
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 5):
         raise ConfigurationError(option, text, "a port is a number from 1 to 65535")
     return Address(scheme, host, _port(option, int(digits), text))
+
+
+def _refuse_user(option: str) -> NoReturn:
+    # the value may hold a password, so the error does not repeat it
+    raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
 
 
 def _port(option: str, number: object, value: object) -> int:
@@ -127,37 +134,69 @@ def _host_name(option: str, host: str, text: str) -> str:
         name = host.encode("idna").decode("ascii")
     except UnicodeError:
         name = ""
+    if "," in name:
+        raise ConfigurationError(option, text, 'this is not a host\'s name; several are a list, as in host=["a", "b"]')
     if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
         raise ConfigurationError(option, text, "this is not a host's name")
     return name
 
 
-def resolve_address(host: object, port: object, secure: bool | None, environ: Mapping[str, str]) -> Address:
-    """Where to connect, and whether with TLS, from the arguments and the environment."""
+def resolve_addresses(
+    host: object, port: object, secure: bool | None, environ: Mapping[str, str]
+) -> tuple[Address, ...]:
+    """Where to connect, and whether with TLS, from the arguments and the environment: at least one address.
+
+    ``port`` and ``secure`` hold for each. They are all different.
+    """
     if port is not None:
         port = _port("port", port, port)
     if host is None:
-        written = environ.get("CONSUL_HTTP_ADDR", "").strip()
-        found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
-        if port is not None:  # the argument beats what the variable says, a socket's path included
-            found = Address(found.scheme, found.host, port)
-        # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
-        scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
-        if secure is not None:
-            scheme = "https" if secure else "http"
+        found = [_of_environment(each, port, secure, environ) for each in _written(environ)]
+    elif isinstance(host, Sequence) and not isinstance(host, (str, bytes)):
+        if not host:
+            raise ConfigurationError("host", host, _EXPECTED)
+        found = [_of_argument(each, port, secure, environ) for each in host]
     else:
-        if not isinstance(host, str) or not host.strip():
-            raise ConfigurationError(
-                "host", host, "a host's name, an IP address or an address such as http://host:8500"
-            )
-        found = _parse_address("host", host.strip())
-        if port is not None and (found.unix_path is not None or found.port not in (None, port)):
-            raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
-        if secure is not None and found.scheme not in (None, "https" if secure else "http"):
-            raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
-        tls = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
-        scheme = found.scheme or ("https" if tls else "http")
-        port = port or found.port
+        found = [_of_argument(host, port, secure, environ)]
+    return tuple(dict.fromkeys(found))
+
+
+def _written(environ: Mapping[str, str]) -> list[str]:
+    """The addresses in CONSUL_HTTP_ADDR; one that is empty when it is not set."""
+    written = environ.get("CONSUL_HTTP_ADDR", "").strip()
+    if "," in written and "@" in written:  # the comma may be in the middle of a password: no piece may be repeated
+        _refuse_user("CONSUL_HTTP_ADDR")
+    addresses = [each.strip() for each in written.split(",")]
+    if len(addresses) > 1 and not all(addresses):
+        raise ConfigurationError("CONSUL_HTTP_ADDR", written, "addresses with a comma between each two of them")
+    return addresses
+
+
+def _of_environment(written: str, port: int | None, secure: bool | None, environ: Mapping[str, str]) -> Address:
+    found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
+    if port is not None:  # the argument beats what the variable says, a socket's path included
+        found = Address(found.scheme, found.host, port)
+    # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
+    scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
+    if secure is not None:
+        scheme = "https" if secure else "http"
+    return _whole_address(found, scheme, None, secure)
+
+
+def _of_argument(host: object, port: int | None, secure: bool | None, environ: Mapping[str, str]) -> Address:
+    if not isinstance(host, str) or not host.strip():
+        raise ConfigurationError("host", host, _EXPECTED)
+    found = _parse_address("host", host.strip())
+    if port is not None and (found.unix_path is not None or found.port not in (None, port)):
+        raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
+    if secure is not None and found.scheme not in (None, "https" if secure else "http"):
+        raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
+    tls = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
+    return _whole_address(found, found.scheme or ("https" if tls else "http"), port, secure)
+
+
+def _whole_address(found: Address, scheme: str, port: int | None, secure: bool | None) -> Address:
+    """An address with nothing missing."""
     if found.unix_path is not None:
         if secure:
             raise ConfigurationError("secure", secure, f"there is no TLS over the unix socket {found.unix_path}")

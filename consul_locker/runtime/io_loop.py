@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+from ..client.addresses import Addresses
 from ..client.aio import AsyncTransport
 from ..client.allowance import Allowance
 from ..client.credentials import Credentials
@@ -101,7 +102,7 @@ class IoLoop:
         encoder: makes HTTP requests of the core's.
         clock: of the timers.
         connections: the most connections, including those for renewals; at least 2.
-        allowance, credentials: the factory's; None: one of its own.
+        allowance, addresses, credentials: the factory's; None: its own.
     """
 
     def __init__(
@@ -111,13 +112,14 @@ class IoLoop:
         clock: Clock,
         connections: int,
         allowance: Allowance | None = None,
+        addresses: Addresses | None = None,
         credentials: Credentials | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._encoder = encoder
         self._clock = clock
         allowance = Allowance(connections) if allowance is None else allowance
-        self._transport = AsyncTransport(options, connections, allowance, credentials)
+        self._transport = AsyncTransport(options, connections, allowance, addresses, credentials)
         self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not ended yet

@@ -36,11 +36,12 @@ CARRIER_SHARE = 0.25
 
 
 class LockerFactory(BaseFactory[Locker]):
-    """Makes Lockers that use one Consul agent; a context manager.
+    """Makes Lockers that use one Consul; a context manager.
 
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``unix:///path``). Default 127.0.0.1:8500, plain HTTP.
+            tools take it (``host:port``, ``https://…``, ``unix:///path``), or a list of addresses of one datacenter:
+            the one that answers is kept until it fails (docs/operations.rst). Default 127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token, or a callable without arguments that returns it, on a thread of its own
             (docs/operations.rst). It never appears in a log, a repr or an error.
@@ -61,6 +62,7 @@ class LockerFactory(BaseFactory[Locker]):
 
     def _prepare(self) -> None:
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
+        from ..client.addresses import Addresses
         from ..client.allowance import Allowance
         from ..client.blocking import BlockingTransport
         from ..client.credentials import Credentials
@@ -68,14 +70,15 @@ class LockerFactory(BaseFactory[Locker]):
         from .io_thread import IoThread
 
         client = self._client
+        addresses = self._addresses = Addresses(client)
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
         self._delivery = ObserverThread("consul_locker-signals")
         credentials = Credentials(client, partial(self._report, level=logging.WARNING))
-        self._transport = BlockingTransport(client, carriers, allowance, credentials)
+        self._transport = BlockingTransport(client, carriers, allowance, addresses, credentials)
         others = client.max_connections - carriers
         self._io_thread = IoThread(
-            lambda: IoLoop(client, self._encoder, self._clock, others, allowance, credentials),
+            lambda: IoLoop(client, self._encoder, self._clock, others, allowance, addresses, credentials),
             self._report,
             self._io_thread_died,
         )
