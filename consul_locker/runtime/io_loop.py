@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from ..client.aio import AsyncTransport
 from ..client.allowance import Allowance
+from ..client.credentials import Credentials
 from ..client.encode import Encoder
 from ..config.options import ClientOptions
 from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, Forget, SetTimer, TimerFired
@@ -100,7 +101,7 @@ class IoLoop:
         encoder: makes HTTP requests of the core's.
         clock: of the timers.
         connections: the most connections, including those for renewals; at least 2.
-        allowance: the factory's; None: one of its own.
+        allowance, credentials: the factory's; None: one of its own.
     """
 
     def __init__(
@@ -110,12 +111,13 @@ class IoLoop:
         clock: Clock,
         connections: int,
         allowance: Allowance | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._encoder = encoder
         self._clock = clock
         allowance = Allowance(connections) if allowance is None else allowance
-        self._transport = AsyncTransport(options, connections, allowance)
+        self._transport = AsyncTransport(options, connections, allowance, credentials)
         self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not ended yet
