@@ -117,7 +117,6 @@ class BaseLocker(Generic[LeaseT]):
         self._clock = factory._clock
         self._lease_type = lease_type
         self._identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
-        self._leases: Mapping[str, BaseLease] = {}  # the core's; read without the mutex
         self._fsm: FsmView | None = None
         self._served = 0
         self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the present hold
@@ -135,7 +134,7 @@ class BaseLocker(Generic[LeaseT]):
             lease_type=self._lease_type,
             closed=lambda: self._factory._closed,
         )
-        self._leases = core.ledger.leases
+        self._leases: Mapping[str, BaseLease] = core.ledger.leases
         self._strategy = core.strategy
         if self._fsm is not None:
             self._fsm.listen_to(core.fsm)

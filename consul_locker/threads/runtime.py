@@ -240,8 +240,7 @@ class ThreadRuntime:
     def step(self, event: Event | None, me: Call | None = None) -> None:
         """Give the core an event and do what follows.
 
-        An exception, of a signal handler say, breaks the step off. Then another core comes in the place of this one:
-        with the next step, or on the I/O thread.
+        If an exception breaks it off, another core comes with the next step, or on the I/O thread.
 
         Args:
             event: what happened; None: nothing but that a step was broken off.
@@ -356,12 +355,7 @@ class ThreadRuntime:
         return rest
 
     def _carry_out(self, commands: deque[Command], me: Call | None) -> None:
-        """Outside the mutex: answer calls, choose carriers, wake the threads that wait.
-
-        Args:
-            commands: to be carried out.
-            me: the call of this thread, if it is blocked and can carry.
-        """
+        """Outside the mutex: answer calls, choose carriers, wake the threads that wait. ``me`` as for `step`."""
         futures: list[Settle] = []
         for command in commands:
             if isinstance(command, Settle):

@@ -110,6 +110,13 @@ def test_waking_twice_does_no_harm() -> None:
     waiter.sleep()
 
 
+def test_a_waiter_is_answered_once() -> None:
+    waiter = Waiter()
+    waiter.settle(7, None)
+    waiter.settle(None, ConsulUnavailable("broken off"))  # by a core that came in the place of another
+    assert (waiter.value, waiter.error) == (7, None)
+
+
 def test_an_offer_to_one_who_has_left_is_refused() -> None:
     waiter = Waiter()
     assert waiter.offer(REQUEST)
