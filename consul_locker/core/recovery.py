@@ -5,21 +5,25 @@ A signal handler may raise in the middle of any step. What that step left half d
 
 from __future__ import annotations
 
+from math import inf
+
 from ..errors import ConsulUnavailable
-from .calls import LOCKS, QUESTIONS
+from ..models import LossReason
+from .calls import Call, LockCall, ManyReleases, Question, Release, Stop
 from .lifecycle import Lifecycle
 from .machine import ACQUIRING, READY
 
 __all__ = ["Recovery"]
 
 #: The reason of losses after a step that was broken off.
-BROKEN_OFF = "broken off"
-#: What releases are answered when there is no session any more.
-_WITHOUT_LOCKS = {"release": False, "release_all": 0, "leave": 0}
+BROKEN_OFF: LossReason = "broken off"
 
 
 class Recovery(Lifecycle):
     """A `Lifecycle` that can go on after a step that was broken off."""
+
+    def _limit(self, call: Call) -> None:
+        """Set the timer of a call's ``timeout``; it is in `LockerCore`."""
 
     def _recover(self) -> None:
         """The step before was broken off in its middle: what is half done cannot be told from what is done.
@@ -44,18 +48,22 @@ class Recovery(Lifecycle):
             self._out.emit("session_ended", session_id=session_id, reason=BROKEN_OFF)
         starting = self._starting
         self.fsm.break_off()
-        self._restart(stops=any(call.verb == "stop" for call in calls))
+        self._restart(stops=any(isinstance(call, Stop) for call in calls))
         if starting:
             self.fsm.handle("start")
-        again = [call for call in calls if call.verb in LOCKS and not call.settled]
+        again = [call for call in calls if isinstance(call, LockCall) and not call.settled]
         for call in again:
-            self._out.limit(call)
+            self._limit(call)
+            if call.waiting is not None and call.waiting.until < inf:
+                self._waiting.limit(call, call.waiting.until)
         for call in calls:
-            if call.verb in QUESTIONS:
+            if isinstance(call, Question):
                 unknown = ConsulUnavailable("the call was broken off", operation=call.verb, sent=True)
                 self._out.settle(call, error=unknown)
-            elif call.verb not in LOCKS:
-                self._out.settle(call, _WITHOUT_LOCKS.get(call.verb))
+            elif isinstance(call, ManyReleases):
+                self._out.settle(call, 0)
+            elif not isinstance(call, LockCall):
+                self._out.settle(call, False if isinstance(call, Release) else None)
         self._repeat(again)
 
     def _restart(self, stops: bool) -> None:

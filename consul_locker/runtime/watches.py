@@ -33,11 +33,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ..client.aio import AsyncTransport
 from ..client.encode import Encoder
 from ..config.options import ClientOptions
-from ..core.requests import Outcome, SessionRead, SessionsRead, Watch
+from ..core.requests import Outcome, PollKey, SessionRead, SessionsRead, Watch, WatchKey, WatchNode, WatchSession
 from ..models import SessionInfo
 
 __all__ = ["WATCH_SHARE", "Watches"]
@@ -57,7 +58,7 @@ POLL_PAUSE = 1.0
 NODE_QUERIES, NODE_QUERIES_IN = 4, 1.0
 
 
-_Key = tuple[str, str, int, float]
+_Key = tuple[type[Watch], str, int, float]
 
 
 class _Query:
@@ -109,8 +110,8 @@ class Watches:
         self._nodes: dict[str, _Node] = {}  # those that are watched
         self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began
         # Watches on keys come first: a caller waits for each; a lost session is noticed by its renewal, too.
-        kinds = ("key", "poll", "node", "session")
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
+        kinds = (WatchKey, PollKey, WatchNode, WatchSession)
+        self._lines: dict[type[Watch], deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
         self._crowded = asyncio.Event()  # set while watches wait for their turn
 
     async def watch(self, request: Watch) -> Outcome:
@@ -120,12 +121,12 @@ class Watches:
             ConsulUnavailable: there is no answer; all watches that share the query get this.
             ConsulLockerError: it cannot be encoded.
         """
-        if request.target == "session" and request.index and request.node and self._many_sessions():
+        if isinstance(request, WatchSession) and request.index and request.node and self._many_sessions():
             return await self._on_node(request)
         return await self._share(request)
 
     def _many_sessions(self) -> bool:
-        alone = sum(1 for target, _, index, _ in self._queries if target == "session" and index)
+        alone = sum(1 for kind, _, index, _ in self._queries if kind is WatchSession and index)
         return alone >= OWN_SESSION_WATCHES
 
     async def _on_node(self, request: Watch) -> Outcome:
@@ -135,7 +136,7 @@ class Watches:
         try:
             while not node.lacks(request):
                 asked = node.index
-                outcome = await self._share(Watch(request.generation, "node", request.node, asked, request.wait))
+                outcome = await self._share(WatchNode(request.generation, request.node, asked, request.wait))
                 if not isinstance(outcome, SessionsRead):
                     return outcome
                 if node.index == asked:  # the first of the watches that share this answer
@@ -150,7 +151,7 @@ class Watches:
                 del self._nodes[request.node]
 
     async def _share(self, request: Watch) -> Outcome:
-        key = request.target, request.name, request.index, request.wait
+        key = type(request), request.name, request.index, request.wait
         query = self._queries.get(key)
         if query is None:
             query = self._queries[key] = _Query()
@@ -172,7 +173,7 @@ class Watches:
         try:
             while True:
                 await self._pause(request)
-                await self._await_turn(request.target)
+                await self._await_turn(type(request))
                 try:
                     outcome = await self._turn(request)
                 finally:
@@ -191,7 +192,7 @@ class Watches:
         """Wait before a query begins, if there were too many. Nothing is missed by that: queries have an index."""
         if request.index and not self._allowed():
             await asyncio.sleep(POLL_PAUSE)  # the present state was read just before
-        elif request.target == "node":
+        elif isinstance(request, WatchNode):
             begun = self._begun.setdefault(request.name, deque(maxlen=NODE_QUERIES))
             if len(begun) == NODE_QUERIES:
                 await asyncio.sleep(max(0.0, begun[0] + NODE_QUERIES_IN - self._loop.time()))
@@ -209,21 +210,21 @@ class Watches:
         """How many queries may run; if none may keep a connection, one poll."""
         return max(1, self._allowed())
 
-    async def _await_turn(self, target: str) -> None:
+    async def _await_turn(self, kind: type[Watch]) -> None:
         """Wait for a turn. First come, first served; watches on keys before those on sessions."""
         if self._running < self._most and not self._waiting:
             self._running += 1
             return
         turn = self._loop.create_future()
-        self._lines[target].append(turn)
+        self._lines[kind].append(turn)
         self._crowded.set()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
                 self._end_turn()
-            elif turn in self._lines[target]:  # else its turn came just now
-                self._lines[target].remove(turn)
+            elif turn in self._lines[kind]:  # else its turn came just now
+                self._lines[kind].remove(turn)
                 self._uncrowd()
             raise
 
@@ -251,7 +252,7 @@ class Watches:
         if not self._allowed():
             return await self._poll(request)
         wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
-        http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
+        http = self._encoder.encode(replace(request, wait=wait))
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
         limit = wait * (1 + 1 / 16) + self._options.timeout
         asking = self._loop.create_task(self._transport.send(http, limit))
@@ -274,7 +275,6 @@ class Watches:
     async def _poll(self, request: Watch) -> Outcome | None:
         """The present state; None if it is not new."""
         # Consul takes a wait of 0 for its own default, so no index is sent: such a read is answered at once.
-        read = Watch(request.generation, request.target, request.name, 0, request.wait)
-        http = self._encoder.encode(read)
+        http = self._encoder.encode(replace(request, index=0))
         outcome = http.decode(await self._transport.send(http, self._options.timeout))
         return None if request.index and getattr(outcome, "index", None) == request.index else outcome

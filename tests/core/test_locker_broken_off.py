@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.fair_line import FairLine
-from consul_locker.core.fair_places import Contender
-from consul_locker.core.messages import Answered, Call, CancelRequest, TimerFired
-from consul_locker.core.requests import CreateSession, DestroySession, ReadKey, SessionCreated, Watch
-from consul_locker.core.session import Session
+from consul_locker.core.calls import Stop
+from consul_locker.core.messages import Answered, CancelRequest, TimerFired
+from consul_locker.core.requests import CreateSession, DestroySession, ReadKey, SessionCreated, Watch, WatchKey
+from consul_locker.core.step import Outbox
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.fsm import Fsm
 from consul_locker.strategies import PermanentStrategy
@@ -80,7 +79,7 @@ def test_who_wants_a_lock_is_served_by_the_next_session() -> None:
     broken_off(driver)
     assert isinstance(driver.one(CreateSession), CreateSession)
     assert any(isinstance(command, CancelRequest) for command in driver.commands)
-    assert not any(watch.target == "key" for watch in driver.all(Watch))
+    assert not any(isinstance(watch, WatchKey) for watch in driver.all(Watch))
     assert isinstance(driver.result(late), Exception)
     assert driver.result(waits) == PENDING
     assert driver.timers["wait", waits] == 1030.0
@@ -99,9 +98,9 @@ def test_a_limit_goes_on() -> None:
 
 
 def broken_off_beside(driver: Driver) -> None:
-    """A step is broken off that has nothing to do with calls: a renewal, at its first line."""
+    """A step is broken off that has nothing to do with calls: that of a timer, at its first line."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Session, "renew", interrupted)
+        patch.setattr(Outbox, "fired", interrupted)
         driver.core.step(TimerFired(("renew",)), driver.now)
     driver.step(TimerFired(("renew",)))
 
@@ -131,7 +130,7 @@ def test_a_stop_goes_on() -> None:
 
 def test_a_stop_before_there_is_a_session_goes_on() -> None:
     driver = Driver(strategy=Breaking())
-    stop = Call("stop")
+    stop = Stop()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Fsm, "handle", interrupted)
         driver.core.step(stop, driver.now)
@@ -159,19 +158,6 @@ def test_a_call_that_is_given_twice_counts_once() -> None:
     assert driver.step(call) == []
     driver.grant()
     assert driver.result(call).takers == 1
-
-
-def test_a_watch_of_the_queue_that_nobody_knows_of_is_given_up() -> None:
-    driver = make(fair=True)
-    call = driver.call("hold", "a", wait=None)
-    queue = driver.core._waiting
-    assert isinstance(queue, FairLine)
-    watch = Watch(1, "key", "svc/a/lock", 7, 300.0)
-    queue._watched[watch] = Contender(call, ())  # as between two lines of it
-    driver.open.append(watch)
-    broken_off_beside(driver)
-    assert watch not in driver.open
-    assert driver.result(call) == PENDING
 
 
 def test_in_acquiring_it_asks_for_another_session() -> None:

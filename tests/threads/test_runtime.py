@@ -14,6 +14,7 @@ import pytest
 from consul_locker.aio.runtime import AsyncRuntime
 from consul_locker.client.encode import Encoder
 from consul_locker.config.options import ClientOptions
+from consul_locker.core.calls import Holder, LeaveHold, Lock, Stop
 from consul_locker.core.messages import Abandoned, Answered, Call, Settle
 from consul_locker.core.requests import Failed, Transact
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
@@ -27,6 +28,11 @@ from consul_locker.threads.waiter import Waiter
 from ..behaviour.tools import WAIT, eventually, settle
 
 REQUEST = Transact(1, ())
+
+
+def kind_of(event: Any) -> type:
+    """The kind of an event; `Call` for all kinds of calls."""
+    return Call if isinstance(event, Call) else type(event)
 
 
 class Script:
@@ -49,7 +55,7 @@ class Script:
         if self.failures:
             self.failures -= 1
             raise RecursionError
-        self.commands.extend(self.answers.pop(type(event), []))
+        self.commands.extend(self.answers.pop(kind_of(event), []))
 
     def encode(self, request: Any) -> Any:
         raise ConfigurationError("operations", request, "what JSON can carry")
@@ -101,15 +107,15 @@ def test_a_transaction_offered_to_one_who_is_interrupted_goes_to_the_io_thread(m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Waiter, "sleep", interrupted)
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     with pytest.raises(KeyboardInterrupt):
         carrying(script).ask(call)
-    assert [type(event) for event in script.events] == [Call, Abandoned]
+    assert [kind_of(event) for event in script.events] == [Call, Abandoned]
     assert script.handed == [REQUEST]
 
 
 def test_a_transaction_that_cannot_be_encoded_is_answered() -> None:
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     request = Transact(1, (), calls=(call,))
     script = Script({Call: [request], Answered: [Settle(call, 7)]})
     assert carrying(script).ask(call) == 7
@@ -119,7 +125,7 @@ def test_a_transaction_that_cannot_be_encoded_is_answered() -> None:
 
 
 def test_a_future_cancelled_before_it_is_set_stays_cancelled() -> None:
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     future: Future[Any] = Future()
     call.waiter = future
     future.cancel()
@@ -131,7 +137,7 @@ def test_a_callback_that_ends_its_thread_keeps_no_other_future_from_being_set(ca
     def leave(future: Future[Any]) -> None:
         raise SystemExit
 
-    calls = [Call("lock", (id,)) for id in ("a", "b")]
+    calls = [Lock((id,)) for id in ("a", "b")]
     for call in calls:
         call.waiter = Future()
     calls[0].waiter.add_done_callback(leave)
@@ -141,7 +147,7 @@ def test_a_callback_that_ends_its_thread_keeps_no_other_future_from_being_set(ca
 
 
 def test_a_future_is_set_once() -> None:
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     call.waiter = future = Future()
     resolve(Settle(call, 7), Settle(call, 8))
     assert future.result(0) == 7
@@ -154,11 +160,11 @@ def test_of_two_who_set_futures_each_is_set_by_one() -> None:
 def test_a_lock_for_a_future_that_was_cancelled_is_given_back() -> None:
     """Whoever cancelled it may have been interrupted before he could say so."""
     script = Script()
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     call.waiter = future = Future()
     future.cancel()
     carrying(script)._carry_out(deque([Settle(call, 7)]), deque(), None)
-    assert [type(event) for event in script.events] == [Abandoned]
+    assert [kind_of(event) for event in script.events] == [Abandoned]
 
 
 def test_an_event_that_breaks_off_is_given_once_more() -> None:
@@ -172,7 +178,7 @@ def test_an_event_that_breaks_off_is_given_once_more() -> None:
     ((go_on,),) = [script.jobs]
     with pytest.raises(RecursionError):
         go_on()
-    assert [type(event) for event in script.events] == [Answered, Answered]
+    assert [kind_of(event) for event in script.events] == [Answered, Answered]
     assert len(script.jobs) == 1
 
 
@@ -183,23 +189,23 @@ def test_what_came_in_between_is_done_elsewhere_when_the_step_breaks_off() -> No
     done: list[str] = []
     THIS_THREAD.after_step.append(lambda: done.append("later"))
     with pytest.raises(RecursionError):
-        made.step(Call("leave", argument=[]))
+        made.step(LeaveHold([]))
     assert not THIS_THREAD.after_step
     script.jobs.pop()()
     assert done == ["later"]
-    assert [type(event) for event in script.events] == [Call, Call]
+    assert [kind_of(event) for event in script.events] == [Call, Call]
 
 
 def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script()
     script.failures = 2
     made = carrying(script)
-    stop = Call("stop")
+    stop = Stop()
     with pytest.raises(RecursionError):
         made.ask(stop)
     for job in script.jobs:
         job()
-    assert [type(event) for event in script.events] == [Call, Abandoned, Abandoned, Abandoned, Call]
+    assert [kind_of(event) for event in script.events] == [Call, Abandoned, Abandoned, Abandoned, Call]
     assert script.events[-1].verb == "stop"
 
 
@@ -211,7 +217,7 @@ def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrup
     THIS_THREAD.sleeps_in = beneath
     try:
         with pytest.raises(RecursionError):
-            made.ask(Call("holder", ("a",)))
+            made.ask(Holder("a"))
     finally:
         THIS_THREAD.sleeps_in = None
     assert not beneath.closed
@@ -222,10 +228,10 @@ def test_a_submitted_call_that_breaks_off_is_abandoned() -> None:
     script = Script()
     script.failures = 1
     with pytest.raises(RecursionError):
-        carrying(script).submit(Call("lock", ("a",)))
+        carrying(script).submit(Lock(("a",)))
     for job in script.jobs:
         job()
-    assert [type(event) for event in script.events] == [Call, Abandoned]
+    assert [kind_of(event) for event in script.events] == [Call, Abandoned]
 
 
 def test_a_request_that_was_being_carried_is_answered_for_the_others() -> None:
@@ -233,11 +239,11 @@ def test_a_request_that_was_being_carried_is_answered_for_the_others() -> None:
         def encode(self, request: Any) -> Any:
             raise KeyboardInterrupt
 
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     script = Deep({Call: [Transact(1, (), calls=(call,))]})
     with pytest.raises(KeyboardInterrupt):
         carrying(script).ask(call)
-    assert [type(event) for event in script.events] == [Call, Answered, Abandoned]
+    assert [kind_of(event) for event in script.events] == [Call, Answered, Abandoned]
     assert script.events[1].outcome.sent
 
 
@@ -359,7 +365,7 @@ def test_on_a_loop_an_event_that_breaks_off_is_given_once_more() -> None:
         with pytest.raises(RecursionError):
             made.step(Answered(REQUEST, Failed(ConsulUnavailable("no answer"), True)))
         await settle()
-        assert [type(event) for event in script.events] == [Answered, Answered]
+        assert [kind_of(event) for event in script.events] == [Answered, Answered]
 
     on_a_loop(test)
 
@@ -368,9 +374,9 @@ def test_on_a_loop_a_call_that_breaks_off_is_abandoned() -> None:
     async def test(made: AsyncRuntime, script: Script) -> None:
         script.failures = 1
         with pytest.raises(RecursionError):
-            await made.ask(Call("lock", ("a",)))
+            await made.ask(Lock(("a",)))
         await settle()
-        assert [type(event) for event in script.events] == [Call, Abandoned]
+        assert [kind_of(event) for event in script.events] == [Call, Abandoned]
 
     on_a_loop(test)
 
@@ -388,7 +394,7 @@ def test_on_a_loop_a_command_that_breaks_off_is_done_once_more(times: int) -> No
         script.carry_out = carry_out
         script.answers[Abandoned] = [REQUEST, Transact(2, ())]
         with pytest.raises(RecursionError):
-            made.step(Abandoned(Call("lock")))
+            made.step(Abandoned(Lock(())))
         await settle()
         assert [request.generation for request in sent] == [1, 1, 2]
 
