@@ -230,7 +230,8 @@ class Lifecycle:
             self._call_while_stopping(call)
         elif isinstance(call, Release):
             self._grants.release(call)
-        elif isinstance(call, ReleaseAll):
+        else:
+            assert isinstance(call, ReleaseAll)  # there is no other kind
             self._grants.release_all(call)
 
     def start_again(self) -> None:

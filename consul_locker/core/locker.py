@@ -125,7 +125,8 @@ class LockerCore(Recovery):
             self.session.refusal = None  # the cause may be gone by now: the next attempt shows it
             self.fsm.handle("start")
             self._out.settle(call)
-        elif isinstance(call, Reboot):
+        else:
+            assert isinstance(call, Reboot)  # there is no other kind
             self._reboot(call)
 
     def _limit(self, call: Call) -> None:
