@@ -26,6 +26,7 @@ from consul_locker.core.ledger import ReleaseWork
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Event, Settle
 from consul_locker.core.requests import Committed, Operation, Renewed, RenewSession, SessionCreated, Transact, Verb
+from consul_locker.core.step import Outbox
 from consul_locker.errors import AlreadyLocked
 from consul_locker.fsm import Queued, Table
 
@@ -212,13 +213,7 @@ def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def generation_ignored(patch: pytest.MonkeyPatch) -> None:
-    def present(core: LockerCore, event: Event) -> Event:
-        old = isinstance(event, Answered) and event.request.generation != core.session.generation
-        if isinstance(event, Answered) and old and core.session.life is not None:
-            return replace(event, request=replace(event.request, generation=core.session.generation))
-        return event
-
-    change_events(patch, present)
+    patch.setattr(Outbox, "end_generation", lambda outbox: None)
 
 
 @plant
