@@ -131,6 +131,7 @@ class Replayer:
             LockerOptions.build(
                 options.get("name", "undefined"),
                 max_retries=options.get("maxRetries", MAX_RETRIES),
+                outage_timeout=0,  # the original tries nothing again
                 retry_interval=lambda retry: interval,
                 ttl=None,
                 strategy=PermanentStrategy() if trace["strategy"] == "permanent" else None,
