@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import measuring, suite
+from benchmarks import measuring, scale, suite
 from benchmarks.handover import Turn, figures_of
 from benchmarks.workloads import ALL, FIGURES, PEERS, Contestant, Goal, Workload, chosen
 from consul_locker.fsm import MAX_DEPTH
@@ -173,6 +173,22 @@ def test_two_at_once_are_a_failure() -> None:
     assert figures_of([Turn(1, 0.0, 1.0, 2.0), Turn(2, 0.0, 2.0, 3.0)])["rate"] == 1.0
     with pytest.raises(RuntimeError, match="two lockers had the lock at once"):
         figures_of([Turn(1, 0.0, 1.0, 2.0), Turn(2, 0.0, 1.9, 3.0)])
+
+
+def test_what_clients_cost() -> None:
+    costs = scale.Costs(renewal=100, write=640, of_many=20, poll=300, check=10)
+    assert costs.in_batch(1) == 640
+    assert costs.in_batch(64) == pytest.approx(20)
+    idle = scale.load(scale.Use("idle", held=1), 1_000, costs)
+    assert idle == pytest.approx((200, 1_000, 0, 200, 3_000, 0.02 + 0.001 + 0.002))
+    busy = scale.load(scale.Use("busy", pairs=1, waiting=2), 10, costs)
+    assert busy == pytest.approx((2, 30, 20, 0, 50, 0.0002 + 0.00003 + 0.0128))
+
+
+def test_the_model_is_fed_by_what_is_measured(consul_binary: str) -> None:
+    said, *table = run("-m", "benchmarks.scale", "--times", "32", CONSUL_BINARY=consul_binary)
+    assert re.fullmatch(r"Consul's processor time, in µs: (\w+ [\d.]+(, )?){5}", said)
+    assert sum(line.lstrip().startswith("holds one lock") for line in table) == len(scale.CLIENTS)
 
 
 # ------------------------------------------------------------------------------------ the other programs
