@@ -40,7 +40,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 def setting_of(options: argparse.Namespace, found: Agent, port: int | None) -> Setting:
     """What each measurement is told."""
     if options.quick:
-        short = Setting(found.url, found.process, port, 0.25, 1_000, 5, 2_000, 50, idle=0.5, noticing=0)
+        short = Setting(found.url, found.process, port, 0.25, 1_000, 3, 2_000, 50, idle=0.5, noticing=0)
     else:
         short = Setting(found.url, found.process, port, 2.0, 10_000, 50, 100_000, 1_000, idle=20.0, noticing=90.0)
     return short._replace(seconds=options.seconds or short.seconds, held=options.held or short.held)

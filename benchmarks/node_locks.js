@@ -1,6 +1,11 @@
 // Locks unique ids with Node's package consul, connections kept, so many promises at a time; prints the rate.
 const http = require("http");
-const Consul = require("consul");
+let Consul;
+try {
+  Consul = require("consul");
+} catch {
+  process.exit(3); // peers.NO_PACKAGE
+}
 
 const told = JSON.parse(process.argv[2]);
 const agent = new http.Agent({ keepAlive: true, maxSockets: told.callers });

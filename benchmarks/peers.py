@@ -29,6 +29,9 @@ HERE = Path(__file__).resolve().parent
 #: Where ``npm install --prefix`` may have put Node's packages, beside NODE_PATH.
 NODE_MODULES = HERE.parent / ".ci" / "cache" / "node" / "node_modules"
 
+#: The exit status of node_locks.js without the package.
+NO_PACKAGE = 3
+
 #: What each lock has as its value, about as long as ours.
 VALUE = '{"pid": 1, "host": "vm", "name": "bench"}'
 
@@ -60,17 +63,18 @@ def node(setting: Setting, callers: int) -> Figures:
         raise Missing("node (Node.js), and its package consul")
     paths = os.pathsep.join(filter(None, (os.environ.get("NODE_PATH"), str(NODE_MODULES))))
     environment = {**os.environ, "NODE_PATH": paths}
-    found = subprocess.run([program, "-e", "require('consul')"], env=environment, capture_output=True, check=False)
-    if found.returncode:
-        raise Missing("Node's package consul (npm install --prefix .ci/cache/node consul)")
 
     host, port = place_of(setting.url)
     with session_at(setting.url) as (name, session):
         told = {"host": host, "port": port, "name": name, "session": session, "value": VALUE}
         told |= {"callers": callers, "seconds": setting.seconds}
         command = [program, str(HERE / "node_locks.js"), json.dumps(told)]
-        said = subprocess.check_output(command, env=environment, timeout=PATIENCE)
-    return {"rate": float(json.loads(said)["rate"])}
+        said = subprocess.run(command, env=environment, timeout=PATIENCE, capture_output=True, text=True, check=False)
+    if said.returncode == NO_PACKAGE:
+        raise Missing("Node's package consul (npm install --prefix .ci/cache/node consul)")
+    if said.returncode:
+        raise RuntimeError(f"node_locks.js says {said.stderr!r}")
+    return {"rate": float(json.loads(said.stdout)["rate"])}
 
 
 def wrk(setting: Setting, callers: int) -> Figures:
