@@ -112,7 +112,7 @@ def absolute(run: Run) -> Table:
     for workload in run.workloads:
         for one in workload.contestants:
             who = workload.name, one.name
-            for figure in run.found.get(who, ({},))[0]:
+            for figure in next(iter(run.found.get(who, {}).values()), {}):
                 value = run.median(who, figure)
                 if figure not in ("rate", "cpu") and value is not None:
                     table.add_row(workload.title, one.name, figure_of(figure)[0], written(figure, value))
@@ -168,7 +168,7 @@ def as_data(run: Run, where: dict[str, Any], setting: Setting) -> dict[str, Any]
     """All of it, as JSON can write it."""
     found: dict[str, dict[str, list[Any]]] = {}
     for (name, who), figures in run.found.items():
-        found.setdefault(name, {})[who] = [dict(one) for one in figures]
+        found.setdefault(name, {})[who] = [{"round": number + 1, **one} for number, one in figures.items()]
     reached = []
     for workload, contestant, goal in goals(run):
         became = run.reached((workload.name, contestant.name), goal)

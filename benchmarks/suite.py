@@ -20,26 +20,27 @@ class Run:
     Attributes:
         workloads: those of the run.
         disk: whether Consul had its log on disk.
-        found: for each who took part, the figures of each round.
+        found: for each who took part, the figures of each round, by its number; one that failed is not there.
         missing: what was not installed, by the contestant's name.
         errors: what failed.
     """
 
     def __init__(self, workloads: Sequence[Workload], disk: bool) -> None:
         self.workloads, self.disk = tuple(workloads), disk
-        self.found: dict[Who, list[Figures]] = {}
+        self.found: dict[Who, dict[int, Figures]] = {}
         self.missing: dict[str, str] = {}
         self.errors: list[str] = []
 
     def median(self, who: Who, figure: str) -> float | None:
         """Over the rounds; None where there is no such figure."""
-        values = [one[figure] for one in self.found.get(who, ()) if not math.isnan(one.get(figure, math.nan))]
+        rounds = self.found.get(who, {}).values()
+        values = [one[figure] for one in rounds if not math.isnan(one.get(figure, math.nan))]
         return statistics.median(values) if values else None
 
     def ratios(self, who: Who, of: Who, figure: str = "rate") -> list[float]:
         """One divided by the other, in each round in which both were measured."""
-        both = zip(self.found.get(who, ()), self.found.get(of, ()), strict=False)
-        return [mine[figure] / other[figure] for mine, other in both]
+        mine, other = self.found.get(who, {}), self.found.get(of, {})
+        return [mine[number][figure] / other[number][figure] for number in mine if number in other]
 
     def ratio(self, who: Who, of: Who) -> float | None:
         """The median of those."""
@@ -93,7 +94,7 @@ def run(workloads: Sequence[Workload], setting: Setting, rounds: int, disk: bool
                 except RuntimeError as error:
                     result.errors.append(f"{workload.name}, {contestant.name}, round {number + 1}: {error}")
                 else:
-                    result.found.setdefault((workload.name, contestant.name), []).append(figures)
+                    result.found.setdefault((workload.name, contestant.name), {})[number] = figures
     return result
 
 

@@ -165,8 +165,15 @@ def test_ratios_goals_what_is_missing_and_what_fails() -> None:
 
 def test_a_figure_that_is_no_number_is_none() -> None:
     result = suite.Run([], False)
-    result.found["one", "ours"] = [{"requests": math.nan}]
+    result.found["one", "ours"] = {0: {"requests": math.nan}}
     assert result.median(("one", "ours"), "requests") is None
+
+
+def test_a_ratio_is_one_of_the_same_round() -> None:
+    result = suite.Run([], False)
+    result.found["one", "ours"] = {0: {"rate": 1.0}, 2: {"rate": 6.0}}
+    result.found["one", "peer"] = {1: {"rate": 2.0}, 2: {"rate": 3.0}}
+    assert result.ratios(("one", "ours"), ("one", "peer")) == [2.0]
 
 
 def test_two_at_once_are_a_failure() -> None:
