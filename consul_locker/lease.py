@@ -146,9 +146,12 @@ class BaseLease:
         Raises:
             LockLost: the lease is over.
         """
-        reason = self.reason
-        if reason is not None:
-            raise LockLost(self._id, self._key, reason, self._fence)
+        if self.reason is not None:
+            raise self.loss()
+
+    def loss(self) -> LockLost:
+        """The error that says that this lease is over."""
+        return LockLost(self._id, self._key, self.reason or "lost", self._fence)
 
     def guard(self) -> list[dict[str, Any]]:
         """The transaction operations that make a write of one's own in Consul's KV conditional on this lock.

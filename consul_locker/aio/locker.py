@@ -11,8 +11,7 @@ factory; a plain function blocks the loop while it runs, so it should be short.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -21,9 +20,8 @@ from ..core.messages import Call
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
-from ..runtime.holding import AsyncHolding
 from ..runtime.io_loop import IoLoop
-from ..runtime.locker import BaseLocker, Hold
+from .holds import Holds
 from .lease import Lease
 from .loop import LoopFactory, ends
 from .observers import ObserverTask, refuse_wait
@@ -34,7 +32,7 @@ __all__ = [
 ]
 
 
-class Locker(BaseLocker[Lease]):
+class Locker(Holds):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. Only for use on its event loop.
 
     See `consul_locker.Locker` for what everything means; here it is awaited. There is no ``submit_lock`` and
@@ -46,9 +44,6 @@ class Locker(BaseLocker[Lease]):
     """
 
     _full_name = "consul_locker.aio.Locker"
-    _caller = "task"
-    _factory: LoopFactory[Any]
-    _runtime: AsyncRuntime
 
     def __init__(
         self, factory: LoopFactory[Any], options: LockerOptions, io_loop: IoLoop, delivery: ObserverTask
@@ -80,49 +75,6 @@ class Locker(BaseLocker[Lease]):
         if not given:
             return []
         return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
-
-    def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> AsyncHolding[Lease]:
-        """Hold a lock while the body of an ``async with`` runs. As `consul_locker.Locker.hold`."""
-        return AsyncHolding(lambda: self._hold_one(id, wait, timeout), f"locker.hold({id!r})", "async with")
-
-    @asynccontextmanager
-    async def _hold_one(self, id: Any, wait: Any, timeout: Any) -> AsyncIterator[Lease]:
-        async with self._holding("hold", (id,), wait, timeout) as leases:
-            yield leases[0]
-
-    def hold_many(
-        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> AsyncHolding[list[Lease]]:
-        """Hold several locks, all or none. As `consul_locker.Locker.hold_many`."""
-        given = self._ids(ids)  # once: they may come from a generator
-        return AsyncHolding(
-            lambda: self._holding("hold_many", given, wait, timeout), f"locker.hold_many({given!r})", "async with"
-        )
-
-    @asynccontextmanager
-    async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
-        hold = Hold(asyncio.current_task())
-        call = self._hold_call(hold, verb, ids, wait, timeout)
-        if not call.ids:
-            yield []
-            return
-        leases = self._begin_hold(hold, await self._ask(call))
-        try:
-            yield leases
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) and not self._factory._on_own_loop():
-                self._factory._call_on_loop(self._runtime.step, self._end_hold(hold, leases))
-            else:
-                await self._leave(hold, leases, error)
-            raise
-        else:
-            await self._leave(hold, leases, None)
-
-    async def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._forked:
-            return  # it is the parent process's hold, and goes on there (rule 10)
-        with self._leaving(hold, leases, error) as call:
-            await self._ask(call)
 
     async def release(self, id: LockId) -> bool:
         """Give a lock back. As `consul_locker.Locker.release`."""

@@ -19,7 +19,7 @@ from ..core.guarded import own_operations
 from ..core.locker import LockerCore
 from ..core.machine import STATES
 from ..core.messages import Call
-from ..errors import ConfigurationError, LockLost
+from ..errors import ConfigurationError
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import LockInfo, StateName
@@ -377,7 +377,7 @@ class BaseLocker(Generic[LeaseT]):
         lost = next((lease for lease in leases if not lease.valid), None)
         yield call
         if lost is not None:
-            report = LockLost(lost.id, lost.key, lost.reason or "lost", lost.fence)
+            report = lost.loss()
             if error is None:
                 raise report
             note(error, str(report))

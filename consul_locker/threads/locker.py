@@ -9,12 +9,8 @@ How calls are carried out is in `consul_locker.threads.runtime`.
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +19,7 @@ from ..core.messages import Call
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import BaseFactory
-from ..runtime.holding import Holding
-from ..runtime.locker import BaseLocker, Hold, as_list
+from .holds import Holds
 from .lease import Lease
 from .observers import ObserverThread
 from .runtime import ThreadRuntime
@@ -39,14 +34,7 @@ __all__ = [
 ]
 
 
-_LOGGER = logging.getLogger("consul_locker")
-
-
-#: The holds, of any Locker, whose bodies this code runs in. Code that runs in a copied context has them, too.
-_WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
-
-
-class Locker(BaseLocker[Lease]):
+class Locker(Holds):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. For any thread.
 
     The locks of `lock` belong to the Locker, not to the caller: every caller gets a lock that it
@@ -57,10 +45,6 @@ class Locker(BaseLocker[Lease]):
     """
 
     _full_name = "consul_locker.Locker"
-    _caller = "thread"
-    _factory: BaseFactory[Any]
-    _runtime: ThreadRuntime
-
     def __init__(
         self,
         factory: BaseFactory[Any],
@@ -70,6 +54,7 @@ class Locker(BaseLocker[Lease]):
         delivery: ObserverThread,
     ) -> None:
         super().__init__(factory, guard_users_code(options), Lease)
+        self._delivery = delivery
         self._runtime = ThreadRuntime(
             self._core,
             self,
@@ -159,69 +144,6 @@ class Locker(BaseLocker[Lease]):
         if not given:
             return []
         return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
-
-    def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Holding[Lease]:
-        """Hold a lock while the body of a ``with`` runs: exclusive also among this Locker's callers.
-
-        Before a function, ``@locker.hold("id")``, it holds the lock while the function runs, anew for each call. A
-        RuntimeWarning says when what this returns is thrown away without being entered: no lock was taken then.
-
-        Entering raises what `lock` raises, and those below.
-
-        Args:
-            id, wait, timeout: as for `lock`.
-
-        Raises:
-            LockLost: at the end of the body, if the lease was lost while it ran.
-            RuntimeError: this thread holds the same lock already.
-        """
-        return Holding(lambda: self._hold_one(id, wait, timeout), f"locker.hold({id!r})", "with")
-
-    @contextmanager
-    def _hold_one(self, id: Any, wait: Any, timeout: Any) -> Iterator[Lease]:
-        with self._holding("hold", (id,), wait, timeout) as leases:
-            yield leases[0]
-
-    def hold_many(
-        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> Holding[list[Lease]]:
-        """Hold several locks, all or none, while the body of a ``with`` runs. As `hold` and `lock_many`."""
-        given = self._ids(ids)  # once: they may come from a generator
-        return Holding(lambda: self._holding("hold_many", given, wait, timeout), f"locker.hold_many({given!r})", "with")
-
-    @contextmanager
-    def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
-        hold = Hold(threading.get_ident())
-        call = self._hold_call(hold, verb, ids, wait, timeout)
-        if not call.ids:
-            yield []
-            return
-        granted: Any = None
-        try:
-            granted = self._ask(call)
-            leases = self._begin_hold(hold, granted)
-            _WITHIN.set((*(other for other in _WITHIN.get() if not other.over), hold))
-            yield leases
-        except BaseException as error:
-            if granted is not None:
-                self._leave(hold, as_list(granted), error)
-            raise
-        else:
-            self._leave(hold, leases, None)
-        finally:
-            hold.over = True
-            if granted is not None and any(lease.live for lease in as_list(granted)):  # interrupted before it was ended
-                self._runtime.leave_later(as_list(granted))
-
-    def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._forked:
-            return  # it is the parent process's hold, and goes on there (rule 10)
-        with self._leaving(hold, leases, error) as call:
-            self._ask(call)
-
-    def _is_within(self, hold: Hold) -> bool:
-        # A pool's thread that began a hold may run other code before the hold ends: that code is not within the hold.
-        return hold in _WITHIN.get()
 
     def release(self, id: LockId) -> bool:
         """Give a lock back. From the moment of the call no caller that shares it may rely on it.
