@@ -50,6 +50,7 @@ class BaseLease:
         "_id",
         "_key",
         "_life",
+        "_owner",
         "_reason",
         "_session_id",
         "_unclaimed",
@@ -75,6 +76,11 @@ class BaseLease:
         self._life = life
         self._clock = clock
         self._reason: str | None = None
+        self._owner: object = None
+
+    def keep(self, owner: object) -> None:
+        """For the faces: what must not be thrown away as long as somebody has this lease, the core included."""
+        self._owner = owner
 
     @property
     def id(self) -> str:

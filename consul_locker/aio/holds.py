@@ -9,7 +9,7 @@ from typing import Any
 
 from ..keys import LockId
 from ..runtime.holding import AsyncHolding
-from ..runtime.locker import BaseLocker, Hold
+from ..runtime.holds import BaseHolds, Hold
 from .lease import Lease
 from .loop import LoopFactory
 from .losses import CancelOnLoss
@@ -18,7 +18,7 @@ from .runtime import AsyncRuntime
 __all__ = ["Holds"]
 
 
-class Holds(BaseLocker[Lease]):
+class Holds(BaseHolds[Lease]):
     """The part of a Locker that holds."""
 
     _caller = "task"

@@ -50,6 +50,7 @@ class Locker(Holds):
     ) -> None:
         super().__init__(factory, options, Lease)
         self._runtime = AsyncRuntime(self._core, self, factory._clock, io_loop, delivery)
+        self._attach(self._runtime)
         self.fsm = self._fsm_view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
 

@@ -15,6 +15,7 @@ from typing import Any
 from ..core.locker import LockerCore
 from ..core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from ..runtime.clock import Clock
+from ..runtime.delivery import Sender
 from ..runtime.io_loop import IoLoop
 from ..runtime.locker import raisable
 from .observers import ObserverTask, refuse_wait
@@ -25,7 +26,7 @@ __all__ = ["AsyncRuntime"]
 _LOGGER = logging.getLogger("consul_locker")
 
 
-class AsyncRuntime:
+class AsyncRuntime(Sender):
     """The runtime of one Locker.
 
     Args:
@@ -39,7 +40,7 @@ class AsyncRuntime:
         self, core: LockerCore, sender: Any, clock: Clock, io_loop: IoLoop, delivery: ObserverTask
     ) -> None:
         self._core = core
-        self._sender = sender
+        self.belong_to(sender)
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._io_loop = io_loop

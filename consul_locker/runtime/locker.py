@@ -6,8 +6,8 @@ import copy
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from random import random
 from types import MappingProxyType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
@@ -17,7 +17,7 @@ from ..config.options import LockerOptions
 from ..core.batch import MAX_OPS
 from ..core.guarded import own_operations
 from ..core.locker import LockerCore
-from ..core.machine import STATES
+from ..core.machine import STATES, STOPPED
 from ..core.messages import Call
 from ..errors import ConfigurationError
 from ..keys import check_id, lock_key
@@ -28,9 +28,6 @@ from .locker_fsm import FsmView
 
 __all__ = [
     "BaseLocker",
-    "Hold",
-    "as_list",
-    "note",
     "raisable",
 ]
 
@@ -47,12 +44,6 @@ MAX_MANY_FAIR = MAX_OPS // 2
 SESSION_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
-def note(error: BaseException, text: str) -> None:
-    """Add a note to an exception, as ``add_note`` does from Python 3.11 on."""
-    notes: list[str] = [*getattr(error, "__notes__", ()), text]
-    vars(error)["__notes__"] = notes
-
-
 def raisable(error: BaseException) -> BaseException:
     """An exception for one caller to raise: a copy, if another caller has raised it already.
 
@@ -63,26 +54,6 @@ def raisable(error: BaseException) -> BaseException:
     copied = copy.copy(error)
     vars(copied).pop("__notes__", None)
     return copied
-
-
-def as_list(granted: Any) -> list[Any]:
-    """What a hold was granted, as a list: `hold` gets one lease, `hold_many` a list."""
-    return granted if isinstance(granted, list) else [granted]
-
-
-class Hold:
-    """A hold under way.
-
-    Attributes:
-        caller: the thread or task that began it.
-        over: whether it has ended.
-    """
-
-    __slots__ = ("caller", "over")
-
-    def __init__(self, caller: Any) -> None:
-        self.caller = caller
-        self.over = False
 
 
 class Runtime(Protocol):
@@ -103,30 +74,62 @@ class BaseLocker(Generic[LeaseT]):
 
     #: Its name in a repr.
     _full_name: str
-    #: What calls it, for messages: a thread, or a task.
-    _caller: str
     _runtime: Runtime
+    fsm: FsmView
 
     def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:
-        identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
         self._factory = factory
         self._options = options
         self._clock = factory._clock
+        self._lease_type = lease_type
+        self._forked = False  # whether it was not used since the fork that made this process
+        self._renew()
+        self._holds: dict[tuple[Any, str], Any] = {}  # (caller, id) -> the present `Hold` (runtime/holds.py)
+        #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
+        self._observers = options.observers
+
+    def _renew(self) -> None:
+        """Have a new core.
+
+        What the I/O works for, the core, knows its Locker and the factory only as long as others do. But each lease
+        that is held keeps them: ``LockerFactory().create("job").lock("nightly")`` holds the lock (docs/design.rst).
+        """
+        me, factory = weakref.ref(self), weakref.ref(self._factory)
+
+        def lease(*facts: Any) -> BaseLease:
+            made = lease_type(*facts)
+            made.keep(me())
+            return made
+
+        def closed() -> bool:
+            found = factory()
+            return found is None or found._closed
+
+        lease_type = self._lease_type
         self._core = LockerCore(
-            options,
-            identity=identity,
-            timeout=factory._client.timeout,
-            clock=factory._clock.now,
+            self._options,
+            identity={"pid": os.getpid(), "host": socket.gethostname(), "name": self._options.name},
+            timeout=self._factory._client.timeout,
+            clock=self._clock.now,
             random=random,
-            lease_type=lease_type,
-            closed=lambda: factory._closed,
+            lease_type=lease,
+            closed=closed,
         )
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
         self._served = 0
-        self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the present hold
-        #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
-        self._observers = options.observers
+
+    def _attach(self, runtime: Any) -> None:
+        """The runtime tells the factory which Lockers it has to keep."""
+        me = weakref.ref(self)
+
+        def changed() -> None:
+            found = me()
+            if found is not None:
+                found._factory._keep(found)
+
+        runtime.state_waits.then = changed
+        self._factory._keep(self)
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -214,22 +217,44 @@ class BaseLocker(Generic[LeaseT]):
         """Call an observer at a signal, as long as the Locker lives."""
         self._observers = {**self._observers, signal: (*self._observers.get(signal, ()), observer)}
 
+    def _use(self, open: bool = False) -> None:
+        """Before each use: refuse it, or begin anew, as `BaseFactory._check` says."""
+        self._factory._check(open)
+        if self._forked:
+            self._begin_anew()
+
     def _submit(self, call: Call) -> Any:
-        self._factory._check(open=call.verb in NEED_OPEN)
+        self._use(open=call.verb in NEED_OPEN)
         return self._runtime.submit(call)
 
     def _ask(self, call: Call) -> Any:
-        self._factory._check(open=call.verb in NEED_OPEN)
+        self._use(open=call.verb in NEED_OPEN)
         return self._runtime.ask(call)
 
     def _mark_forked(self) -> None:
-        """In the child of a fork: end the leases, so that the child takes none of them for a lock."""
+        """In the child of a fork: end the leases, so that the child takes none of them for a lock (rule 10).
+
+        Until its first use there, the Locker has a core that does nothing: it is asked for its state, and the like.
+        """
         life = self._core.session.life
         if life is not None:
             life.deadline = float("-inf")
         for lease in self._leases.values():
             lease.end("forked")
-        self._leases = {}
+        stopped = self._core.state == STOPPED
+        self._forked = True
+        self._holds = {}
+        self._renew()
+        now = self._clock.now()
+        self._core.begin(now)
+        if stopped:
+            self._core.step(Call("stop"), now)
+        self._core.commands.clear()
+        self.fsm.follow(self._core.fsm)
+
+    def _begin_anew(self) -> None:
+        """At the first use in the child of a fork. On asyncio the factory refused it before."""
+        raise NotImplementedError
 
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (docs/design.rst).
@@ -325,59 +350,7 @@ class BaseLocker(Generic[LeaseT]):
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
         """Check the arguments of `wait_for_state`, and return its limit in seconds."""
-        self._factory._check()
+        self._use()
         if state not in STATES:
             raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
         return seconds("timeout", timeout)
-
-    # ---------------------------------------------------------------------------------------------- holds
-
-    def _is_within(self, hold: Hold) -> bool:
-        """Whether the code that runs now is within the hold."""
-        return True
-
-    def _hold_call(self, hold: Hold, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
-        """A call for a hold.
-
-        Raises:
-            RuntimeError: the caller holds one of them already.
-        """
-        call = self._lock_call(verb, ids, wait, timeout)
-        for id in call.ids:
-            other = self._holds.get((hold.caller, id))
-            if other is not None and not other.over and self._is_within(other):
-                raise RuntimeError(
-                    f"this {self._caller} holds {id!r} already; a hold within a hold would wait for itself"
-                )
-        return call
-
-    def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
-        """A hold was granted; returns its leases."""
-        leases: list[LeaseT] = as_list(granted)
-        self._holds.update({(hold.caller, lease.id): hold for lease in leases})
-        return leases
-
-    def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
-        """The call that gives back the leases of a hold."""
-        hold.over = True
-        ids = tuple(lease.id for lease in leases)
-        for id in ids:
-            if self._holds.get((hold.caller, id)) is hold:  # else a thread of a pool has begun another hold since
-                del self._holds[hold.caller, id]
-        return Call("leave", ids, argument=leases)
-
-    @contextmanager
-    def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
-        """Around the call that ends a hold: report a lease that was lost, but never hide the body's own error.
-
-        Raises:
-            LockLost: a lease was lost, and the body ended without an error.
-        """
-        call = self._end_hold(hold, leases)
-        lost = next((lease for lease in leases if not lease.valid), None)
-        yield call
-        if lost is not None:
-            report = lost.loss()
-            if error is None:
-                raise report
-            note(error, str(report))

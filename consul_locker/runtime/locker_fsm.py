@@ -8,6 +8,7 @@ the mutex.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn
@@ -119,12 +120,33 @@ class FsmView(Fsm):
         if near is not None:
             raise TableError("on()", event, "is no event of a Locker's machine", (near,))
         if self._relay is None:
-            self._relay = self._core_fsm.on("*", self._pass_on)
+            self._listen()
         for signal in SIGNALS if event == CATCH_ALL else (event,):
             if signal in SIGNALS and signal not in self._signals:
                 self._signals.add(signal)
                 self._observe(signal, partial(self._pass_on_signal, signal))
         return super().on(event, listener)
+
+    def follow(
+        self, core_fsm: Fsm, queue_for_observers: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
+        """For the library, in the child of a fork: the Locker has another machine; None: one that does nothing yet."""
+        self._core_fsm = core_fsm
+        if queue_for_observers is not None:
+            self._queue_for_observers = queue_for_observers
+            if self._relay is not None:
+                self._listen()
+
+    def _listen(self) -> None:
+        """Hear the Locker's own machine, which does not keep this view by that, nor its Locker."""
+        me = weakref.ref(self)
+
+        def pass_on(event: str, data: Mapping[str, Any]) -> None:
+            view = me()
+            if view is not None:
+                view._pass_on(event, data)
+
+        self._relay = self._core_fsm.on("*", pass_on)
 
     def _pass_on_signal(self, signal: str, locker: object, **facts: Any) -> None:
         """Called in the thread of the observers, or in their task: there the listeners are called, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,8 @@ from typing import Any
 
 from ..errors import LockLost
 from ..keys import LockId
-from ..runtime.factory import BaseFactory
 from ..runtime.holding import Holding
-from ..runtime.locker import BaseLocker, Hold, as_list
+from ..runtime.holds import BaseHolds, Hold, as_list
 from .lease import Lease
 from .losses import OnLost, check_on_lost
 from .observers import ObserverThread
@@ -24,11 +24,11 @@ __all__ = ["Holds"]
 _WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
 
 
-class Holds(BaseLocker[Lease]):
+class Holds(BaseHolds[Lease]):
     """The part of a Locker that holds."""
 
     _caller = "thread"
-    _factory: BaseFactory[Any]
+    _factory: Any  # the face's `LockerFactory`, which comes after this
     _runtime: ThreadRuntime
     _delivery: ObserverThread
 
@@ -112,7 +112,7 @@ class Holds(BaseLocker[Lease]):
                 self._runtime.leave_later(as_list(granted))
 
     def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._forked:
+        if hold.process != os.getpid():
             return  # it is the parent process's hold, and goes on there (rule 10)
         with self._leaving(hold, leases, error) as call:
             self._ask(call)

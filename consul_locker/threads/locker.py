@@ -12,22 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config.options import LockerOptions
+from ..core.machine import STOPPED
 from ..core.messages import Call
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
-from ..runtime.factory import BaseFactory
 from .holds import Holds
 from .lease import Lease
-from .observers import ObserverThread
 from .runtime import ThreadRuntime
 from .users_code import guard_users_code
-
-if TYPE_CHECKING:
-    from ..client.blocking import BlockingTransport
-    from .io_thread import IoThread
 
 __all__ = [
     "Locker",
@@ -45,32 +40,44 @@ class Locker(Holds):
     """
 
     _full_name = "consul_locker.Locker"
-    def __init__(
-        self,
-        factory: BaseFactory[Any],
-        options: LockerOptions,
-        transport: BlockingTransport,
-        io_thread: IoThread,
-        delivery: ObserverThread,
-    ) -> None:
+    def __init__(self, factory: Any, options: LockerOptions) -> None:
         super().__init__(factory, guard_users_code(options), Lease)
-        self._delivery = delivery
+        self._equip()
+        self.fsm = self._fsm_view(
+            self.submit_lock,
+            self.submit_release,
+            lambda: self._submit(Call("stop", timeout=factory._stop_limit(None))),
+        )
+        self._runtime.begin()
+
+    def _equip(self) -> None:
+        """Have a runtime, with what the factory has now."""
+        factory = self._factory
+        self._delivery = factory._delivery
         self._runtime = ThreadRuntime(
             self._core,
             self,
             factory._clock,
             factory._encoder,
-            transport,
-            io_thread,
-            delivery,
+            factory._transport,
+            factory._io_thread,
+            factory._delivery,
             factory._client.timeout,
         )
-        self.fsm = self._fsm_view(
-            self.submit_lock,
-            self.submit_release,
-            lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
-        )
-        self._runtime.begin()
+        self._attach(self._runtime)
+
+    def _begin_anew(self) -> None:
+        with self._factory._guard:  # as in `create`
+            if self._forked:  # else another thread was first
+                self._factory._io_thread.start()
+                stopped = self._core.state == STOPPED
+                if not stopped:
+                    self._renew()
+                self._equip()
+                self.fsm.follow(self._core.fsm, self._runtime.queue_for_observers)
+                if not stopped:
+                    self._runtime.begin()
+                self._forked = False
 
     # ---------------------------------------------------------------------------------------- locking
 
@@ -95,8 +102,7 @@ class Locker(Holds):
             AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
-            RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
-                forked.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
         """
         found = self._cached(id)
         if found is not None:
@@ -119,10 +125,13 @@ class Locker(Holds):
         Raises:
             InvalidLockId: the id cannot name a lock.
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
-            RuntimeError: the process was forked.
         """
         future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
+        future.add_done_callback(self._outlive)
         return future
+
+    def _outlive(self, future: Future[Any]) -> None:
+        """Not to be thrown away before a future is done: as its callback this keeps the Locker."""
 
     def lock_many(
         self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
@@ -178,7 +187,6 @@ class Locker(Holds):
 
         Raises:
             InvalidLockId: the id cannot name a lock.
-            RuntimeError: the process was forked.
         """
         future: Future[bool] = self._submit(self._release_call(id))
         return future
@@ -223,8 +231,7 @@ class Locker(Holds):
 
         Raises:
             ConfigurationError: ``timeout`` is not valid.
-            RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
-                forked.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
         """
         self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
 
@@ -234,7 +241,7 @@ class Locker(Holds):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._factory._forked:  # in a forked child the session is the parent's (rule 10)
+        if not self._forked:  # else the session is the parent's (rule 10)
             self.stop()
 
     def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:

@@ -77,6 +77,11 @@ class ObserverThread:
         """
         self.put(partial(write, _LOGGER.log, level, "%s", text, exc_info=error))
 
+    def report(self, text: str, error: BaseException | None) -> None:
+        """Write to the log what went wrong on the I/O thread; called there."""
+        self.log(logging.ERROR, text, error)
+        self.wake()
+
     def settle(self, job: Callable[[], None]) -> None:
         """Add a job as `put` does; if there can be no thread, do it here and now. Not under a mutex."""
         with self._guard:

@@ -41,8 +41,9 @@ from ..core.requests import Failed, Request, Transact
 from ..errors import ConsulUnavailable
 from ..may_wait import THIS_THREAD
 from ..runtime.clock import Clock
-from ..runtime.delivery import has_receivers
-from ..runtime.locker import as_list, raisable
+from ..runtime.delivery import Sender, has_receivers
+from ..runtime.holds import as_list
+from ..runtime.locker import raisable
 from .carriers import Carriers
 from .observers import ObserverThread, write
 from .state_waits import StateWaits
@@ -63,7 +64,7 @@ BATCHED = LOCKS | RELEASES
 ENDS = frozenset(("leave", "stop"))
 
 
-class ThreadRuntime:
+class ThreadRuntime(Sender):
     """The runtime of one Locker.
 
     Args:
@@ -86,7 +87,7 @@ class ThreadRuntime:
         timeout: float,
     ) -> None:
         self._core = core
-        self._sender = sender
+        self.belong_to(sender)
         self._clock = clock
         self._io_thread = io_thread
         self._delivery = delivery

@@ -68,7 +68,7 @@ class Script:
 
 def carrying(script: Script) -> ThreadRuntime:
     stand_in: Any = script
-    return ThreadRuntime(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+    return ThreadRuntime(stand_in, stand_in, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
 
 
 def resolve(*settled: Settle) -> None:
@@ -347,7 +347,7 @@ def on_a_loop(test: Callable[[AsyncRuntime, Script], Awaitable[None]]) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         script = Script()
         stand_in: Any = script
-        made = AsyncRuntime(stand_in, None, SystemClock(), stand_in, stand_in)
+        made = AsyncRuntime(stand_in, stand_in, SystemClock(), stand_in, stand_in)
         await test(made, script)
 
     asyncio.run(go())
