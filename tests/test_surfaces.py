@@ -20,7 +20,7 @@ ONLY_THREADS = {"Locker": {"submit_lock", "submit_release"}}
 WAITS = {
     "LockerFactory": {"close"},
     "Locker": {
-        "lock", "lock_many", "release", "release_all", "guarded", "stop", "wait_for_state", "info", "holder",
+        "lock", "lock_many", "release", "release_all", "guarded", "stop", "drain", "wait_for_state", "info", "holder",
         "session_info",
     },
     "Lease": {"wait_lost"},
@@ -37,7 +37,7 @@ PROMISED = {
     "LockerFactory": {"create", "embedded", "close", "__enter__", "__exit__"},
     "Locker": {
         "lock", "submit_lock", "submit_release", "lock_many", "hold", "hold_many", "release", "release_all", "guarded",
-        "start", "stop", "reboot", "__enter__", "__exit__", "info", "holder", "session_info", "name", "state",
+        "start", "stop", "drain", "reboot", "__enter__", "__exit__", "info", "holder", "session_info", "name", "state",
         "session_id", "reboot_count", "held", "stats", "wait_for_state", "fsm",
     },
     "Lease": {

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..core.messages import Call
 from ..keys import LockId
@@ -111,6 +112,20 @@ class Locker(Holds):
             await asyncio.wait(requests, timeout=deadline - loop.time())
         # After this all tasks have ended, so the loop may be closed.
         await ends(self._runtime.ending(), max(0.0, deadline - loop.time()))
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every lock is given back, then stop. As `consul_locker.Locker.drain`."""
+        limit = seconds("timeout", timeout)
+        self._use()
+        refuse_wait()
+        loop = asyncio.get_running_loop()
+        end = None if limit is None else loop.time() + limit
+        with self._no_new_locks():
+            while (lease := self._held_one()) is not None:
+                if await lease.wait_lost(None if end is None else max(0.0, end - loop.time())) is None:
+                    break
+            await self.stop()
+        return lease is None
 
     async def __aenter__(self) -> Locker:
         return self

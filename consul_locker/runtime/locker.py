@@ -7,7 +7,8 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from random import random
 from types import MappingProxyType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
@@ -15,14 +16,16 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..core.batch import MAX_OPS
+from ..core.calls import LOCKS
 from ..core.guarded import own_operations
 from ..core.locker import LockerCore
 from ..core.machine import STATES, STOPPED
 from ..core.messages import Call
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import LockInfo, StateName
+from ..strategies import NoStrategy
 from .factory import NOT_COPIED, BaseFactory
 from .locker_fsm import FsmView
 
@@ -117,6 +120,7 @@ class BaseLocker(Generic[LeaseT]):
         )
         self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
         self._strategy = self._core.strategy
+        self._draining = False
         self._served = 0
 
     def _attach(self, runtime: Any) -> None:
@@ -223,12 +227,36 @@ class BaseLocker(Generic[LeaseT]):
         if self._forked:
             self._begin_anew()
 
+    def _refuse_new(self) -> None:
+        """Refuse a call for locks while the Locker is drained.
+
+        Raises:
+            SessionEnded: it is.
+        """
+        if self._draining:
+            raise SessionEnded(self.name, ", or will be: it is being drained", None, self._factory._closed)
+
+    @contextmanager
+    def _no_new_locks(self) -> Iterator[None]:
+        """Meanwhile calls for locks are refused, those for locks that are held already, too."""
+        self._draining, self._strategy = True, NoStrategy()  # the fast path asks the strategy
+        try:
+            yield
+        finally:
+            self._draining, self._strategy = False, self._core.strategy
+
+    def _held_one(self) -> Any:
+        """A lease that is valid; None if there is none."""
+        return next((lease for lease in self.held.values() if lease.valid), None)
+
     def _submit(self, call: Call) -> Any:
         self._use(open=call.verb in NEED_OPEN)
         return self._runtime.submit(call)
 
     def _ask(self, call: Call) -> Any:
         self._use(open=call.verb in NEED_OPEN)
+        if call.verb in LOCKS:
+            self._refuse_new()
         return self._runtime.ask(call)
 
     def _mark_forked(self) -> None:

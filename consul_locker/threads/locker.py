@@ -9,14 +9,17 @@ How calls are carried out is in `consul_locker.threads.runtime`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
+from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..core.machine import STOPPED
 from ..core.messages import Call
+from ..errors import SessionEnded
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from .holds import Holds
@@ -126,8 +129,15 @@ class Locker(Holds):
             InvalidLockId: the id cannot name a lock.
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
         """
-        future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
-        future.add_done_callback(self._outlive)
+        call = self._lock_call("lock", (id,), wait, timeout)
+        try:
+            self._refuse_new()
+        except SessionEnded as refused:
+            future: Future[Lease] = Future()
+            future.set_exception(refused)
+        else:
+            future = self._submit(call)
+            future.add_done_callback(self._outlive)
         return future
 
     def _outlive(self, future: Future[Any]) -> None:
@@ -234,6 +244,35 @@ class Locker(Holds):
             RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
         """
         self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every lock is given back, then stop: for a program that ends and lets its work finish.
+
+        Meanwhile every new call for a lock is refused with `SessionEnded`. Calls that wait already are served if their
+        turn comes meanwhile. Locks of `lock` are waited for as those of `hold` are: release what is not needed.
+
+        Args:
+            timeout: how long to wait for the locks, in seconds; None: without a limit. The stop takes its own time
+                (see `stop`). When it is over the Locker is stopped all the same, and what is held then is lost
+                ("stopped"): who holds it is told so.
+
+        Returns:
+            Whether everything was given back (or lost) in time. An interrupted drain does not stop the Locker.
+
+        Raises:
+            ConfigurationError: ``timeout`` is not valid.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
+        """
+        limit = seconds("timeout", timeout)
+        self._use()
+        self._runtime.refuse_wait()
+        end = None if limit is None else time.monotonic() + limit
+        with self._no_new_locks():
+            while (lease := self._held_one()) is not None:
+                if lease.wait_lost(None if end is None else max(0.0, end - time.monotonic())) is None:
+                    break
+            self.stop()
+        return lease is None
 
     def __enter__(self) -> Locker:
         return self
