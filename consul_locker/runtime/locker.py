@@ -281,8 +281,7 @@ class BaseLocker(Generic[LeaseT]):
         self.fsm.follow(self._core.fsm)
 
     def _begin_anew(self) -> None:
-        """At the first use in the child of a fork. On asyncio the factory refused it before."""
-        raise NotImplementedError
+        """At the first use in the child of a fork. On asyncio the factory has refused that."""
 
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (docs/design.rst).
