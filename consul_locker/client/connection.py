@@ -7,8 +7,8 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ..config.options import ClientOptions
-from .dns import Resolver, remaining
+from .addresses import Peer
+from .dns import remaining
 from .encode import HttpRequest, HttpResponse
 from .http import READ_SIZE, Wire
 from .tls import server_name
@@ -26,11 +26,13 @@ class Connection:
         wire: its HTTP; says whether another request may follow.
         sent: whether a byte of the last request was handed to the network.
         used: whether it served a request before the present one.
+        peer: whom it leads to.
     """
 
-    __slots__ = ("_poll", "_socket", "sent", "used", "wire")
+    __slots__ = ("_poll", "_socket", "peer", "sent", "used", "wire")
 
-    def __init__(self, sock: socket.socket, wire: Wire) -> None:
+    def __init__(self, sock: socket.socket, wire: Wire, peer: Peer) -> None:
+        self.peer = peer
         self._socket = sock
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -39,30 +41,29 @@ class Connection:
         self.used = False
 
     @classmethod
-    def open(
-        cls, options: ClientOptions, context: ssl.SSLContext | None, resolver: Resolver, deadline: float
-    ) -> Connection:
+    def open(cls, peer: Peer, context: ssl.SSLContext | None, deadline: float) -> Connection:
         """Connect, and shake hands where TLS is used.
 
         Raises:
             OSError: that failed, or did not end before the deadline.
         """
-        sock = cls._connect(options, resolver, deadline)
+        sock = cls._connect(peer, deadline)
         try:
-            if context is not None:
-                sock = context.wrap_socket(sock, server_hostname=server_name(options), do_handshake_on_connect=False)
+            if context is not None and peer.secure:
+                name = server_name(peer.options)
+                sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                 sock.settimeout(remaining(deadline))
                 sock.do_handshake()
-            return cls(sock, Wire(options.authority))
+            return cls(sock, Wire(peer.options.authority), peer)
         except BaseException:
             sock.close()
             raise
 
     @staticmethod
-    def _connect(options: ClientOptions, resolver: Resolver, deadline: float) -> socket.socket:
-        if options.unix_path is not None:
-            return _open(socket.AF_UNIX, 0, options.unix_path, remaining(deadline))
-        places = resolver.addresses(deadline)
+    def _connect(peer: Peer, deadline: float) -> socket.socket:
+        if peer.options.unix_path is not None:
+            return _open(socket.AF_UNIX, 0, peer.options.unix_path, remaining(deadline))
+        places = peer.resolver.addresses(deadline)
         for number, (family, _kind, protocol, _name, place) in enumerate(places):
             others = len(places) - number - 1
             try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..core.messages import Call
+from ..strategies import NoStrategy
 from .locker import BaseLocker, LeaseT
 
 __all__ = [
@@ -51,6 +52,19 @@ class BaseHolds(BaseLocker[LeaseT]):
 
     #: What calls it, for messages: a thread, or a task.
     _caller: str
+
+    @contextmanager
+    def _no_new_locks(self) -> Iterator[None]:
+        """Meanwhile calls for locks are refused, those for locks that are held already, too."""
+        self._draining, self._strategy = True, NoStrategy()  # the fast path asks the strategy
+        try:
+            yield
+        finally:
+            self._draining, self._strategy = False, self._core.strategy
+
+    def _held_one(self) -> Any:
+        """A lease that is valid; None if there is none."""
+        return next((lease for lease in self.held.values() if lease.valid), None)
 
     def _is_within(self, hold: Hold) -> bool:
         """Whether the code that runs now is within the hold."""

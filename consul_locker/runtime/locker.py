@@ -7,8 +7,8 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from random import random
 from types import MappingProxyType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
@@ -25,7 +25,6 @@ from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import LockInfo, StateName
-from ..strategies import NoStrategy
 from .factory import NOT_COPIED, BaseFactory
 from .locker_fsm import FsmView
 
@@ -62,6 +61,10 @@ def raisable(error: BaseException) -> BaseException:
 class Runtime(Protocol):
     """What a Locker needs of its runtime: `ThreadRuntime` or `AsyncRuntime`."""
 
+    @property
+    def core(self) -> LockerCore:
+        """The present core."""
+
     def submit(self, call: Call) -> Any:
         """Submit a call without waiting for its answer."""
 
@@ -85,42 +88,14 @@ class BaseLocker(Generic[LeaseT]):
         self._options = options
         self._clock = factory._clock
         self._lease_type = lease_type
+        self._identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
         self._forked = False  # whether it was not used since the fork that made this process
-        self._renew()
+        self._idle: LockerCore | None = None  # answers questions until then
+        self._fsm: FsmView | None = None
+        self._draining = False
         self._holds: dict[tuple[Any, str], Any] = {}  # (caller, id) -> the present `Hold` (runtime/holds.py)
         #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
         self._observers = options.observers
-
-    def _renew(self) -> None:
-        """Have a new core.
-
-        What the I/O works for, the core, knows its Locker and the factory only as long as others do. But each lease
-        that is held keeps them: ``LockerFactory().create("job").lock("nightly")`` holds the lock (docs/design.rst).
-        """
-        me, factory = weakref.ref(self), weakref.ref(self._factory)
-
-        def lease(*facts: Any) -> BaseLease:
-            made = lease_type(*facts)
-            made.keep(me())
-            return made
-
-        def closed() -> bool:
-            found = factory()
-            return found is None or found._closed
-
-        lease_type = self._lease_type
-        self._core = LockerCore(
-            self._options,
-            identity={"pid": os.getpid(), "host": socket.gethostname(), "name": self._options.name},
-            timeout=self._factory._client.timeout,
-            clock=self._clock.now,
-            random=random,
-            lease_type=lease,
-            closed=closed,
-        )
-        self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
-        self._strategy = self._core.strategy
-        self._draining = False
         self._served = 0
 
     def _attach(self, runtime: Any) -> None:
@@ -134,6 +109,58 @@ class BaseLocker(Generic[LeaseT]):
 
         runtime.state_waits.then = changed
         self._factory._keep(self)
+
+    def _core_maker(self, first: LockerCore | None = None) -> Callable[[], LockerCore]:
+        """What makes the core, and others in its place.
+
+        What the I/O works for, the core, knows its Locker and the factory only as long as others do. But each lease
+        that is held keeps them: ``LockerFactory().create("job").lock("nightly")`` holds the lock (docs/design.rst).
+
+        Args:
+            first: the first one, if it is made already.
+        """
+        me, factory, lease_type, ready = weakref.ref(self), weakref.ref(self._factory), self._lease_type, [first]
+
+        def lease(*facts: Any) -> BaseLease:
+            made = lease_type(*facts)
+            made.keep(me())
+            return made
+
+        def closed() -> bool:
+            found = factory()
+            return found is None or found._closed
+
+        make = partial(
+            LockerCore,
+            self._options,
+            identity=self._identity,
+            timeout=self._factory._client.timeout,
+            clock=self._clock.now,
+            random=random,
+            lease_type=lease,
+            closed=closed,
+        )
+
+        def another() -> LockerCore:
+            core = (ready.pop() if ready else None) or make()
+            locker = me()
+            if locker is not None:
+                locker._follow(core)
+            return core
+
+        return another
+
+    def _follow(self, core: LockerCore) -> None:
+        """Another core is the Locker's."""
+        self._leases: Mapping[str, BaseLease] = core.ledger.leases
+        if not self._draining:
+            self._strategy = core.strategy
+        if self._fsm is not None:
+            self._fsm.listen_to(core.fsm)
+
+    @property
+    def _core(self) -> LockerCore:
+        return self._runtime.core if self._idle is None else self._idle
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -215,7 +242,11 @@ class BaseLocker(Generic[LeaseT]):
     def _fsm_view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
         """The Locker as an `Fsm`. The arguments are the face's functions for the inputs that have an answer."""
         inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        return FsmView(self._core.fsm, inputs, self._runtime.queue_for_observers, self._observe)
+        self._fsm = FsmView(lambda: self._core.fsm, inputs, self._queue, self._observe)
+        return self._fsm
+
+    def _queue(self, job: Callable[[], None]) -> None:
+        self._runtime.queue_for_observers(job)
 
     def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
         """Call an observer at a signal, as long as the Locker lives."""
@@ -228,26 +259,9 @@ class BaseLocker(Generic[LeaseT]):
             self._begin_anew()
 
     def _refuse_new(self) -> None:
-        """Refuse a call for locks while the Locker is drained.
-
-        Raises:
-            SessionEnded: it is.
-        """
+        """Refuse a call for locks, by SessionEnded, while the Locker is drained."""
         if self._draining:
             raise SessionEnded(self.name, ", or will be: it is being drained", None, self._factory._closed)
-
-    @contextmanager
-    def _no_new_locks(self) -> Iterator[None]:
-        """Meanwhile calls for locks are refused, those for locks that are held already, too."""
-        self._draining, self._strategy = True, NoStrategy()  # the fast path asks the strategy
-        try:
-            yield
-        finally:
-            self._draining, self._strategy = False, self._core.strategy
-
-    def _held_one(self) -> Any:
-        """A lease that is valid; None if there is none."""
-        return next((lease for lease in self.held.values() if lease.valid), None)
 
     def _submit(self, call: Call) -> Any:
         self._use(open=call.verb in NEED_OPEN)
@@ -270,15 +284,16 @@ class BaseLocker(Generic[LeaseT]):
         for lease in self._leases.values():
             lease.end("forked")
         stopped = self._core.state == STOPPED
-        self._forked = True
-        self._holds = {}
-        self._renew()
+        self._forked, self._holds, self._leases, self._served = True, {}, {}, 0
+        self._identity = {**self._identity, "pid": os.getpid()}
+        fsm, self._fsm = self._fsm, None  # nobody hears this core
+        self._idle = idle = self._core_maker()()
+        self._fsm = fsm
         now = self._clock.now()
-        self._core.begin(now)
+        idle.begin(now)
         if stopped:
-            self._core.step(Call("stop"), now)
-        self._core.commands.clear()
-        self.fsm.follow(self._core.fsm)
+            idle.step(Call("stop"), now)
+        idle.commands.clear()
 
     def _begin_anew(self) -> None:
         """At the first use in the child of a fork. On asyncio the factory has refused that."""

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -44,13 +45,15 @@ _PARENTS: list[Any] = []
 
 
 class LockerFactory(BaseFactory[Locker]):
-    """Makes Lockers that use one Consul agent; a context manager.
+    """Makes Lockers that use one Consul; a context manager.
 
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``unix:///path``). Default 127.0.0.1:8500, plain HTTP.
+            tools take it (``host:port``, ``https://…``, ``unix:///path``), or a list of addresses of one datacenter:
+            the one that answers is kept until it fails (docs/operations.rst). Default 127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
-        token: the ACL token. It never appears in a log, a repr or an error.
+        token: the ACL token, or a callable without arguments that returns it, on a thread of its own
+            (docs/operations.rst). It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
         dc: the datacenter.
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
@@ -73,20 +76,24 @@ class LockerFactory(BaseFactory[Locker]):
     def _equip(self) -> None:
         """Have what does the work: connections, threads. None of it refers to the factory, else it would keep that."""
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
+        from ..client.addresses import Addresses
         from ..client.allowance import Allowance
         from ..client.blocking import BlockingTransport
+        from ..client.credentials import Credentials
         from ..runtime.io_loop import IoLoop
         from .io_thread import IoThread
 
         client = self._client
+        addresses = self._addresses = Addresses(client)
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
-        self._transport = BlockingTransport(client, carriers, allowance)
         self._delivery = ObserverThread("consul_locker-signals")
+        credentials = Credentials(client, partial(self._delivery.report, level=logging.WARNING))
+        self._transport = BlockingTransport(client, carriers, allowance, addresses, credentials)
         encoder, clock, others = self._encoder, self._clock, client.max_connections - carriers
         died = weakref.WeakMethod(self._io_thread_died)
         self._io_thread = IoThread(
-            lambda: IoLoop(client, encoder, clock, others, allowance),
+            lambda: IoLoop(client, encoder, clock, others, allowance, addresses, credentials),
             self._delivery.report,
             lambda error: None if (told := died()) is None else told(error),
         )

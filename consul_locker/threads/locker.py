@@ -17,6 +17,7 @@ from typing import Any
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
+from ..core.locker import LockerCore
 from ..core.machine import STOPPED
 from ..core.messages import Call
 from ..errors import SessionEnded
@@ -46,6 +47,7 @@ class Locker(Holds):
     def __init__(self, factory: Any, options: LockerOptions) -> None:
         super().__init__(factory, guard_users_code(options), Lease)
         self._equip()
+        self._attach(self._runtime)
         self.fsm = self._fsm_view(
             self.submit_lock,
             self.submit_release,
@@ -53,12 +55,12 @@ class Locker(Holds):
         )
         self._runtime.begin()
 
-    def _equip(self) -> None:
-        """Have a runtime, with what the factory has now."""
+    def _equip(self, first: LockerCore | None = None) -> None:
+        """Have a runtime, with what the factory has now; ``first`` is its core, if that is made already."""
         factory = self._factory
         self._delivery = factory._delivery
         self._runtime = ThreadRuntime(
-            self._core,
+            self._core_maker(first),
             self,
             factory._clock,
             factory._encoder,
@@ -67,18 +69,16 @@ class Locker(Holds):
             factory._delivery,
             factory._client.timeout,
         )
-        self._attach(self._runtime)
 
     def _begin_anew(self) -> None:
         with self._factory._guard:  # as in `create`
             if self._forked:  # else another thread was first
                 self._factory._io_thread.start()
-                stopped = self._core.state == STOPPED
-                if not stopped:
-                    self._renew()
-                self._equip()
-                self.fsm.follow(self._core.fsm, self._runtime.queue_for_observers)
-                if not stopped:
+                stopped = self._core if self._core.state == STOPPED else None
+                self._equip(stopped)
+                self._idle = None
+                self._attach(self._runtime)
+                if stopped is None:
                     self._runtime.begin()
                 self._forked = False
 
