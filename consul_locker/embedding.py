@@ -63,7 +63,7 @@ class EmbeddedLocker(Emitter):
     TABLE = TABLE
 
     def __init__(self, locker: BaseLocker[Any]) -> None:
-        self._view = locker.fsm
+        self._view = locker.fsm  # type: ignore[attr-defined] # both faces have it
         super().__init__(self._view.table)
         self.locker = locker
         self._guard: Guard | None = None  # of the parent

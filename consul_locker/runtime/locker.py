@@ -81,7 +81,6 @@ class BaseLocker(Generic[LeaseT]):
     #: Its name in a repr.
     _full_name: str
     _runtime: Runtime
-    fsm: FsmView
 
     def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:
         self._factory = factory

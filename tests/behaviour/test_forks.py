@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -170,3 +172,43 @@ def test_a_factory_that_is_made_in_the_child(agent: Any, name: str) -> None:
                 return another.create(name).lock("c").valid
 
         assert in_child(anew) == "True"
+
+
+#: The child ends as a program does: exit hooks, then all objects of the parent's that it has are taken down.
+ENDS = """
+import os, sys
+from consul_locker import LockerFactory
+factory = LockerFactory(sys.argv[1])
+locker = factory.create(sys.argv[2])
+lease = locker.lock("a")
+for used in (False, True):
+    if os.fork() == 0:
+        if used:
+            assert locker.lock("b").valid
+        sys.exit(0)
+    assert os.wait()[1] == 0
+print(lease.session_id, flush=True)
+print(lease.wait_lost(30), flush=True)
+print(locker.lock("a", timeout=30).valid, flush=True)
+factory.close()
+"""
+
+
+def test_the_end_of_the_child_takes_nothing_from_the_parent(agent: Any, consul: Consul, name: str) -> None:
+    """They share what the operating system watches for the parent's event loop: it goes on to hear of its session."""
+    program = subprocess.Popen(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", ENDS, agent.address, name],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    try:
+        session = program.stdout.readline().strip()
+        assert [found["ID"] for found in consul.sessions(name)] == [session]  # the child's ended with it
+        consul.destroy(session)
+        rest, _ = program.communicate(timeout=WAIT)
+    finally:
+        program.kill()
+        program.communicate()
+    assert rest.split("\n") == ["session destroyed", "True", ""]
+    assert not consul.sessions(name)
