@@ -79,7 +79,7 @@ class BaseLease:
         self._owner: object = None
 
     def keep(self, owner: object) -> None:
-        """For the faces: what must not be thrown away as long as somebody has this lease, the core included."""
+        """For the faces: what must not be thrown away while this lease is held and the core, or a user, has it."""
         self._owner = owner
 
     @property
@@ -191,6 +191,7 @@ class BaseLease:
         if self._reason is not None:
             return False
         self._reason = reason
+        self._owner = None
         return True
 
     def claim(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ..core import calls
+from ..core.calls import HoldMany, LockCall
 from ..keys import LockId
 from ..runtime.holding import AsyncHolding
 from ..runtime.holds import BaseHolds, Hold
@@ -48,7 +50,7 @@ class Holds(BaseHolds[Lease]):
 
     @asynccontextmanager
     async def _hold_one(self, id: Any, wait: Any, timeout: Any, cancel_on_loss: bool) -> AsyncIterator[Lease]:
-        async with self._holding("hold", (id,), wait, timeout, cancel_on_loss) as leases:
+        async with self._holding(calls.Hold, (id,), wait, timeout, cancel_on_loss) as leases:
             yield leases[0]
 
     def hold_many(
@@ -62,17 +64,17 @@ class Holds(BaseHolds[Lease]):
         """Hold several locks, all or none. As `consul_locker.Locker.hold_many`; ``cancel_on_loss`` as for `hold`."""
         given = self._ids(ids)  # once: they may come from a generator
         return AsyncHolding(
-            lambda: self._holding("hold_many", given, wait, timeout, cancel_on_loss),
+            lambda: self._holding(HoldMany, given, wait, timeout, cancel_on_loss),
             f"locker.hold_many({given!r})",
             "async with",
         )
 
     @asynccontextmanager
     async def _holding(
-        self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any, cancel_on_loss: bool
+        self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any, cancel_on_loss: bool
     ) -> AsyncIterator[list[Lease]]:
         hold = Hold(asyncio.current_task())
-        call = self._hold_call(hold, verb, ids, wait, timeout)
+        call = self._hold_call(hold, kind, ids, wait, timeout)
         if not call.ids:
             yield []
             return

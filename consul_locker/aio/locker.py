@@ -17,7 +17,7 @@ from typing import Any
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..core.messages import Call
+from ..core.calls import Holder, Info, Lock, LockMany, Stop
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
@@ -51,7 +51,7 @@ class Locker(Holds):
     ) -> None:
         super().__init__(factory, options, Lease)
         self._runtime = AsyncRuntime(self._core_maker(), self, factory._clock, io_loop, delivery)
-        self._attach(self._runtime)
+        self._factory._attach(self)
         self.fsm = self._fsm_view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
 
@@ -66,7 +66,7 @@ class Locker(Holds):
         found = self._cached(id)
         if found is not None:
             return found
-        lease: Lease = await self._ask(self._lock_call("lock", (id,), wait, timeout))
+        lease: Lease = await self._ask(self._lock_call(Lock, (id,), wait, timeout))
         return lease
 
     async def lock_many(
@@ -76,7 +76,7 @@ class Locker(Holds):
         given = self._ids(ids)
         if not given:
             return []
-        return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
+        return self._in_order(await self._ask(self._lock_call(LockMany, given, wait, timeout)), given)
 
     async def release(self, id: LockId) -> bool:
         """Give a lock back. As `consul_locker.Locker.release`."""
@@ -103,7 +103,7 @@ class Locker(Holds):
         self._factory._check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
-        await self._ask(Call("stop", timeout=limit))
+        await self._ask(Stop(timeout=limit))
         # A session that is being created, or whose destroy has no answer yet, must not be left behind.
         while self.state == "stopped" and loop.time() < deadline:
             requests = self._runtime.requests()
@@ -157,12 +157,12 @@ class Locker(Holds):
 
     async def info(self, id: LockId) -> LockInfo | None:
         """The key of a lock as Consul has it. As `consul_locker.Locker.info`."""
-        info: LockInfo | None = await self._ask(self._question("info", id))
+        info: LockInfo | None = await self._ask(self._question(Info, id))
         return info
 
     async def holder(self, id: LockId) -> LockInfo | None:
         """Who has a lock, with the holder's session. As `consul_locker.Locker.holder`."""
-        info: LockInfo | None = await self._ask(self._question("holder", id))
+        info: LockInfo | None = await self._ask(self._question(Holder, id))
         return info
 
     async def session_info(self, session_id: str | None = None) -> SessionInfo | None:

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable, LockLost
-from ..lease import BaseLease
 from .audit import Audit
 from .batch import MAX_OPS
+from .calls import Guarded
 from .ledger import Ledger
-from .messages import Call
-from .requests import Outcome, Refusal, Refused, RefusedWhole, RolledBack
+from .requests import Refusal, Refused, RefusedWhole, RolledBack
 
 __all__ = ["guard_refused", "own_operations"]
 
@@ -68,18 +67,20 @@ def _own_operation(name: str, operation: object) -> dict[str, Any]:
     return own
 
 
-def _names_session(call: Call, refused: Refused, session_id: str) -> bool:
+def _names_session(call: Guarded, refused: Refused, session_id: str) -> bool:
     """Whether a user's own operation was refused because the lease's session, which it names, does not exist.
 
     Consul may not have checked the guard then. Another missing session says nothing about the lease.
     """
-    operation: dict[str, Any] = call.argument[1][refused.position]
+    operation = call.operations[refused.position]
     return refused.refusal is Refusal.INVALID_SESSION and operation["KV"].get("Session") == session_id
 
 
-def guard_refused(call: Call, outcome: Outcome, ledger: Ledger, audit: Audit) -> ConsulLockerError:
+def guard_refused(
+    call: Guarded, outcome: RolledBack | RefusedWhole, ledger: Ledger, audit: Audit
+) -> ConsulLockerError:
     """The error of a user's transaction that was refused: because of the lock, or of its own operations."""
-    lease: BaseLease = call.argument[0]
+    lease = call.lease
     if isinstance(outcome, RolledBack):
         for refused in outcome.refused:
             if refused.position < GUARDS or _names_session(call, refused, lease.session_id):
@@ -91,6 +92,6 @@ def guard_refused(call: Call, outcome: Outcome, ledger: Ledger, audit: Audit) ->
         return ConsulUnavailable(
             f"Consul refused the operations, not the lock: {what}", operation="guarded", status=409
         )
-    assert isinstance(outcome, RefusedWhole)  # never split: the user wants all or nothing
+    # Never split: the user wants all or nothing.
     why = "too large (413)" if outcome.status == 413 else f"a whole ({outcome.status}: {outcome.what})"
     return ConsulUnavailable(f"Consul refused the operations as {why}", operation="guarded", status=outcome.status)

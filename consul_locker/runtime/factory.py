@@ -52,6 +52,7 @@ class Member(Protocol):
     """What a factory needs of its Lockers."""
 
     _forked: bool
+    _factory: Any
 
     @property
     def state(self) -> StateName:
@@ -214,6 +215,18 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _prepare(self) -> None:
         """Initialize what the face needs besides."""
+
+    def _attach(self, locker: LockerT) -> None:
+        """A Locker has a new runtime, which tells the factory from now on whether it has to keep the Locker."""
+        weak = weakref.ref(locker)
+
+        def changed() -> None:
+            found = weak()
+            if found is not None:
+                found._factory._keep(found)
+
+        locker._runtime.state_waits.then = changed
+        self._keep(locker)
 
     def _keep(self, locker: LockerT) -> None:
         """The state of a Locker has changed, or it is new."""

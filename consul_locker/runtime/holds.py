@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..core.messages import Call
+from ..core.calls import Call, LeaveHold, LockCall
 from ..strategies import NoStrategy
 from .locker import BaseLocker, LeaseT
 
@@ -70,13 +70,15 @@ class BaseHolds(BaseLocker[LeaseT]):
         """Whether the code that runs now is within the hold."""
         return True
 
-    def _hold_call(self, hold: Hold, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+    def _hold_call(
+        self, hold: Hold, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any
+    ) -> LockCall:
         """A call for a hold.
 
         Raises:
             RuntimeError: the caller holds one of them already.
         """
-        call = self._lock_call(verb, ids, wait, timeout)
+        call = self._lock_call(kind, ids, wait, timeout)
         for id in call.ids:
             other = self._holds.get((hold.caller, id))
             if other is not None and not other.over and self._is_within(other):
@@ -94,11 +96,11 @@ class BaseHolds(BaseLocker[LeaseT]):
     def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
         """The call that gives back the leases of a hold."""
         hold.over = True
-        ids = tuple(lease.id for lease in leases)
-        for id in ids:
+        call = LeaveHold(leases)
+        for id in call.ids:
             if self._holds.get((hold.caller, id)) is hold:  # else a thread of a pool has begun another hold since
                 del self._holds[hold.caller, id]
-        return Call("leave", ids, argument=leases)
+        return call
 
     @contextmanager
     def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:

@@ -16,7 +16,18 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..core.batch import MAX_OPS
-from ..core.calls import LOCKS
+from ..core.calls import (
+    Guarded,
+    Info,
+    LockCall,
+    Question,
+    ReadSessionInfo,
+    Reboot,
+    Release,
+    ReleaseAll,
+    Start,
+    Stop,
+)
 from ..core.guarded import own_operations
 from ..core.locker import LockerCore
 from ..core.machine import STATES, STOPPED
@@ -37,7 +48,7 @@ __all__ = [
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
 #: Calls that a closed factory refuses: they need Consul, or a new session. The others are answered without.
-NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
+NEED_OPEN = (Question, Reboot, Start)
 #: The most ids of one `lock_many`: its transaction is never split, and each id is one operation of it; two with
 #: fair=True, since it also gives back a place in a queue.
 MAX_MANY = MAX_OPS
@@ -96,18 +107,6 @@ class BaseLocker(Generic[LeaseT]):
         #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
         self._observers = options.observers
         self._served = 0
-
-    def _attach(self, runtime: Any) -> None:
-        """The runtime tells the factory which Lockers it has to keep."""
-        me = weakref.ref(self)
-
-        def changed() -> None:
-            found = me()
-            if found is not None:
-                found._factory._keep(found)
-
-        runtime.state_waits.then = changed
-        self._factory._keep(self)
 
     def _core_maker(self, first: LockerCore | None = None) -> Callable[[], LockerCore]:
         """What makes the core, and others in its place.
@@ -224,7 +223,7 @@ class BaseLocker(Generic[LeaseT]):
         Raises:
             RuntimeError: the factory is closed, or the process was forked; on asyncio also: not its event loop runs.
         """
-        self._submit(Call("start"))
+        self._submit(Start())
 
     def reboot(self) -> None:
         """Give up the session, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
@@ -234,7 +233,7 @@ class BaseLocker(Generic[LeaseT]):
         Raises:
             RuntimeError: as for `start`.
         """
-        self._submit(Call("reboot"))
+        self._submit(Reboot())
 
     # -------------------------------------------------------------------------------------- for the faces
 
@@ -263,12 +262,12 @@ class BaseLocker(Generic[LeaseT]):
             raise SessionEnded(self.name, ", or will be: it is being drained", None, self._factory._closed)
 
     def _submit(self, call: Call) -> Any:
-        self._use(open=call.verb in NEED_OPEN)
+        self._use(open=isinstance(call, NEED_OPEN))
         return self._runtime.submit(call)
 
     def _ask(self, call: Call) -> Any:
-        self._use(open=call.verb in NEED_OPEN)
-        if call.verb in LOCKS:
+        self._use(open=isinstance(call, NEED_OPEN))
+        if isinstance(call, LockCall):
             self._refuse_new()
         return self._runtime.ask(call)
 
@@ -291,7 +290,7 @@ class BaseLocker(Generic[LeaseT]):
         now = self._clock.now()
         idle.begin(now)
         if stopped:
-            idle.step(Call("stop"), now)
+            idle.step(Stop(), now)
         idle.commands.clear()
 
     def _begin_anew(self) -> None:
@@ -321,12 +320,11 @@ class BaseLocker(Generic[LeaseT]):
         found: LeaseT = lease
         return found
 
-    def _lock_call(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+    def _lock_call(self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any) -> LockCall:
         """A call for locks, with checked arguments."""
         limit = seconds("timeout", timeout)
-        return Call(
-            verb,
-            tuple(dict.fromkeys(check_id(id) for id in ids)),
+        return kind(
+            dict.fromkeys(check_id(id) for id in ids),
             wait=seconds("wait", wait),
             timeout=self._options.default_timeout if timeout is None else limit,
         )
@@ -353,10 +351,10 @@ class BaseLocker(Generic[LeaseT]):
         return [found[id] for id in ids]
 
     def _release_call(self, id: Any) -> Call:
-        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+        return Release(check_id(id), timeout=self._options.default_timeout)
 
     def _release_all_call(self) -> Call:
-        return Call("release_all", timeout=self._options.default_timeout)
+        return ReleaseAll(timeout=self._options.default_timeout)
 
     def _guarded_call(self, lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
         """A call for the user's own KV operations.
@@ -371,7 +369,7 @@ class BaseLocker(Generic[LeaseT]):
         if lease.key == lock_key(self.name, lease.id):
             lease.check()
             if lease.session_id == self.session_id:
-                return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+                return Guarded(lease, [*lease.guard(), *own])
             lease.check()  # its session ended just now
         raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
 
@@ -381,13 +379,13 @@ class BaseLocker(Generic[LeaseT]):
         return answers[len(lease.guard()) :]
 
     @staticmethod
-    def _question(verb: str, id: Any) -> Call:
-        return Call(verb, (check_id(id),))
+    def _question(kind: type[Info], id: Any) -> Call:
+        return kind(check_id(id))
 
     def _session_question(self, session_id: str | None) -> Call:
         if session_id is not None and not (isinstance(session_id, str) and SESSION_UUID.fullmatch(session_id)):
             raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
-        return Call("session_info", argument=self.session_id if session_id is None else session_id)
+        return ReadSessionInfo(self.session_id if session_id is None else session_id)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
         """Check the arguments of `wait_for_state`, and return its limit in seconds."""

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ..config.options import LockerOptions
-from ..core.messages import Call
+from ..core.calls import Stop
 from ..errors import ConsulUnavailable
 from ..may_wait import MACHINES, THIS_THREAD
 from ..runtime.delivery import DELIVERY_LIMIT
@@ -178,7 +178,7 @@ class LockerFactory(BaseFactory[Locker]):
                 return
             self._closed = True
             lockers = self._present()
-        stops = [(locker, Call("stop", timeout=max(0.0, deadline - time.monotonic()))) for locker in lockers]
+        stops = [(locker, Stop(timeout=max(0.0, deadline - time.monotonic()))) for locker in lockers]
         for locker, stop in stops:
             locker._runtime.submit(stop)
         for locker, stop in stops:

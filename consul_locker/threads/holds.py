@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from ..core import calls
+from ..core.calls import HoldMany, LockCall
 from ..errors import LockLost
 from ..keys import LockId
 from ..runtime.holding import Holding
@@ -63,7 +65,7 @@ class Holds(BaseHolds[Lease]):
 
     @contextmanager
     def _hold_one(self, id: Any, wait: Any, timeout: Any, on_lost: Any) -> Iterator[Lease]:
-        with self._holding("hold", (id,), wait, timeout, on_lost) as leases:
+        with self._holding(calls.Hold, (id,), wait, timeout, on_lost) as leases:
             yield leases[0]
 
     def hold_many(
@@ -78,16 +80,16 @@ class Holds(BaseHolds[Lease]):
         given = self._ids(ids)  # once: they may come from a generator
         check_on_lost(on_lost)
         return Holding(
-            lambda: self._holding("hold_many", given, wait, timeout, on_lost), f"locker.hold_many({given!r})", "with"
+            lambda: self._holding(HoldMany, given, wait, timeout, on_lost), f"locker.hold_many({given!r})", "with"
         )
 
     @contextmanager
     def _holding(
-        self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any, on_lost: Any
+        self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any, on_lost: Any
     ) -> Iterator[list[Lease]]:
         hold = Hold(threading.get_ident())
         loss = OnLost(on_lost, self._delivery)
-        call = self._hold_call(hold, verb, ids, wait, timeout)
+        call = self._hold_call(hold, kind, ids, wait, timeout)
         if not call.ids:
             yield []
             return

@@ -17,9 +17,9 @@ from typing import Any
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
+from ..core.calls import Holder, Info, Lock, LockMany, Stop
 from ..core.locker import LockerCore
 from ..core.machine import STOPPED
-from ..core.messages import Call
 from ..errors import SessionEnded
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
@@ -47,11 +47,11 @@ class Locker(Holds):
     def __init__(self, factory: Any, options: LockerOptions) -> None:
         super().__init__(factory, guard_users_code(options), Lease)
         self._equip()
-        self._attach(self._runtime)
+        self._factory._attach(self)
         self.fsm = self._fsm_view(
             self.submit_lock,
             self.submit_release,
-            lambda: self._submit(Call("stop", timeout=factory._stop_limit(None))),
+            lambda: self._submit(Stop(timeout=factory._stop_limit(None))),
         )
         self._runtime.begin()
 
@@ -77,7 +77,7 @@ class Locker(Holds):
                 stopped = self._core if self._core.state == STOPPED else None
                 self._equip(stopped)
                 self._idle = None
-                self._attach(self._runtime)
+                self._factory._attach(self)
                 if stopped is None:
                     self._runtime.begin()
                 self._forked = False
@@ -110,7 +110,7 @@ class Locker(Holds):
         found = self._cached(id)
         if found is not None:
             return found
-        lease: Lease = self._ask(self._lock_call("lock", (id,), wait, timeout))
+        lease: Lease = self._ask(self._lock_call(Lock, (id,), wait, timeout))
         return lease
 
     def submit_lock(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
@@ -129,7 +129,7 @@ class Locker(Holds):
             InvalidLockId: the id cannot name a lock.
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
         """
-        call = self._lock_call("lock", (id,), wait, timeout)
+        call = self._lock_call(Lock, (id,), wait, timeout)
         try:
             self._refuse_new()
         except SessionEnded as refused:
@@ -162,7 +162,7 @@ class Locker(Holds):
         given = self._ids(ids)
         if not given:
             return []
-        return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
+        return self._in_order(self._ask(self._lock_call(LockMany, given, wait, timeout)), given)
 
     def release(self, id: LockId) -> bool:
         """Give a lock back. From the moment of the call no caller that shares it may rely on it.
@@ -243,7 +243,7 @@ class Locker(Holds):
             ConfigurationError: ``timeout`` is not valid.
             RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
         """
-        self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
+        self._ask(Stop(timeout=self._factory._stop_limit(timeout)))
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every lock is given back, then stop: for a program that ends and lets its work finish.
@@ -323,7 +323,7 @@ class Locker(Holds):
             InvalidLockId: the id cannot name a lock.
             RuntimeError: the factory is closed, or as for `stop`.
         """
-        info: LockInfo | None = self._ask(self._question("info", id))
+        info: LockInfo | None = self._ask(self._question(Info, id))
         return info
 
     def holder(self, id: LockId) -> LockInfo | None:
@@ -335,7 +335,7 @@ class Locker(Holds):
         Returns:
             The key with its ``session``, which is None if it ended between the requests; None if the lock is free.
         """
-        info: LockInfo | None = self._ask(self._question("holder", id))
+        info: LockInfo | None = self._ask(self._question(Holder, id))
         return info
 
     def session_info(self, session_id: str | None = None) -> SessionInfo | None:
