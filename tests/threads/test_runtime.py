@@ -96,7 +96,7 @@ class Core:
 
 def carrying(script: Script) -> ThreadRuntime:
     stand_in: Any = script
-    return ThreadRuntime(script.core, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+    return ThreadRuntime(script.core, stand_in, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
 
 
 def resolve(*settled: Settle) -> None:
@@ -348,7 +348,7 @@ def on_a_loop(test: Callable[[AsyncRuntime, Script], Awaitable[None]]) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         script = Script()
         stand_in: Any = script
-        made = AsyncRuntime(script.core, None, SystemClock(), stand_in, stand_in)
+        made = AsyncRuntime(script.core, stand_in, SystemClock(), stand_in, stand_in)
         await test(made, script)
 
     asyncio.run(go())
