@@ -120,7 +120,7 @@ def get_binary(say: Callable[[str], None] | None = None) -> None:
         account_of_getting.append(f"it got none: {(words.strip() or 'no reason given').splitlines()[-1]}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now; all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -133,7 +133,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 class RealConsul:
-    """One real agent, a server on its own.
+    """One real agent, a server on its own; tests/cluster.py has several that belong together.
 
     Args:
         binary: its path, as `find_binary` gives it.
@@ -141,12 +141,16 @@ class RealConsul:
         extra: more arguments for ``consul agent``.
     """
 
+    #: With ``data_dir``: that it is a server, and of how many.
+    _servers: tuple[str, ...] = ("-server", "-bootstrap")
+
     def __init__(self, binary: str, *, data_dir: bool = False, extra: tuple[str, ...] = ()) -> None:
         self.binary = binary
         self.port = 0
         self._ports: list[int] = []
         self._extra = extra
         self._folder = tempfile.mkdtemp(prefix="consul-locker-")
+        self._log = pathlib.Path(self._folder) / "log"
         self._keeps = data_dir
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -169,7 +173,7 @@ class RealConsul:
     def start(self) -> RealConsul:
         """Start it on free ports and wait until it has a leader; returns itself."""
         for attempt in range(_ATTEMPTS):
-            self._ports = _free_ports(4)
+            self._ports = free_ports(4)
             self.port = self._ports[0]
             try:
                 self._run()
@@ -186,25 +190,28 @@ class RealConsul:
         self._run()
 
     def _run(self) -> None:
+        self._launch()
+        deadline = time.monotonic() + LEADER_PATIENCE
+        while not self._has_leader():
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                words = self._log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self.binary} had no leader within {LEADER_PATIENCE:g} s, or ended:\n{words}")
+            time.sleep(_POLL)
+
+    def _launch(self) -> None:
         http_port, server, lan, wan = self._ports
         command = [self.binary, "agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-log-level", "warn"]
         command += ["-disable-host-node-id", *ports_off(self.binary)]
         command += ["-http-port", str(http_port), "-server-port", str(server)]
         command += ["-serf-lan-port", str(lan), "-serf-wan-port", str(wan)]
-        command += ["-server", "-bootstrap", "-data-dir", f"{self._folder}/data"] if self._keeps else ["-dev"]
+        command += [*self._servers, "-data-dir", f"{self._folder}/data"] if self._keeps else ["-dev"]
         command += self._extra
-        log = pathlib.Path(self._folder) / "log"
-        with log.open("ab") as output:
+        with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder
             )
-        deadline = time.monotonic() + LEADER_PATIENCE
-        while not self._has_leader():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                words = log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{self.binary} had no leader within {LEADER_PATIENCE:g} s, or ended:\n{words}")
-            time.sleep(_POLL)
 
     def _has_leader(self) -> bool:
         """Whether it answers with a leader, and is a member with its health check, which sessions need."""
