@@ -43,6 +43,7 @@ from consul_locker.strategies import PermanentStrategy
 
 from .breaks import BrokenOff
 from .consul import SimConsul
+from .outage_rules import OutageRules
 
 #: Reasons of a loss that say something of one key; each must be true of it.
 KEY_REASONS = frozenset(
@@ -79,12 +80,16 @@ class Around(Protocol):
     def breaks(self) -> AbstractContextManager[None]:
         """Around a step, which it may break off."""
 
+    def awake(self, player: Player) -> float:
+        """Until when its process stands still, or stood still last."""
+
 
 class Player:
     """One Locker of the walk.
 
     Attributes:
         open: calls that were neither settled nor abandoned.
+        failed: calls that were answered with an error.
         live: leases granted, and not yet told to be released or lost.
         holds: the leases of each hold that a caller has.
         answered: the call that was given leases last.
@@ -100,6 +105,7 @@ class Player:
         self.options = options
         self.open: dict[Call, None] = {}
         self.ever: set[Call] = set()
+        self.failed: dict[Call, BaseException] = {}
         self.live: dict[BaseLease, None] = {}
         self.ended_leases: set[BaseLease] = set()
         self.holds: dict[Call, list[BaseLease]] = {}
@@ -117,6 +123,7 @@ class Player:
         self._mending = False
         self._asked: list[Call] = []
         self._ending: set[BaseLease] = set()
+        self.rules = OutageRules(self, timeout)
         self.core = LockerCore(
             options,
             identity={"pid": number},
@@ -154,6 +161,7 @@ class Player:
         """A user calls."""
         self.open[call] = None
         self.ever.add(call)
+        self.rules.arrived(call)
         before = self.knows(call.ids[0]) if call.verb == "release" else None
         holds = [lease for lease in self.live if lease.exclusive and lease.live]
         ready = self.core.state == READY and not self.core.ended
@@ -185,6 +193,7 @@ class Player:
             for op in request.operations:
                 if self.in_flight.get(op.key) is request:
                     del self.in_flight[op.key]
+        self.rules.answered(request, outcome)
         present = request.generation == self.core.session.generation  # the core looks at no other
         if isinstance(request, Transact) and request.purpose == "turn" and isinstance(outcome, Committed) and present:
             for call in request.calls:
@@ -234,6 +243,8 @@ class Player:
         self._check_buffer(state, queue)
         self._carry_out()
         self._check_leases()
+        if isinstance(event, Answered):
+            self.rules.stepped(event.request, event.outcome)
 
     def _broken_off(self, event: Event, argument: Any, broken: BrokenOff) -> None:
         """The step broke off; its runtime has another follow. A call that was broken off is gone."""
@@ -327,6 +338,7 @@ class Player:
 
     def _ask(self, request: Request) -> None:
         self.sent_at[request] = self.around.now
+        self.rules.asked(request)
         if isinstance(request, Transact) and request.purpose == "commit":
             for key in {op.key for op in request.operations if op.verb not in (Verb.CHECK_INDEX, Verb.GET_TREE)}:
                 other = self.in_flight.get(key)
@@ -351,6 +363,8 @@ class Player:
         if isinstance(command.error, InvalidLockId):
             if self.around.sim.spoilt not in map(self.key, call.ids):
                 raise Violation("a key that Consul does not take spoils no other call", f"{call}: {command.error}")
+        if command.error is not None:
+            self.failed[call] = command.error
         if call.verb not in LOCKS or command.error is not None:
             return
         leases: list[BaseLease] = command.value if isinstance(command.value, list) else [command.value]
@@ -405,6 +419,7 @@ class Player:
                 raise Violation("no false loss", f"{facts}")
             if facts["reason"] == "deadline passed" and self.around.now < self.trust[facts["session_id"]]:
                 raise Violation("no false loss", f"{facts} before {self.trust[facts['session_id']]}")
+            self.rules.session_ends(facts["session_id"], facts["reason"])
             self.session = None
 
     def _check_order(self, call: Call, lease: BaseLease) -> None:
