@@ -242,8 +242,8 @@ class ConsulUnavailable(ConsulLockerError):
         cause: the error below, or None.
         sent: whether the request may have taken effect although it failed.
         option: the option that is the reason: ``"node"``, ``"checks"`` or ``"dc"`` if Consul does not know what it
-        names,
-            ``"host"`` if another agent is needed; else None.
+            names, ``"host"`` if another agent is needed, ``"token"`` if a callable returned what is none; else None.
+        outage: whether time alone may mend it: no connection, no answer, a rate limit, no leader.
     """
 
     def __init__(
@@ -255,12 +255,14 @@ class ConsulUnavailable(ConsulLockerError):
         cause: BaseException | None = None,
         sent: bool = False,
         option: str | None = None,
+        outage: bool = False,
     ) -> None:
         self.operation = operation
         self.status = status
         self.cause = cause
         self.sent = sent
         self.option = option
+        self.outage = outage
         super().__init__(message)
 
 

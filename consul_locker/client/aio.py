@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any
 
 from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
-from .aio_connection import AsyncConnection, give_up, reach, wake
+from .aio_connection import AsyncConnection, give_up, joined, reach
 from .allowance import Allowance
+from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
 from .dns import Resolver
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
-from .tls import closed_in_handshake, server_name, tls_context
+from .tls import closed_in_handshake, server_name
 
 __all__ = ["AsyncTransport"]
 
@@ -35,14 +34,21 @@ class AsyncTransport:
     Args:
         options: where to, and how.
         limit: how many connections at once, in place of ``options.max_connections``.
+        allowance, credentials: the factory's; None for one of its own.
 
     Raises:
         ConfigurationError: the certificates of the options cannot be used.
     """
 
-    def __init__(self, options: ClientOptions, limit: int | None = None, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        limit: int | None = None,
+        allowance: Allowance | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._options = options
-        self._context = tls_context(options)
+        self._credentials = credentials or Credentials(options)
         self._resolver = Resolver(options.host, options.port)
         self._whole = limit or options.max_connections
         self._allowance = allowance or Allowance(self._whole)
@@ -66,7 +72,7 @@ class AsyncTransport:
         For renewals, which must not wait until others are done.
         """
         lane = AsyncTransport.__new__(type(self))
-        lane.__dict__.update(self.__dict__)  # options, context and resolver are shared, and so is the limit
+        lane.__dict__.update(self.__dict__)  # options, credentials and resolver are shared, and so is the limit
         lane._begin()
         return lane
 
@@ -105,9 +111,36 @@ class AsyncTransport:
             ConfigurationError: the request cannot be written as HTTP.
         """
         loop, limit = asyncio.get_running_loop(), self._options.timeout if timeout is None else timeout
-        begun = loop.time()
-        await self._take_place(request, begun + limit + patience)
-        deadline = min(loop.time(), begun + patience) + limit
+        latest = loop.time() + patience + limit
+        token = await self._token(self._credentials.token(), request, latest)
+        answer = await self._exchange(with_token(request, token), latest, limit, fresh)
+        if not unknown_token(answer):
+            return answer
+        another = await self._token(self._credentials.another(token), request, latest)
+        return answer if another == token else await self._exchange(with_token(request, another), latest, limit, fresh)
+
+    async def _token(self, found: Found, request: HttpRequest, deadline: float) -> str:
+        if isinstance(found, str):
+            return found
+        outcome: str | NoToken
+        try:
+            outcome = await joined(found, deadline, TimeoutError(TOKEN_LATE))
+        except TimeoutError:
+            outcome = NoToken(TOKEN_LATE)
+        if isinstance(outcome, str):
+            return outcome
+        raise tokenless(self._options, request, outcome)
+
+    async def _exchange(self, request: HttpRequest, latest: float, limit: float, fresh: bool) -> HttpResponse:
+        """Send a request with its token, over one connection or, where it may go again, two.
+
+        Args:
+            latest: when all of it must be over.
+            limit: so much of the time it may take once it has a place.
+        """
+        loop = asyncio.get_running_loop()
+        await self._take_place(request, latest)
+        deadline = min(loop.time() + limit, latest)
         keep = None
         self._busy += 1
         connection = None if fresh else self._pick()
@@ -165,7 +198,7 @@ class AsyncTransport:
     async def _take_place(self, request: HttpRequest, deadline: float) -> None:
         """Wait for a free place, first come first served."""
         if self._closed:
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
         if self._free:
             self._taken += 1
             return
@@ -186,7 +219,7 @@ class AsyncTransport:
             if turn in self._queue:
                 self._queue.remove(turn)
         if self._closed:
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
 
     def _hand_over(self) -> bool:
         """Give a place to the first request that waits; False when none does."""
@@ -254,14 +287,14 @@ class AsyncTransport:
         try:
             connection = opening.result()
         except (OSError, UnicodeError) as error:
-            if self._context is not None and closed_in_handshake(error):
+            if self._options.scheme == "https" and closed_in_handshake(error):
                 self._allowance.refused(counted=0)
             raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
         self._open_ones.add(connection)
         connection.lost.add_done_callback(lambda _: self._open_ones.discard(connection))
         if self._closed:
             connection.abort()
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
     async def _places(self, deadline: float) -> list[Any]:
@@ -271,22 +304,7 @@ class AsyncTransport:
         """
         if self._options.unix_path is not None:
             return []
-        lookup = self._resolver.look_up()
-        if not lookup.done():
-            loop = asyncio.get_running_loop()
-            turn = loop.create_future()
-
-            def found(_: Future[list[Any]]) -> None:
-                with suppress(RuntimeError):  # the loop was closed meanwhile
-                    loop.call_soon_threadsafe(wake, turn)
-
-            lookup.add_done_callback(found)
-            timer = loop.call_at(deadline, give_up, turn, self._resolver.late())
-            try:
-                await turn
-            finally:
-                timer.cancel()
-        return lookup.result()
+        return await joined(self._resolver.look_up(), deadline, self._resolver.late())
 
     async def _connect(self, places: list[Any], deadline: float) -> AsyncConnection:
         options, loop = self._options, asyncio.get_running_loop()
@@ -298,8 +316,9 @@ class AsyncTransport:
             if options.unix_path is not None:
                 return (await loop.create_unix_connection(connection, options.unix_path))[1]
             sock = await reach(places, deadline)
-            name = None if self._context is None else server_name(options)
-            return (await loop.create_connection(connection, sock=sock, ssl=self._context, server_hostname=name))[1]
+            context = self._credentials.context()
+            name = None if context is None else server_name(options)
+            return (await loop.create_connection(connection, sock=sock, ssl=context, server_hostname=name))[1]
         except RuntimeError as error:
             # With its loop closed this is thrown away; asyncio then cannot close what it has opened, and says nothing.
             raise (GeneratorExit() if loop.is_closed() else error) from None

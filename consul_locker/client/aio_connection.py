@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from .encode import HttpRequest, HttpResponse
 from .http import Wire, WireError
 
-__all__ = ["AsyncConnection", "give_up", "reach", "wake"]
+__all__ = ["AsyncConnection", "give_up", "joined", "reach", "wake"]
+
+T = TypeVar("T")
 
 
 class AsyncConnection(asyncio.Protocol):
@@ -128,6 +131,25 @@ async def _reach_one(family: int, protocol: int, place: Any, deadline: float) ->
     except BaseException:
         sock.close()
         raise
+
+
+async def joined(shared: Future[T], deadline: float, late: Exception) -> T:
+    """What a thread finds for all that wait for it; raises ``late`` after the deadline."""
+    if not shared.done():
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+
+        def found(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(wake, turn)
+
+        shared.add_done_callback(found)
+        timer = loop.call_at(deadline, give_up, turn, late)
+        try:
+            await turn
+        finally:
+            timer.cancel()
+    return shared.result()
 
 
 def wake(turn: asyncio.Future[None]) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import TimeoutError as FutureTimeout
 from weakref import WeakSet
 
 from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .allowance import Allowance
 from .connection import Connection
+from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
 from .dns import Resolver
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
-from .tls import closed_in_handshake, tls_context
+from .tls import closed_in_handshake
 
 __all__ = ["BlockingTransport"]
 
@@ -49,15 +51,21 @@ class BlockingTransport:
     Args:
         options: where to, and how.
         limit: how many connections at once, in place of ``options.max_connections``.
-        allowance: the factory's; None for one of its own.
+        allowance, credentials: the factory's; None for one of its own.
 
     Raises:
         ConfigurationError: the certificates of the options cannot be used.
     """
 
-    def __init__(self, options: ClientOptions, limit: int | None = None, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        limit: int | None = None,
+        allowance: Allowance | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._options = options
-        self._context = tls_context(options)
+        self._credentials = credentials or Credentials(options)
         self._resolver = Resolver(options.host, options.port)
         self._pid = os.getpid()
         self._changed = threading.Condition(threading.Lock())
@@ -86,6 +94,27 @@ class BlockingTransport:
         if os.getpid() != self._pid:  # nothing may be said on the parent's connections
             raise RuntimeError("a transport cannot be used after a fork; make a new factory in the child process")
         deadline = time.monotonic() + (self._options.timeout if timeout is None else timeout)
+        token = self._token(self._credentials.token(), request, deadline)
+        answer = self._exchange(with_token(request, token), deadline)
+        if not unknown_token(answer):
+            return answer
+        another = self._token(self._credentials.another(token), request, deadline)
+        return answer if another == token else self._exchange(with_token(request, another), deadline)
+
+    def _token(self, found: Found, request: HttpRequest, deadline: float) -> str:
+        if isinstance(found, str):
+            return found
+        outcome: str | NoToken
+        try:
+            outcome = found.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            outcome = NoToken(TOKEN_LATE)
+        if isinstance(outcome, str):
+            return outcome
+        raise tokenless(self._options, request, outcome)
+
+    def _exchange(self, request: HttpRequest, deadline: float) -> HttpResponse:
+        """Send a request with its token, over one connection or, where it may go again, two."""
         place = _Place()
         try:
             connection = self._borrow(place, request, deadline) or self._open(place, request, deadline)
@@ -152,7 +181,7 @@ class BlockingTransport:
                         raise unavailable(self._options, request, "no connection became free in time", sent=False)
                     self._changed.wait(min(left, LOOK_AGAIN))
                 if self._closed:
-                    raise unavailable(self._options, request, "the connections are closed", sent=False)
+                    raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
                 self._places.add(place)
                 while self._idle:
                     connection = self._idle.pop()  # the one used last is the one most likely alive
@@ -167,9 +196,9 @@ class BlockingTransport:
 
     def _open(self, place: _Place, request: HttpRequest, deadline: float) -> Connection:
         try:
-            connection = Connection.open(self._options, self._context, self._resolver, deadline)
+            connection = Connection.open(self._options, self._credentials.context(), self._resolver, deadline)
         except OSError as error:
-            if self._context is not None and closed_in_handshake(error):
+            if self._options.scheme == "https" and closed_in_handshake(error):
                 self._allowance.refused()
             raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
         with self._changed:
@@ -177,7 +206,7 @@ class BlockingTransport:
             closed = self._closed
         if closed:
             self._forget(place)
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
     def _forget(self, place: _Place) -> None:

@@ -36,7 +36,7 @@ from ..core.requests import (
 )
 from ..errors import AccessDenied, ConsulUnavailable
 from ..models import SessionInfo
-from .words import EXCERPT, NOT_KNOWN, ONLY_THROUGH_SERVERS, not_done, parse_duration, refusal_of
+from .words import EXCERPT, NOT_KNOWN, ONLY_THROUGH_SERVERS, is_outage, not_done, parse_duration, refusal_of
 
 __all__ = ["SESSION_ID", "HttpResponse", "decode", "decode_key", "decode_transaction"]
 
@@ -147,6 +147,7 @@ def _unusable(
         status=response.status,
         sent=sent,
         option=option,
+        outage=option is None and is_outage(response.status, response.body),
     )
     return Failed(error, sent)
 

@@ -80,7 +80,7 @@ class HttpRequest:
         method: ``GET`` or ``PUT``.
         path: percent-encoded.
         params: the query, not yet encoded.
-        headers: besides Host and Content-Length; may hold the token, so never in a repr.
+        headers: besides Host and Content-Length; may hold the token, when it is sent, so never in a repr.
         body: empty for none.
         decode: makes the core's outcome of the answer; raises nothing.
         operation: what this is, in words for messages.
@@ -144,10 +144,9 @@ class _Agent:
 
     def __init__(self, options: ClientOptions) -> None:
         self.http = _Http()
-        self.token = options.token
+        self.token = None  # the transports add it (`credentials`): it may change
         self.dc = options.dc
         self.consistency = "default"
-        self.headers = (*self.prepare_headers().items(), JSON_BODY)  #: of a transaction
         # imported with the first factory: it brings requests with it, 190 ms
         base = importlib.import_module("consul.base")
         home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
@@ -156,9 +155,8 @@ class _Agent:
         self.catalog = home.Catalog(self)
 
     def prepare_headers(self, token: str | None = None) -> dict[str, str]:
-        """For py-consul; python-consul2's endpoints make the same of ``token`` themselves."""
-        found = token or self.token
-        return {"X-Consul-Token": found} if found else {}
+        """For py-consul, whose endpoints have the token put into the headers here."""
+        return {}
 
     def __repr__(self) -> str:
         return "<_Agent>"
@@ -171,7 +169,7 @@ class Encoder:
     """Makes HTTP requests of the core's. One for each factory; imports python-consul2 (or py-consul).
 
     Args:
-        options: of the factory; its token and dc go into every request.
+        options: of the factory; its dc goes into every request. The token is added by the transports.
     """
 
     def __init__(self, options: ClientOptions) -> None:
@@ -284,7 +282,7 @@ class Encoder:
         operation: str = "transaction",
     ) -> HttpRequest:
         params = self._consistent if consistent else self._params
-        return HttpRequest("PUT", "/v1/txn", params, self._agent.headers, body, read, operation)
+        return HttpRequest("PUT", "/v1/txn", params, (JSON_BODY,), body, read, operation)
 
 
 def _finish(

@@ -222,7 +222,13 @@ class Wire:
 
 
 def unavailable(
-    options: ClientOptions, request: HttpRequest, what: str, *, sent: bool, cause: BaseException | None = None
+    options: ClientOptions,
+    request: HttpRequest,
+    what: str,
+    *,
+    sent: bool,
+    cause: BaseException | None = None,
+    outage: bool = True,
 ) -> ConsulUnavailable:
     """The error for a request that got no answer.
 
@@ -230,6 +236,7 @@ def unavailable(
         what: what happened, in words.
         sent: whether the request may have taken effect all the same.
         cause: the error below, or None.
+        outage: whether time alone may mend it.
     """
     reason = "" if cause is None else f": {cause}" if str(cause) else f": {type(cause).__name__}"
     return ConsulUnavailable(
@@ -237,6 +244,7 @@ def unavailable(
         operation=request.operation,
         cause=cause,
         sent=sent,
+        outage=outage,
     )
 
 

@@ -6,9 +6,10 @@ An error is a `ConfigurationError` that names the argument or the variable. `Cli
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,10 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "Address",
+    "check_token",
     "client_certificate",
     "find_token",
+    "read_token",
     "resolve_address",
     "switch",
     "trusted_certificates",
@@ -166,20 +169,35 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
 # -------------------------------------------------------------------------------------------------- access
 
 
-def find_token(token: object, environ: Mapping[str, str]) -> str | None:
-    """The ACL token. A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools."""
-    source = "token"
-    if token is None:
-        path = environ.get("CONSUL_HTTP_TOKEN_FILE")
-        if path:
-            source = "CONSUL_HTTP_TOKEN_FILE"
-            token = _content(source, path).decode("utf-8", "replace").strip()
-        if not token:
-            source = "CONSUL_HTTP_TOKEN"
-            token = environ.get(source, "")
+def find_token(token: object, environ: Mapping[str, str]) -> tuple[str | None, str | Callable[[], str] | None]:
+    """The ACL token, and where to get it again: the path of its file, or a callable; None for a token that stays.
+
+    A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools. A callable is not called here.
+    """
+    if callable(token):
+        if inspect.iscoroutinefunction(token):
+            raise ConfigurationError("token", _HIDDEN, "a callable that gives the token is a plain function, not async")
+        return None, token
+    if token is not None:
+        return check_token("token", token) or None, None
+    path = environ.get("CONSUL_HTTP_TOKEN_FILE") or None
+    found = "" if path is None else read_token(path)
+    if not found:
+        found = check_token("CONSUL_HTTP_TOKEN", environ.get("CONSUL_HTTP_TOKEN", ""))
+    return found or None, path
+
+
+def read_token(path: str) -> str:
+    """What the file that CONSUL_HTTP_TOKEN_FILE names holds; empty when it holds nothing."""
+    content = _content("CONSUL_HTTP_TOKEN_FILE", path).decode("utf-8", "replace").strip()
+    return check_token("CONSUL_HTTP_TOKEN_FILE", content)
+
+
+def check_token(source: str, token: object) -> str:
+    """The token, when a header can carry it. An error names its source, but not the token."""
     if not isinstance(token, str) or not all("!" <= char <= "~" for char in token):
         raise ConfigurationError(source, _HIDDEN, "a token is a str of printable ASCII characters without spaces")
-    return token or None
+    return token
 
 
 def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:

@@ -108,6 +108,7 @@ class ClientOptions:
         port: 1 to 65535; unused with ``unix_path``.
         unix_path: the path of a unix socket, or None for TCP.
         token: the ACL token, or None. Never in a repr, log or error.
+        token_from: where to get it again: the path of its file, or a callable; None for a token that stays.
         ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
         cafile: a file of trusted certificates, or None.
         capath: a folder of trusted certificates, or None.
@@ -125,6 +126,7 @@ class ClientOptions:
     port: int
     unix_path: str | None
     token: str | None
+    token_from: str | Callable[[], str] | None
     ca: tuple[str, ...]
     cafile: str | None
     capath: str | None
@@ -144,7 +146,7 @@ class ClientOptions:
         secure: bool | None = None,
         ca: Iterable[str] | str | os.PathLike[str] | None = None,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
         dc: str | None = None,
@@ -164,7 +166,8 @@ class ClientOptions:
             secure: whether to use TLS (``CONSUL_HTTP_SSL``, else False).
             ca: the trusted certificates: PEM texts, or the path of a file with them (``CONSUL_CACERT`` and
                 ``CONSUL_CAPATH``, else the system's).
-            token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``); ``""`` for none at all.
+            token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``), or a callable without arguments
+                that returns it; ``""`` for none at all.
             cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
             key: the file of its key (``CONSUL_CLIENT_KEY``).
             dc: the datacenter.
@@ -181,12 +184,14 @@ class ClientOptions:
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
         texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
         client_cert, client_key = client_certificate(cert, key, environ)
+        secret, token_from = find_token(token, environ)
         return cls(
             scheme=address.scheme or "http",
             host=address.host or DEFAULT_HOST,
             port=address.port or DEFAULT_PORT,
             unix_path=address.unix_path,
-            token=find_token(token, environ),
+            token=secret,
+            token_from=token_from,
             ca=texts,
             cafile=cafile,
             capath=capath,
@@ -214,7 +219,7 @@ class ClientOptions:
         return f"unix://{self.unix_path}" if self.unix_path is not None else f"{self.scheme}://{self.authority}"
 
     def __repr__(self) -> str:
-        token = ", token=(hidden)" if self.token else ""
+        token = ", token=(hidden)" if self.token or self.token_from else ""
         return f"<ClientOptions {self.address}{token}, timeout={self.timeout:g}>"
 
 

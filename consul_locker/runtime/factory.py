@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -64,7 +64,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         secure: bool | None = None,
         ca: Iterable[str] | str | os.PathLike[str] | None = None,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         cert: str | None = None,
         key: str | None = None,
         dc: str | None = None,

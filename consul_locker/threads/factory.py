@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from functools import partial
 from types import TracebackType
 
 from ..config.options import LockerOptions
@@ -41,7 +42,8 @@ class LockerFactory(BaseFactory[Locker]):
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
             tools take it (``host:port``, ``https://…``, ``unix:///path``). Default 127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
-        token: the ACL token. It never appears in a log, a repr or an error.
+        token: the ACL token, or a callable without arguments that returns it, on a thread of its own
+            (docs/operations.rst). It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
         dc: the datacenter.
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
@@ -61,17 +63,21 @@ class LockerFactory(BaseFactory[Locker]):
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
         from ..client.allowance import Allowance
         from ..client.blocking import BlockingTransport
+        from ..client.credentials import Credentials
         from ..runtime.io_loop import IoLoop
         from .io_thread import IoThread
 
         client = self._client
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
-        self._transport = BlockingTransport(client, carriers, allowance)
         self._delivery = ObserverThread("consul_locker-signals")
+        credentials = Credentials(client, partial(self._report, level=logging.WARNING))
+        self._transport = BlockingTransport(client, carriers, allowance, credentials)
         others = client.max_connections - carriers
         self._io_thread = IoThread(
-            lambda: IoLoop(client, self._encoder, self._clock, others, allowance), self._report, self._io_thread_died
+            lambda: IoLoop(client, self._encoder, self._clock, others, allowance, credentials),
+            self._report,
+            self._io_thread_died,
         )
         self._guard = threading.RLock()  # a signal handler may run in the same thread
         _register_exit_hook()
@@ -91,9 +97,9 @@ class LockerFactory(BaseFactory[Locker]):
         if open and self._io_thread.dead is not None:
             raise raisable(self._io_thread.dead)
 
-    def _report(self, text: str, error: BaseException | None) -> None:
-        """On the I/O thread: something went wrong there."""
-        self._delivery.log(logging.ERROR, text, error)
+    def _report(self, text: str, error: BaseException | None, level: int = logging.ERROR) -> None:
+        """Something went wrong, mostly on the I/O thread. Another thread writes it into the log."""
+        self._delivery.log(level, text, error)
         self._delivery.wake()
 
     def _io_thread_died(self, error: ConsulUnavailable) -> None:

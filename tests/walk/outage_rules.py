@@ -30,6 +30,8 @@ from consul_locker.core.requests import (
 from consul_locker.errors import AccessDenied, LockTimeout
 from consul_locker.keys import lock_key_of
 
+from .around import Violation
+
 if TYPE_CHECKING:
     from .player import Player
 
@@ -95,8 +97,6 @@ class OutageRules:
         self._heard = 0.0  # when Consul answered anything but a renewal last
 
     def _violated(self, invariant: str, text: str) -> None:
-        from .player import Violation  # they know each other
-
         raise Violation(invariant, text)
 
     # ----------------------------------------------------------------------------- what is sent and answered

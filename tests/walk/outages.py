@@ -124,7 +124,7 @@ class Outages:
         elif kind is Kind.MUTE:
             fails = now + rng.choice([rng.random(), 1.0]) * limit  # the connection breaks, or its time is over
             self._around.perhaps_commit(request, rng.choice([None, soon, fails + rng.random() * self._around.latest]))
-            self._fails(player, request, fails, ConsulUnavailable("no answer", sent=True), sent=True)
+            self._fails(player, request, fails, ConsulUnavailable("no answer", sent=True, outage=True), sent=True)
         else:
             self._fails(player, request, soon, _unavailable("rate limit exceeded", 503 if _writes(request) else 429))
         return True
@@ -136,7 +136,7 @@ class Outages:
 
 
 def _unavailable(words: str, status: int | None = None) -> ConsulUnavailable:
-    return ConsulUnavailable(words, status=status, sent=False)
+    return ConsulUnavailable(words, status=status, sent=False, outage=True)
 
 
 def _writes(request: Request) -> bool:

@@ -13,7 +13,8 @@ from consul_locker.core.fair_line import FairLine
 from consul_locker.core.machine import READY, STOPPED
 from consul_locker.core.messages import Call
 
-from .player import Player, Violation
+from .around import Violation
+from .player import Player
 from .traffic import CALM, EXPIRED, LATEST, MISHAPS, OLD, ROUND, TIMEOUT, Register, Traffic
 
 __all__ = ["Register", "Violation", "World", "play"]

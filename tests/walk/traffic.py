@@ -15,10 +15,11 @@ from consul_locker.errors import ConsulUnavailable
 from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
 
+from .around import Violation
 from .breaks import breaking_off
 from .consul import SimConsul, Snapshot
 from .outages import Outages
-from .player import Player, Violation
+from .player import Player
 
 #: The limit on a request, in seconds of simulated time.
 TIMEOUT = 4.0
@@ -149,7 +150,7 @@ class Traffic:
             )
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
             player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
-            player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
+            player.former_for = player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
             self.players.append(player)
 
     def awake(self, player: Player) -> float:
@@ -252,7 +253,8 @@ class Traffic:
             elif fate == "answer lost":
                 self.at(there, lambda: self._commit(request))
             sent = fate != "refused"
-            self.fails(player, request, max(fails, back), Failed(ConsulUnavailable("no answer", sent=sent), sent))
+            error = ConsulUnavailable("no answer", sent=sent, outage=True)
+            self.fails(player, request, max(fails, back), Failed(error, sent))
 
     def _commit(self, request: Request) -> Outcome:
         stale = self.faults and self.chance(self.trouble)
@@ -290,12 +292,13 @@ class Traffic:
         elif isinstance(request, ReadKey):
             player.doubtful.add(request.key)
 
-    def cancel(self, player: Player, request: Request) -> None:
-        self._watches.pop(request, None)
+    def cancel(self, player: Player, request: Request | None) -> None:
+        for watch in [watch for watch, whose in self._watches.items() if whose is player and request in (None, watch)]:
+            del self._watches[watch]
 
     def _watch_fails(self, player: Player, request: Watch) -> None:
         if self._watches.pop(request, None) is not None:
-            player.answer(request, Failed(ConsulUnavailable("the watch broke off")))
+            player.answer(request, Failed(ConsulUnavailable("the watch broke off", outage=True)))
 
     def break_watches(self, rng: Random) -> None:
         """The connections of all watches break."""
