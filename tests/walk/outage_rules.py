@@ -207,8 +207,8 @@ class OutageRules:
             self._due = player.trust[life.session_id] - ttl * (1 - RENEW_AFTER)
         refused, self._refused = self._refused, []
         for call in refused:
-            if call in player.open or not isinstance(player.failed.get(call), (AccessDenied, LockTimeout)):
-                became = player.failed.get(call)
+            became = player.failed.get(call)  # a release of nothing may be answered
+            if call in player.open or (became is not None and not isinstance(became, (AccessDenied, LockTimeout))):
                 self._violated("a right that is missing is told at once", f"{call} of {player.number}: {became!r}")
 
     def _right_missing(self, request: Request) -> list[Call]:
