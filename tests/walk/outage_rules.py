@@ -216,8 +216,9 @@ class OutageRules:
         player = self._player
         session = player.core.session
         if isinstance(request, Transact) and request.purpose == "commit" and request.generation == session.generation:
-            # Leaving a hold raises nothing of that kind.
-            return [call for call in request.calls if call.wait == 0 and call in player.open and call.verb != "leave"]
+            # Leaving a hold raises nothing of that kind; who releases all is answered when all is.
+            told = [call for call in request.calls if call.verb not in ("leave", "release_all")]
+            return [call for call in told if call.wait == 0 and call in player.open]
         if isinstance(request, CreateSession) and request.generation == session.generation and session.life is None:
             deferred = [queued.args[0] for queued in player.core.fsm.input_queue if queued.args]
             return [call for call in deferred if call in player.open and call.verb != "leave"]
