@@ -219,3 +219,33 @@ def test_renewals(consul_binary: str) -> None:
 def test_renewals_on_an_agent_that_accepts_what_it_likes(real_agent: Any) -> None:
     left_out = run("-m", "benchmarks.renewals", "--url", f"http://{real_agent.address}", "--cases", "refused")[1]
     assert "left out" in left_out
+
+
+def test_a_restart_of_consul(consul_binary: str, tmp_path: Path) -> None:
+    few = ("--faces", "threaded", "--away", "0.1", "--timeline", str(tmp_path / "restart.json"))
+    title, *calls = run("-m", "benchmarks.outages", "restart", *few, CONSUL_BINARY=consul_binary)
+    assert re.fullmatch(r"threaded: \d+ of 13 calls served; no leader for \d+\.\d s; \d+ leases lost", title)
+    assert len(calls) == 13
+    assert re.fullmatch(r"  a new Locker's lock +\d+\.\d s  served", calls[-1])
+    events = json.loads((tmp_path / "restart-threaded.json").read_text())
+    assert [event["what"] for event in events if event["who"] == "consul"] == ["killed", "started", "leader"]
+
+
+def test_a_rate_limit() -> None:
+    few = ("--faces", "threaded", "--calls", "10", "--rate", "1000")
+    title, locks, *rest = run("-m", "benchmarks.outages", "limit", *few)
+    assert title == "threaded: 200 calls a second, 1000 writes a second are served"
+    assert re.fullmatch(r"  10 of 10 locks served, after \d+\.\d s", locks)
+    assert re.fullmatch(r"  10 of 10 releases served, after \d+\.\d s", rest[0])
+
+
+def test_refused_renewals() -> None:
+    (line,) = run("-m", "benchmarks.outages", "renewals", "--faces", "asyncio", "--leases", "2", "--seconds", "0.1")
+    assert line == "asyncio: 2 of 2 leases kept; 0 renewals refused and 0 answered in 0.1 s; none lost"
+
+
+def test_leaders_that_are_killed(consul_binary: str) -> None:
+    few = ("--faces", "threaded", "--addresses", "1", "--seconds", "4", "--every", "3", "--away", "1", "--workers", "1")
+    title, party, *_ = run("-m", "benchmarks.outages", "leaders", *few, CONSUL_BINARY=consul_binary)
+    assert title == "1 leaders killed in 4 s; fences that did not rise: none"
+    assert re.match(r"threaded-1: \d+ of \d+ calls failed, the longest took \d+\.\d s; 5 of 5 leases kept", party)
