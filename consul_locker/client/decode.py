@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, NamedTuple, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Decoder
@@ -36,9 +36,9 @@ from ..core.requests import (
 )
 from ..errors import AccessDenied, ConsulUnavailable
 from ..models import SessionInfo
-from .words import EXCERPT, NOT_KNOWN, ONLY_THROUGH_SERVERS, not_done, parse_duration, refusal_of
+from .words import EXCERPT, NOT_KNOWN, ONLY_THROUGH_SERVERS, RIGHTS, not_done, parse_duration, refusal_of
 
-__all__ = ["SESSION_ID", "HttpResponse", "decode", "decode_key", "decode_transaction"]
+__all__ = ["NOBODY", "SESSION_ID", "Access", "HttpResponse", "decode", "decode_key", "decode_transaction"]
 
 #: Ids of sessions are UUIDs; with nothing else in them, they cannot change a path.
 SESSION_ID = re.compile(r"[0-9A-Za-z-]{1,128}")
@@ -57,6 +57,16 @@ class HttpResponse:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class Access(NamedTuple):
+    """With which right a request goes out, for the error when it is refused; None where that is not known."""
+
+    token_source: str | None = None  #: where its token came from, in words
+    on: str | None = None  #: what it is about: the name of a node, or a key
+
+
+NOBODY = Access()
 
 
 class _Malformed(Exception):
@@ -151,13 +161,19 @@ def _unusable(
     return Failed(error, sent)
 
 
-def _failure(operation: str, response: HttpResponse) -> Failed:
+def _denied(operation: str, status: int, detail: str, access: Access) -> Failed:
+    right = RIGHTS.get(operation)
+    error = AccessDenied(operation, status, detail, right=right, on=access.on, token_source=access.token_source)
+    return Failed(error, sent=False)  # it is refused before anything is done
+
+
+def _failure(operation: str, response: HttpResponse, access: Access) -> Failed:
     """The outcome of an answer whose status says that the request failed."""
     status = response.status
     if not_done(status, response.body):
         return _unusable(operation, response, "Consul cannot answer now; it has done nothing", sent=False)
-    if status in (401, 403):  # refused before anything was done
-        return Failed(AccessDenied(operation, status, _excerpt(response.body)), sent=False)
+    if status in (401, 403):
+        return _denied(operation, status, _excerpt(response.body), access)
     if 300 <= status < 400:
         return _unusable(
             operation, response, "answered by a redirect, which is not followed; is this address Consul's?"
@@ -186,6 +202,7 @@ def decode(
     read: Callable[[HttpResponse], Outcome],
     missing: Callable[[HttpResponse], Outcome | None] | None,
     response: HttpResponse,
+    access: Access = NOBODY,
 ) -> Outcome:
     """The outcome of an endpoint's request.
 
@@ -194,13 +211,14 @@ def decode(
         read: makes an outcome of an answer with a status of 200; what it raises says what is wrong with it.
         missing: reads a 404 where that is an answer (None: this one is not); None where it never is.
         response: the answer.
+        access: with which right it was asked.
     """
     if response.status == 404 and missing is not None:
         found = missing(response)
         if found is not None:
             return found
     if response.status != 200:
-        return _failure(operation, response)
+        return _failure(operation, response, access)
     try:
         return read(response)
     except Exception as error:  # msgspec's, ours, and what its strings may hold: RecursionError, UnicodeDecodeError
@@ -330,34 +348,37 @@ def key_watched(read: Callable[[HttpResponse], Outcome], response: HttpResponse)
     return read(response)
 
 
-def decode_key(key: str, response: HttpResponse) -> Outcome:
+def decode_key(key: str, response: HttpResponse, access: Access = NOBODY) -> Outcome:
     """Of a key that was read by transaction.
 
     Without the right to read it Consul leaves it out and gives no error (measured): an empty result is no answer.
     """
-    outcome = decode_transaction((None,), response, "kv get")
+    access = access._replace(on=key)
+    outcome = decode_transaction((None,), response, "kv get", access)
     if isinstance(outcome, Committed):
         if not outcome.entries:
-            missing = f"an answer without the key {key!r}; the token lacks key:read for it"
-            return Failed(AccessDenied("kv get", 403, missing), sent=False)
+            return _denied("kv get", 403, f"an answer without the key {key!r}", access)
         return KeysRead(outcome.entries[:1], outcome.entries[0].modify_index)
     if isinstance(outcome, RolledBack):
         refusals = {refused.refusal for refused in outcome.refused}
         if refusals == {Refusal.MISSING}:
             return KeysRead((), 0)
         if Refusal.DENIED in refusals:
-            return Failed(AccessDenied("kv get", 403, outcome.refused[0].what), sent=False)
+            return _denied("kv get", 403, outcome.refused[0].what, access)
         return _unusable("kv get", response, "Consul did not take the request")
     return outcome
 
 
-def decode_transaction(sessions: tuple[Any, ...], response: HttpResponse, operation: str = "transaction") -> Outcome:
+def decode_transaction(
+    sessions: tuple[Any, ...], response: HttpResponse, operation: str = "transaction", access: Access = NOBODY
+) -> Outcome:
     """The outcome of a transaction.
 
     Args:
         sessions: for each of its operations the session that it names, or None.
         response: the answer.
         operation: what was asked, in words for messages.
+        access: with which right it was asked.
     """
     status = response.status
     try:
@@ -373,7 +394,7 @@ def decode_transaction(sessions: tuple[Any, ...], response: HttpResponse, operat
         return refused
     if status == 500 and b"invalid session" in response.body:
         return _invalid_sessions(sessions, response.body.decode("utf-8", "replace").strip())
-    return _failure(operation, response)
+    return _failure(operation, response, access)
 
 
 def _refused(error: _Error, count: int) -> Refused:

@@ -42,6 +42,7 @@ from ..core.requests import (
 from ..errors import ConfigurationError
 from .decode import (
     SESSION_ID,
+    Access,
     HttpResponse,
     decode,
     decode_key,
@@ -176,6 +177,7 @@ class Encoder:
 
     def __init__(self, options: ClientOptions) -> None:
         self._agent = _Agent(options)
+        self._access = Access(options.token_source)
         self._params = (("dc", options.dc),) if options.dc else ()
         self._consistent = (*self._params, ("consistent", "1"))
         self._encoders: dict[type[Request], Callable[[Any], HttpRequest]] = {
@@ -210,25 +212,25 @@ class Encoder:
             ttl=None if request.ttl is None else _short(request.ttl),
             checks=None if request.checks is None else list(request.checks),
         )
-        return _finish("session create", recorded, session_created)
+        return self._finish("session create", recorded, session_created, on=request.node)
 
     def _find_node(self, request: FindNode) -> HttpRequest:
         # Consul registers its servers as a service of its own, named "consul" (measured)
         recorded = self._agent.catalog.service("consul", dc=request.dc)
-        return _finish("look-up of a datacenter's servers", recorded, nodes_found)
+        return self._finish("look-up of a datacenter's servers", recorded, nodes_found)
 
     def _destroy_session(self, request: DestroySession) -> HttpRequest:
         recorded = self._agent.session.destroy(_session_id(request.session_id))
-        return _finish("session destroy", recorded, done)
+        return self._finish("session destroy", recorded, done)
 
     def _renew_session(self, request: RenewSession) -> HttpRequest:
         session_id = _session_id(request.session_id)
         recorded = self._agent.session.renew(session_id)
-        return _finish("session renew", recorded, partial(renewed, session_id), missing=partial(gone, session_id))
+        return self._finish("session renew", recorded, partial(renewed, session_id), missing=partial(gone, session_id))
 
     def _read_session(self, request: ReadSession) -> HttpRequest:
         recorded = self._agent.session.info(_session_id(request.session_id), consistency="consistent")
-        return _finish("session info", recorded, session_read)
+        return self._finish("session info", recorded, session_read)
 
     def _read_key(self, request: ReadKey) -> HttpRequest:
         return self._get(request.key, consistent=True)
@@ -240,7 +242,7 @@ class Encoder:
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
         recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
-        return _finish("kv names with prefix", recorded, names_read, missing=names_missing)
+        return self._finish("kv names with prefix", recorded, names_read, names_missing, request.prefix)
 
     def _watch(self, request: Watch) -> HttpRequest:
         if request.target == "poll":
@@ -249,12 +251,12 @@ class Encoder:
         wait = f"{max(1, math.ceil(request.wait * 1000))}ms"
         if request.target == "session":
             recorded = self._agent.session.info(_session_id(request.name), index=request.index, wait=wait)
-            return _finish("session watch", recorded, session_read)
+            return self._finish("session watch", recorded, session_read)
         if request.target == "node":
             recorded = self._agent.session.node(request.name, index=request.index, wait=wait)
-            return _finish("session watch on a node", recorded, sessions_read)
+            return self._finish("session watch on a node", recorded, sessions_read)
         recorded = self._agent.kv.get(request.name, index=request.index, wait=wait)
-        watch = _finish("kv watch", recorded, keys_read, missing=keys_missing)
+        watch = self._finish("kv watch", recorded, keys_read, keys_missing, request.name)
         return replace(watch, decode=partial(key_watched, watch.decode))
 
     def _transact(self, request: Transact) -> HttpRequest:
@@ -279,22 +281,27 @@ class Encoder:
     def _transaction(
         self,
         body: bytes,
-        read: Callable[[HttpResponse], Outcome],
+        read: Callable[..., Outcome],
         consistent: bool = False,
         operation: str = "transaction",
     ) -> HttpRequest:
         params = self._consistent if consistent else self._params
-        return HttpRequest("PUT", "/v1/txn", params, self._agent.headers, body, read, operation)
+        return HttpRequest(
+            "PUT", "/v1/txn", params, self._agent.headers, body, partial(read, access=self._access), operation
+        )
 
-
-def _finish(
-    operation: str,
-    recorded: _Recorded,
-    read: Callable[[HttpResponse], Outcome],
-    missing: Callable[[HttpResponse], Outcome | None] | None = None,
-) -> HttpRequest:
-    """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
-    return HttpRequest(*recorded, decode=partial(decode, operation, read, missing), operation=operation)
+    def _finish(
+        self,
+        operation: str,
+        recorded: _Recorded,
+        read: Callable[[HttpResponse], Outcome],
+        missing: Callable[[HttpResponse], Outcome | None] | None = None,
+        on: str | None = None,
+    ) -> HttpRequest:
+        """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
+        access = self._access if on is None else self._access._replace(on=on)
+        found = partial(decode, operation, read, missing, access=access)
+        return HttpRequest(*recorded, decode=found, operation=operation)
 
 
 def _session_id(session_id: object) -> str:

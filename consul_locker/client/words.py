@@ -6,10 +6,24 @@ import re
 
 from ..core.requests import Refusal
 
-__all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "not_done", "parse_duration", "refusal_of"]
+__all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "RIGHTS", "not_done", "parse_duration", "refusal_of"]
 
 #: How much of an unexpected body an error repeats, in characters: enough for Consul's own messages.
 EXCERPT = 200
+
+#: The right that an operation needs (docs/operations.rst).
+RIGHTS = {
+    "session create": "session:write",
+    "session renew": "session:write",
+    "session destroy": "session:write",
+    "session info": "session:read",
+    "session watch": "session:read",
+    "session watch on a node": "session:read",
+    "kv get": "key:read",
+    "kv watch": "key:read",
+    "kv names with prefix": "key:list",
+    "transaction": "key:write",
+}
 
 #: Consul's words, with a status of 500, for what it does not know (measured), and the option that names it. They may
 #: stand behind others, since a server that passes a request on puts "rpc error making call: " before the answer.

@@ -166,20 +166,24 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
 # -------------------------------------------------------------------------------------------------- access
 
 
-def find_token(token: object, environ: Mapping[str, str]) -> str | None:
-    """The ACL token. A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools."""
-    source = "token"
+def find_token(token: object, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The ACL token, and where it came from in words; twice None for none.
+
+    A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools.
+    """
+    source, words = "token", "argument token"
     if token is None:
         path = environ.get("CONSUL_HTTP_TOKEN_FILE")
         if path:
             source = "CONSUL_HTTP_TOKEN_FILE"
+            words = f"file {path}, of CONSUL_HTTP_TOKEN_FILE"
             token = _content(source, path).decode("utf-8", "replace").strip()
         if not token:
-            source = "CONSUL_HTTP_TOKEN"
+            source = words = "CONSUL_HTTP_TOKEN"
             token = environ.get(source, "")
     if not isinstance(token, str) or not all("!" <= char <= "~" for char in token):
         raise ConfigurationError(source, _HIDDEN, "a token is a str of printable ASCII characters without spaces")
-    return token or None
+    return (token, words) if token else (None, None)
 
 
 def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:

@@ -6,7 +6,6 @@ After this module no option needs another check.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +25,7 @@ from .environment import (
     switch,
     trusted_certificates,
 )
+from .lockers import check_ids, check_strategy, json_mapping
 
 __all__ = ["ClientOptions", "LockerOptions", "RetryInterval"]
 
@@ -52,14 +52,6 @@ MIN_TTL, MAX_TTL = 10.0, 86_400.0
 
 #: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
 MAX_LOCK_DELAY = 60.0
-
-#: The entries that the Locker itself writes into a lock's value: its holder, and the number of the tenure
-#: (docs/safety.rst, rule 4). A user's entry of the same name would replace it, and the value would be wrong.
-OWN_ENTRIES = ("pid", "host", "name", "tenure")
-
-#: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
-#: its values because of base64, and each batch is limited to this much.
-MAX_VALUE_BYTES = 256 * 1024
 
 
 # ------------------------------------------------------------------------------------------- single values
@@ -108,6 +100,7 @@ class ClientOptions:
         port: 1 to 65535; unused with ``unix_path``.
         unix_path: the path of a unix socket, or None for TCP.
         token: the ACL token, or None. Never in a repr, log or error.
+        token_source: where it came from, in words; None with no token.
         ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
         cafile: a file of trusted certificates, or None.
         capath: a folder of trusted certificates, or None.
@@ -125,6 +118,7 @@ class ClientOptions:
     port: int
     unix_path: str | None
     token: str | None
+    token_source: str | None
     ca: tuple[str, ...]
     cafile: str | None
     capath: str | None
@@ -180,13 +174,15 @@ class ClientOptions:
         address = resolve_address(host, port, secure, environ)
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
         texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
+        secret, token_source = find_token(token, environ)
         client_cert, client_key = client_certificate(cert, key, environ)
         return cls(
             scheme=address.scheme or "http",
             host=address.host or DEFAULT_HOST,
             port=address.port or DEFAULT_PORT,
             unix_path=address.unix_path,
-            token=find_token(token, environ),
+            token=secret,
+            token_source=token_source,
             ca=texts,
             cafile=cafile,
             capath=capath,
@@ -258,6 +254,7 @@ class LockerOptions:
     behavior: str
     node: str | None
     dc: str | None
+    token_source: str | None
     strategy: Strategy | None
     value: Mapping[str, Any]
     flags: int
@@ -281,6 +278,7 @@ class LockerOptions:
         behavior: str = "release",
         node: str | None = None,
         dc: str | None = None,
+        token_source: str | None = None,
         strategy: Strategy | None = None,
         value: Mapping[str, Any] | None = None,
         flags: int = 0,
@@ -304,6 +302,7 @@ class LockerOptions:
             node: the Consul node that the session belongs to; None for the agent's own, or with a ``dc`` that is
                 another one a server of that.
             dc: the datacenter, as the factory has it.
+            token_source: where the token came from, as the factory has it.
             strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
                 permanent one unless it is told otherwise).
             value: what every lock's value holds besides its own entries (pid, host, name, tenure); a mapping that JSON
@@ -332,12 +331,13 @@ class LockerOptions:
             if ttl is None
             else _number("ttl", ttl, MIN_TTL, MAX_TTL, "seconds, 10 to 86400 (Consul's limits), or None for no TTL"),
             lock_delay=_number("lock_delay", lock_delay, 0.0, MAX_LOCK_DELAY, "seconds, 0 to 60 (Consul's limit)"),
-            checks=None if checks is None else _check_ids(checks),
+            checks=None if checks is None else check_ids(checks),
             behavior=behavior,
             node=_plain_text("node", node, "the name of a Consul node, or None for the agent's own"),
             dc=dc,
-            strategy=None if strategy is None else _strategy(strategy),
-            value=MappingProxyType({} if value is None else _json_mapping(value)),
+            token_source=token_source,
+            strategy=None if strategy is None else check_strategy(strategy),
+            value=MappingProxyType({} if value is None else json_mapping(value)),
             flags=_whole("flags", flags, 0, 2**64 - 1, "a whole number, 0 to 2**64 - 1"),
             delete_on_release=_truth("delete_on_release", delete_on_release),
             identify_holder=_truth("identify_holder", identify_holder),
@@ -357,42 +357,3 @@ class LockerOptions:
         if self.checks is None and self.ttl is not None:
             return ()
         return self.checks
-
-
-def _check_ids(checks: object) -> tuple[str, ...]:
-    if isinstance(checks, (str, bytes, Mapping)) or not isinstance(checks, Iterable):
-        raise ConfigurationError("checks", checks, "a list of the ids of health checks, or None")
-    ids = tuple(checks)
-    if not all(isinstance(id, str) and id for id in ids):
-        raise ConfigurationError("checks", checks, "a list of the ids of health checks, each a str that is not empty")
-    return ids
-
-
-def _strategy(strategy: Strategy) -> Strategy:
-    wanted = ("keeps", "serves")
-    if (
-        isinstance(strategy, type)
-        or not all(callable(getattr(strategy, name, None)) for name in wanted)
-        or not hasattr(strategy, "shares_in_flight")
-    ):
-        raise ConfigurationError(
-            "strategy", strategy, "an object with keeps(lease), serves(lease, now) and shares_in_flight, or None"
-        )
-    return strategy
-
-
-def _json_mapping(value: object) -> dict[str, Any]:
-    """A copy of the mapping as JSON keeps it, so that later changes of the original do nothing."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ConfigurationError("value", value, "a mapping with str keys, or None")
-    try:
-        text = json.dumps(dict(value), allow_nan=False)
-        copy: dict[str, Any] = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError("value", value, f"a mapping that JSON can carry: {error}") from None
-    for entry in OWN_ENTRIES:
-        if entry in copy:
-            raise ConfigurationError("value", f"({entry!r} in it)", f"a mapping without {', '.join(OWN_ENTRIES)}")
-    if len(text) > MAX_VALUE_BYTES:
-        raise ConfigurationError("value", f"({len(text)} bytes)", f"at most {MAX_VALUE_BYTES} bytes of JSON")
-    return copy

@@ -11,12 +11,14 @@ from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..config.options import LockerOptions
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable, LockLost
 from ..lease import BaseLease
 from .audit import Audit
 from .batch import MAX_OPS
 from .ledger import Ledger
 from .messages import Call
+from .refusals import denied
 from .requests import Outcome, Refusal, Refused, RefusedWhole, RolledBack
 
 __all__ = ["guard_refused", "own_operations"]
@@ -77,11 +79,17 @@ def _names_session(call: Call, refused: Refused, session_id: str) -> bool:
     return refused.refusal is Refusal.INVALID_SESSION and operation["KV"].get("Session") == session_id
 
 
-def guard_refused(call: Call, outcome: Outcome, ledger: Ledger, audit: Audit) -> ConsulLockerError:
+def guard_refused(
+    call: Call, outcome: Outcome, ledger: Ledger, audit: Audit, options: LockerOptions
+) -> ConsulLockerError:
     """The error of a user's transaction that was refused: because of the lock, or of its own operations."""
     lease: BaseLease = call.argument[0]
     if isinstance(outcome, RolledBack):
         for refused in outcome.refused:
+            if refused.refusal is Refusal.DENIED:  # nothing else was looked at, so it says nothing about the lock
+                inner = call.argument[1][refused.position]["KV"]
+                right = "key:read" if inner["Verb"].startswith(("get", "check")) else "key:write"
+                return denied(options, "guarded", refused.what, inner["Key"], right)
             if refused.position < GUARDS or _names_session(call, refused, lease.session_id):
                 slot = ledger.slots.get(lease.id)
                 if slot is not None and slot.lease is lease:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.options import LockerOptions
-from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
+from ..errors import ConsulLockerError, ConsulUnavailable
 from ..lease import BaseLease, SessionLife
 from ..strategies import Strategy
 from .audit import Audit
@@ -19,6 +19,7 @@ from .batch import Batch
 from .ledger import Kind, Ledger, Slot, Work
 from .line import Waiting
 from .messages import Call
+from .refusals import denied
 from .refused_keys import error_of
 from .requests import Failed, Operation, Outcome, ReadKey, Refusal, Refused, RefusedWhole
 from .session import Session
@@ -198,12 +199,11 @@ class Operations:
                     slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
                     self._doubts.add(slot)
 
-    @staticmethod
-    def _refusal_error(operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
+    def _refusal_error(self, operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
         """The error for a refusal that is not about the holder: missing rights, or something unexpected."""
         for _, refused in found:
             if refused.refusal is Refusal.DENIED:
-                return AccessDenied(operation, 403, refused.what)
+                return denied(self._options, operation, refused.what, f"{self._options.name}/")
         what = found[0][1].what
         return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
 

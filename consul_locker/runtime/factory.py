@@ -165,8 +165,8 @@ class BaseFactory(ABC, Generic[LockerT]):
         checked = observers_of(observers, self._awaits_observers)
         return self._make(replace(LockerOptions.build(
             name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
-            behavior=behavior, node=node, dc=self._client.dc, strategy=strategy, value=value, flags=flags,
-            delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
+            behavior=behavior, node=node, dc=self._client.dc, token_source=self._client.token_source, strategy=strategy,
+            value=value, flags=flags, delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
             default_timeout=default_timeout,
         ), observers=checked))  # fmt: skip
 

@@ -31,7 +31,7 @@ def test_a_key_is_there_or_missing_or_hidden(request_: Any) -> None:
     assert answer(request_, 409, missing("k")) == KeysRead((), 0)
     for nothing in ([], None):
         error = denied(answer(request_, 200, {"Results": nothing, "Errors": None}))
-        assert "key:read" in error.detail
+        assert (error.right, error.on) == ("key:read", getattr(request_, "key", "k"))
     words = "Permission denied: anonymous token lacks permission 'key:read' on \"k\""
     assert denied(answer(request_, 409, missing("k", words))).detail == words
     unusable(answer(request_, 409, missing("k", "something else")))
