@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["RealConsul", "find_binary", "get_binary", "ports_off", "version_of"]
+__all__ = ["RealConsul", "find_binary", "free_ports", "get_binary", "ports_off", "version_of"]
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -120,7 +120,7 @@ def get_binary(say: Callable[[str], None] | None = None) -> None:
         account_of_getting.append(f"it got none: {(words.strip() or 'no reason given').splitlines()[-1]}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now; all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -169,7 +169,7 @@ class RealConsul:
     def start(self) -> RealConsul:
         """Start it on free ports and wait until it has a leader; returns itself."""
         for attempt in range(_ATTEMPTS):
-            self._ports = _free_ports(4)
+            self._ports = free_ports(4)
             self.port = self._ports[0]
             try:
                 self._run()

@@ -23,6 +23,7 @@ class AsyncConnection(asyncio.Protocol):
         self.wire = Wire(authority)
         self.used = False  #: whether it served a request before the present one
         self.sent = False  #: whether the last request was handed to the network
+        self._end: Exception | None = None
         self.lost = self._loop.create_future()  #: done when the connection is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,7 +38,10 @@ class AsyncConnection(asyncio.Protocol):
         data = self.wire.request(request)
         self.sent = False
         if self.stale:
-            raise WireError("the connection was closed")
+            if not self.used and self._transport.get_extra_info("ssl_object") is not None:
+                # The server may refuse our certificate when the handshake is over here: its words come with the end.
+                await asyncio.wait({self.lost}, timeout=deadline - self._loop.time())
+            raise self._end or WireError("the connection was closed")
         if self._loop.time() >= deadline:  # a timer alone would let the request out first
             raise TimeoutError("the time for the request is over")
         self.sent = True
@@ -72,6 +76,7 @@ class AsyncConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is closed: an answer that is still waited for will not come."""
+        self._end = error
         self._fail(error or WireError("the connection was closed without an answer"))
         self.lost.set_result(None)
 

@@ -42,7 +42,6 @@ from ..core.requests import (
 from ..errors import ConfigurationError
 from .decode import (
     SESSION_ID,
-    Access,
     HttpResponse,
     decode,
     decode_key,
@@ -60,6 +59,7 @@ from .decode import (
     session_read,
     sessions_read,
 )
+from .failures import Access
 
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
 

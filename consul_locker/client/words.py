@@ -6,7 +6,24 @@ import re
 
 from ..core.requests import Refusal
 
-__all__ = ["EXCERPT", "NOT_KNOWN", "ONLY_THROUGH_SERVERS", "RIGHTS", "not_done", "parse_duration", "refusal_of"]
+__all__ = [
+    "EXCERPT",
+    "NOT_CONSUL",
+    "NOT_KNOWN",
+    "NO_TLS",
+    "ONLY_THROUGH_SERVERS",
+    "RIGHTS",
+    "WANTS_TLS",
+    "not_done",
+    "parse_duration",
+    "refusal_of",
+]
+
+#: What is said of an answer that Consul would not give.
+NOT_CONSUL = "is this address Consul's? (option 'host', CONSUL_HTTP_ADDR)"
+#: What is said of a port that wants TLS, and of one that speaks none.
+WANTS_TLS = "it wants HTTPS, not plain HTTP; give its address as https://..., or secure=True (CONSUL_HTTP_SSL)"
+NO_TLS = "it does not speak TLS; give its address as http://..., or secure=False (CONSUL_HTTP_SSL)"
 
 #: How much of an unexpected body an error repeats, in characters: enough for Consul's own messages.
 EXCERPT = 200

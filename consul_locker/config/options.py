@@ -141,6 +141,7 @@ class ClientOptions:
         token: str | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
+        verify: bool | None = None,
         dc: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
@@ -161,6 +162,7 @@ class ClientOptions:
             token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``); ``""`` for none at all.
             cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
             key: the file of its key (``CONSUL_CLIENT_KEY``).
+            verify: whether Consul's certificate is checked (``CONSUL_HTTP_SSL_VERIFY``, else True).
             dc: the datacenter.
             timeout: seconds for every HTTP request as a whole, above 0 (10.0).
             max_connections: at least 3 (64).
@@ -172,7 +174,7 @@ class ClientOptions:
         if secure is not None:
             _truth("secure", secure)
         address = resolve_address(host, port, secure, environ)
-        verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
+        verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY") if verify is None else _truth("verify", verify)
         texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
         secret, token_source = find_token(token, environ)
         client_cert, client_key = client_certificate(cert, key, environ)

@@ -67,13 +67,14 @@ class BaseFactory(ABC, Generic[LockerT]):
         token: str | None = None,
         cert: str | None = None,
         key: str | None = None,
+        verify: bool | None = None,
         dc: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
             host, port, secure, ca,
-            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+            token=token, cert=cert, key=key, verify=verify, dc=dc, timeout=timeout, max_connections=max_connections,
         )  # fmt: skip
         self._open(options)
 

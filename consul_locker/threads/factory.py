@@ -43,6 +43,7 @@ class LockerFactory(BaseFactory[Locker]):
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token. It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
+        verify: whether Consul's certificate is checked (True). Without that anybody in between can read the token.
         dc: the datacenter.
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
         max_connections: to Consul, of all the factory's Lockers together; 3 or more (64; Consul refuses more than

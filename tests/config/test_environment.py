@@ -125,6 +125,8 @@ def test_a_switch_is_on(text: str) -> None:
 def test_a_switch_is_off(text: str) -> None:
     assert client(env={"CONSUL_HTTP_SSL": text}).scheme == "http"
     assert not client(env={"CONSUL_HTTP_SSL_VERIFY": text}).verify
+    assert client(env={"CONSUL_HTTP_SSL_VERIFY": text}, verify=True).verify
+    assert not client(env={"CONSUL_HTTP_SSL_VERIFY": "true"}, verify=False).verify
 
 
 def test_a_switch_that_is_neither_is_refused() -> None:
