@@ -13,6 +13,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from .core.machine import TABLE
 from .fsm.events import Emitter
 from .fsm.parts import CATCH_ALL, RESET, Input, passed_on, plain_name
 from .fsm.rows import Nohandler, described
@@ -55,8 +56,11 @@ class EmbeddedLocker(Emitter):
     """What `embed` makes: to its parent a machine like any other. All its events are heard through the parent.
 
     Attributes:
+        TABLE: the table of each Locker, for drawings.
         locker: the Locker, for all that is no input: ``service.child.locker.held``.
     """
+
+    TABLE = TABLE
 
     def __init__(self, locker: BaseLocker[Any]) -> None:
         self._view = locker.fsm  # type: ignore[attr-defined] # both faces have it

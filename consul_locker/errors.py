@@ -253,6 +253,7 @@ class ConsulUnavailable(ConsulLockerError):
             ``"dc"`` if Consul does not know what it names; ``"host"`` if another agent, address or name is needed;
             ``"secure"`` if only one side speaks TLS; ``"ca"``, ``"cert"`` or ``"verify"`` if a side refuses the other's
             certificate; ``"namespace"`` or ``"partition"`` if Consul has none; else None.
+        outage: whether time alone may mend it: no connection, no answer, a rate limit, no leader.
     """
 
     def __init__(
@@ -264,12 +265,14 @@ class ConsulUnavailable(ConsulLockerError):
         cause: BaseException | None = None,
         sent: bool = False,
         option: str | None = None,
+        outage: bool = False,
     ) -> None:
         self.operation = operation
         self.status = status
         self.cause = cause
         self.sent = sent
         self.option = option
+        self.outage = outage
         super().__init__(message)
 
 

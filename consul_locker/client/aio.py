@@ -165,7 +165,7 @@ class AsyncTransport:
     async def _take_place(self, request: HttpRequest, deadline: float) -> None:
         """Wait for a free place, first come first served."""
         if self._closed:
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
         if self._free:
             self._taken += 1
             return
@@ -186,7 +186,7 @@ class AsyncTransport:
             if turn in self._queue:
                 self._queue.remove(turn)
         if self._closed:
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
 
     def _hand_over(self) -> bool:
         """Give a place to the first request that waits; False when none does."""
@@ -261,7 +261,7 @@ class AsyncTransport:
         connection.lost.add_done_callback(lambda _: self._open_ones.discard(connection))
         if self._closed:
             connection.abort()
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
     async def _places(self, deadline: float) -> list[Any]:

@@ -152,7 +152,7 @@ class BlockingTransport:
                         raise unavailable(self._options, request, "no connection became free in time", sent=False)
                     self._changed.wait(min(left, LOOK_AGAIN))
                 if self._closed:
-                    raise unavailable(self._options, request, "the connections are closed", sent=False)
+                    raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
                 self._places.add(place)
                 while self._idle:
                     connection = self._idle.pop()  # the one used last is the one most likely alive
@@ -177,7 +177,7 @@ class BlockingTransport:
             closed = self._closed
         if closed:
             self._forget(place)
-            raise unavailable(self._options, request, "the connections are closed", sent=False)
+            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
     def _forget(self, place: _Place) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..core.requests import Failed, RefusedWhole
 from ..errors import AccessDenied, ConsulUnavailable
-from .words import EXCERPT, NOT_CONSUL, NOT_KNOWN, ONLY_THROUGH_SERVERS, RIGHTS, WANTS_TLS, not_done
+from .words import EXCERPT, NOT_CONSUL, NOT_KNOWN, ONLY_THROUGH_SERVERS, RIGHTS, WANTS_TLS, is_outage, not_done
 
 __all__ = ["NOBODY", "Access", "HttpResponse", "denied", "excerpt", "failure", "refused_whole", "senseless", "unusable"]
 
@@ -48,6 +48,7 @@ def unusable(
         status=response.status,
         sent=sent,
         option=option,
+        outage=option is None and is_outage(response.status, response.body),
     )
     return Failed(error, sent)
 

@@ -244,7 +244,13 @@ class Wire:
 
 
 def unavailable(
-    options: ClientOptions, request: HttpRequest, what: str, *, sent: bool, cause: BaseException | None = None
+    options: ClientOptions,
+    request: HttpRequest,
+    what: str,
+    *,
+    sent: bool,
+    cause: BaseException | None = None,
+    outage: bool = True,
 ) -> ConsulUnavailable:
     """The error for a request that got no answer.
 
@@ -252,6 +258,7 @@ def unavailable(
         what: what happened, in words.
         sent: whether the request may have taken effect all the same.
         cause: the error below, or None.
+        outage: whether time alone may mend it.
     """
     mistake = cause.mistake if isinstance(cause, WireError) else mistake_in(options, cause)
     if isinstance(cause, ConnectionRefusedError):
@@ -267,6 +274,7 @@ def unavailable(
         cause=cause,
         sent=sent,
         option=None if mistake is None else mistake.option,
+        outage=outage and mistake is None,
     )
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "ONLY_THROUGH_SERVERS",
     "RIGHTS",
     "WANTS_TLS",
+    "is_outage",
     "not_done",
     "parse_duration",
     "refusal_of",
@@ -60,17 +61,50 @@ _FORWARDED = b"rpc error making call: "
 _NOT_DONE = (b"No cluster leader", b"rpc error getting client: ", b"rate limit exceeded")
 
 
+#: The statuses of an outage, whatever the words: a rate limit, and what proxies say when they reach no Consul.
+_OUTAGE_STATUSES = frozenset((429, 502, 503, 504))
+#: The words of an outage with a status of 500: how they begin, and how they end (measured, but for ``No known Consul
+#: servers``, ``raft is already shutdown`` and the two of sockets: source). All other words are an answer: time alone
+#: does not change it.
+_OUTAGE_BEGINS = (
+    *_NOT_DONE,
+    b"No known Consul servers",
+    b"node is not the leader",
+    b"leadership lost while committing log",
+    b"raft is already shutdown",
+)
+_OUTAGE_ENDS = (
+    b"EOF",
+    b"i/o timeout",
+    b"connection refused",
+    b"connection reset by peer",
+    b"broken pipe",
+    b"lead thread didn't get connection",
+)
+
+
+def _inner(body: bytes) -> bytes:
+    """Consul's words without what other servers have put before them: what they mean is inside."""
+    words = body[: 4 * EXCERPT].strip()
+    while words.startswith(_FORWARDED):
+        words = words[len(_FORWARDED) :]
+    return words
+
+
 def not_done(status: int, body: bytes) -> bool:
     """Whether Consul says that it refused the request before it did anything.
 
     Words wrapped in those of another server count by what is inside: ``rpc error making call: EOF`` does not say.
     """
-    if status == 429:
+    return status == 429 or (status >= 500 and _inner(body).startswith(_NOT_DONE))
+
+
+def is_outage(status: int, body: bytes) -> bool:
+    """Whether an answer says that Consul cannot answer now, and may do so soon; every other one is a refusal."""
+    if status in _OUTAGE_STATUSES:
         return True
-    words = body[: 4 * EXCERPT].strip()
-    while words.startswith(_FORWARDED):
-        words = words[len(_FORWARDED) :]
-    return status >= 500 and words.startswith(_NOT_DONE)
+    words = _inner(body)
+    return status == 500 and (words.startswith(_OUTAGE_BEGINS) or words.endswith(_OUTAGE_ENDS))
 
 
 #: Consul's words for a refused operation, beginning and end (source: agent/consul/state/kvs.go and txn.go; the

@@ -22,6 +22,7 @@ __all__ = [
     "find_token",
     "resolve_address",
     "switch",
+    "token_source",
     "trusted_certificates",
 ]
 
@@ -166,24 +167,30 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
 # -------------------------------------------------------------------------------------------------- access
 
 
-def find_token(token: object, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The ACL token, and where it came from in words; twice None for none.
-
-    A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools.
-    """
-    source, words = "token", "argument token"
+def find_token(token: object, environ: Mapping[str, str]) -> str | None:
+    """The ACL token. A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools."""
+    source = "token"
     if token is None:
         path = environ.get("CONSUL_HTTP_TOKEN_FILE")
         if path:
             source = "CONSUL_HTTP_TOKEN_FILE"
-            words = f"file {path}, of CONSUL_HTTP_TOKEN_FILE"
             token = _content(source, path).decode("utf-8", "replace").strip()
         if not token:
-            source = words = "CONSUL_HTTP_TOKEN"
+            source = "CONSUL_HTTP_TOKEN"
             token = environ.get(source, "")
     if not isinstance(token, str) or not all("!" <= char <= "~" for char in token):
         raise ConfigurationError(source, _HIDDEN, "a token is a str of printable ASCII characters without spaces")
-    return (token, words) if token else (None, None)
+    return token or None
+
+
+def token_source(token: object, found: str | None, environ: Mapping[str, str]) -> str | None:
+    """Where the token came from, in words; None for none. ``found`` is what `find_token` has found."""
+    if token is not None:
+        return "argument token" if token else None
+    path, variable = environ.get("CONSUL_HTTP_TOKEN_FILE"), environ.get("CONSUL_HTTP_TOKEN")
+    if path and (found or "") != variable:
+        return f"file {path}, of CONSUL_HTTP_TOKEN_FILE"
+    return "CONSUL_HTTP_TOKEN" if found else None
 
 
 def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:

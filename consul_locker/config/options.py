@@ -23,6 +23,7 @@ from .environment import (
     find_token,
     resolve_address,
     switch,
+    token_source,
     trusted_certificates,
 )
 from .lockers import check_ids, check_strategy, json_mapping
@@ -176,7 +177,7 @@ class ClientOptions:
         address = resolve_address(host, port, secure, environ)
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY") if verify is None else _truth("verify", verify)
         texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
-        secret, token_source = find_token(token, environ)
+        secret = find_token(token, environ)
         client_cert, client_key = client_certificate(cert, key, environ)
         return cls(
             scheme=address.scheme or "http",
@@ -184,7 +185,7 @@ class ClientOptions:
             port=address.port or DEFAULT_PORT,
             unix_path=address.unix_path,
             token=secret,
-            token_source=token_source,
+            token_source=token_source(token, secret, environ),
             ca=texts,
             cafile=cafile,
             capath=capath,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.client.words import parse_duration, refusal_of
+from consul_locker.client.words import is_outage, not_done, parse_duration, refusal_of
 from consul_locker.core.requests import (
     Refusal,
     Refused,
@@ -69,3 +69,42 @@ def test_durations(text: str | None, seconds: float | None) -> None:
 def test_what_is_no_duration(text: Any) -> None:
     with pytest.raises(ValueError, match="no duration"):
         parse_duration(text)
+
+
+#: What Consul says when it cannot answer now, and whether it had done nothing by then.
+OUTAGES = [
+    (500, b"No cluster leader", True),
+    (500, b"rpc error getting client: failed to get conn: dial tcp 10.0.0.1:8300: connect: connection refused", True),
+    (500, b"rpc error making call: No cluster leader\n", True),
+    (500, b"rpc error making call: rpc error making call: EOF", False),
+    (500, b"rpc error making call: read tcp 10.0.0.2:41724->10.0.0.1:8300: i/o timeout", False),
+    (500, b"rpc error making call: node is not the leader", False),
+    (500, b"leadership lost while committing log", False),
+    (500, b"No known Consul servers", False),
+    (503, b"rate limit exceeded for operation that can only be performed by the leader, try again later", True),
+    (429, b"rate limit exceeded, try again later or against a different server", True),
+    (502, b"<html>", False),
+    (504, b"", False),
+]
+REFUSALS = [
+    (500, b"rpc error making call: Missing node registration"),
+    (500, b"rpc error making call: rpc error making call: Permission denied: token lacks permission 'session:write'"),
+    (500, b'invalid session "EOF" of something'),
+    (500, b"invalid key name"),
+    (500, b""),
+    (400, b"No cluster leader"),
+    (404, b""),
+    (403, b"ACL not found"),
+]
+
+
+@pytest.mark.parametrize("status, body, nothing", OUTAGES)
+def test_the_words_of_an_outage(status: int, body: bytes, nothing: bool) -> None:
+    assert is_outage(status, body)
+    assert not_done(status, body) is nothing
+
+
+@pytest.mark.parametrize("status, body", REFUSALS)
+def test_any_other_answer_is_a_refusal(status: int, body: bytes) -> None:
+    assert not is_outage(status, body)
+    assert not not_done(status, body)

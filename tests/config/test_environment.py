@@ -142,9 +142,13 @@ def test_the_token_file_beats_the_token_of_the_environment(tmp_path: Path) -> No
     file.write_text("  from-file\n")
     env = {"CONSUL_HTTP_TOKEN_FILE": str(file), "CONSUL_HTTP_TOKEN": "plain"}
     assert client(env=env).token == "from-file"
+    assert client(env=env).token_source == f"file {file}, of CONSUL_HTTP_TOKEN_FILE"
     assert client(token="mine", env=env).token == "mine"
+    assert client(token="mine", env=env).token_source == "argument token"
+    assert client(token="", env=env).token_source is client().token_source is None
     file.write_text("\n")
     assert client(env=env).token == "plain"
+    assert client(env=env).token_source == "CONSUL_HTTP_TOKEN"
     assert client(env={"CONSUL_HTTP_TOKEN_FILE": str(file)}).token is None
 
 

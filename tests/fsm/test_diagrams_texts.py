@@ -8,7 +8,9 @@ import docutils.core
 import docutils.writers
 import pytest
 
+from consul_locker import LockerFactory, embed
 from consul_locker.core.machine import TABLE
+from consul_locker.embedding import EmbeddedLocker
 from consul_locker.fsm import Action, Fsm, State, Table
 from consul_locker.fsm.diagrams import as_table, dot, mermaid
 from consul_locker.fsm.diagrams.picture import NOTHING, visible
@@ -105,6 +107,33 @@ def test_a_child_that_a_function_made_is_seen_in_the_present_state() -> None:
     fsm.transition("away")
     assert mermaid(fsm).endswith("    class away present\n    class away_dark present\n")
     assert "(now)" not in as_table(Fsm(NESTED, begin=False))
+
+
+def test_an_annotation_says_what_machine_a_function_makes_and_nothing_is_called_for_it() -> None:
+    def reports(service: object) -> EmbeddedLocker:
+        raise AssertionError("a drawing makes no Locker")
+
+    class Odd:
+        TABLE = "not a table"
+
+    def odd(service: object) -> Odd: ...  # type: ignore[empty-body] # it is not called
+
+    def unknown(service: object) -> Nowhere: ...  # type: ignore[empty-body, name-defined] # noqa: F821 # it is not called
+
+    states = {"leading": State(child=reports), "odd": State(child=odd), "unknown": State(child=unknown)}
+    text = mermaid(Table(states, initial_state="leading"))  # type: ignore[arg-type] # odd ones, too
+    assert '    state "leading" as leading {\n        state "acquiring" as leading_acquiring\n' in text
+    assert "leading_acquiring --> leading_ready : session_created" in text
+    assert "odd : child / odd" in text and "unknown : child / unknown" in text
+
+
+def test_a_locker_below_a_state_is_seen_in_the_present_state() -> None:
+    with LockerFactory.embedded() as factory:
+        table = Table({"leading": State(child=lambda service: embed(factory.create("drawn")))}, initial_state="leading")
+        fsm = Fsm(table, mutex=True)
+        fsm.child.locker.wait_for_state("ready", timeout=10)
+        assert mermaid(fsm).endswith("    class leading present\n    class leading_ready present\n")
+        fsm.dispose()
 
 
 def test_a_machine_that_has_not_begun_is_drawn_as_its_table_and_always_alike() -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 from ..checks import ANY_STATE
+from ..events import Emitter
 from ..machine import Fsm
 from ..parts import CATCH_ALL, START, Action, Row, function_of, row_of
 from ..spec import Table
@@ -171,18 +172,34 @@ def picture_of(drawn: Drawn) -> Picture:
     return _seen(drawn, ids, ())
 
 
-def _seen(drawn: Drawn, ids: _Ids, above: tuple[str, ...]) -> Picture:
+def _declared_child(child: Any) -> Any:
+    """What is declared below a state: a table; or a function, whose annotation may say what it makes.
+
+    ``-> EmbeddedLocker`` says that it is a Locker, which has always the same table. Nothing is called here.
+    """
+    if child is None or isinstance(child, Table):
+        return child
+    try:
+        made = get_type_hints(child).get("return")
+    except (AttributeError, NameError, TypeError):  # no function, or a name that is not known at run time
+        return child
+    table = getattr(made, "TABLE", None)
+    return table if isinstance(table, Table) else child
+
+
+def _seen(drawn: Any, ids: _Ids, above: tuple[str, ...]) -> Picture:
+    """``drawn``: a table, or something that lives: an `Fsm`, or what stands for one, with a state and a table."""
     table = drawn if isinstance(drawn, Table) else drawn.table
     state = START if isinstance(drawn, Table) else drawn.state
-    child = None if isinstance(drawn, Table) else drawn.child
+    child = getattr(drawn, "child", None)
     boxes = {}
     for name, declared in table.states.items():
         box = boxes[name] = Box(name, ids.of((*above, name)), present=name == state)
-        below = child if box.present and isinstance(child, Fsm) else declared.child
+        below = child if box.present and isinstance(child, Emitter) else _declared_child(declared.child)
         for word, effect in ((ENTRY, declared.on_enter), (EXIT, declared.on_exit)):
             if effect is not None:
                 box.answers.append(_answer([word], getattr(effect, "label", "") or _function_name(effect)))
-        if isinstance(below, (Table, Fsm)):
+        if isinstance(below, (Table, Emitter)):
             box.below = _seen(below, ids, (*above, name))
         elif below is not None:
             box.answers.append(_answer(["child"], _function_name(below) or "made at each entry"))

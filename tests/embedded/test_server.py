@@ -1,4 +1,4 @@
-"""Faults that the embedded agent is told to have."""
+"""The server: faults that the embedded agent is told to have, and queries that wait."""
 
 from __future__ import annotations
 
