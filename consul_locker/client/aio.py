@@ -15,6 +15,7 @@ from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .aio_connection import AsyncConnection, give_up, reach, wake
 from .allowance import Allowance
+from .debug import logged_async
 from .dns import Resolver
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
@@ -87,6 +88,7 @@ class AsyncTransport:
         taken = sum(each._taken for each in self._all)
         return max(0, min(self.most - self._taken, self.limit - taken))
 
+    @logged_async
     async def send(
         self, request: HttpRequest, timeout: float | None = None, *, fresh: bool = False, patience: float = 0.0
     ) -> HttpResponse:
@@ -292,7 +294,7 @@ class AsyncTransport:
         options, loop = self._options, asyncio.get_running_loop()
 
         def connection() -> AsyncConnection:
-            return AsyncConnection(options.authority)
+            return AsyncConnection(options.authority, options.path)
 
         try:
             if options.unix_path is not None:

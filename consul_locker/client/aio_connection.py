@@ -17,10 +17,10 @@ __all__ = ["AsyncConnection", "give_up", "reach", "wake"]
 class AsyncConnection(asyncio.Protocol):
     """An open connection: its HTTP, and the future of the answer that is waited for."""
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, path: str = "") -> None:
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[HttpResponse] | None = None
-        self.wire = Wire(authority)
+        self.wire = Wire(authority, path)
         self.used = False  #: whether it served a request before the present one
         self.sent = False  #: whether the last request was handed to the network
         self._end: Exception | None = None

@@ -15,6 +15,7 @@ from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .allowance import Allowance
 from .connection import Connection
+from .debug import logged
 from .dns import Resolver
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
@@ -71,6 +72,7 @@ class BlockingTransport:
         self._places: WeakSet[_Place] = WeakSet()
         self._closed = False
 
+    @logged
     def send(self, request: HttpRequest, timeout: float | None = None) -> HttpResponse:
         """Send a request and wait for the whole answer, whatever its status.
 

@@ -54,7 +54,7 @@ class Connection:
                 sock = context.wrap_socket(sock, server_hostname=server_name(options), do_handshake_on_connect=False)
                 sock.settimeout(remaining(deadline))
                 sock.do_handshake()
-            return cls(sock, Wire(options.authority), secure=context is not None)
+            return cls(sock, Wire(options.authority, options.path), secure=context is not None)
         except BaseException:
             sock.close()
             raise

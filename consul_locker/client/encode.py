@@ -178,7 +178,10 @@ class Encoder:
     def __init__(self, options: ClientOptions) -> None:
         self._agent = _Agent(options)
         self._access = Access(options.token_source)
-        self._params = (("dc", options.dc),) if options.dc else ()
+        # Of Consul Enterprise; python-consul2 does not know them.
+        enterprise = (("ns", options.namespace), ("partition", options.partition))
+        self._enterprise = tuple([(name, value) for name, value in enterprise if value is not None])
+        self._params = (*((("dc", options.dc),) if options.dc else ()), *self._enterprise)
         self._consistent = (*self._params, ("consistent", "1"))
         self._encoders: dict[type[Request], Callable[[Any], HttpRequest]] = {
             CreateSession: self._create_session,
@@ -217,7 +220,9 @@ class Encoder:
     def _find_node(self, request: FindNode) -> HttpRequest:
         # Consul registers its servers as a service of its own, named "consul" (measured)
         recorded = self._agent.catalog.service("consul", dc=request.dc)
-        return self._finish("look-up of a datacenter's servers", recorded, nodes_found)
+        # In Enterprise that service is in the default namespace and partition.
+        look_up = self._finish("look-up of a datacenter's servers", recorded, nodes_found)
+        return replace(look_up, params=recorded.params)
 
     def _destroy_session(self, request: DestroySession) -> HttpRequest:
         recorded = self._agent.session.destroy(_session_id(request.session_id))
@@ -301,7 +306,8 @@ class Encoder:
         """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
         access = self._access if on is None else self._access._replace(on=on)
         found = partial(decode, operation, read, missing, access=access)
-        return HttpRequest(*recorded, decode=found, operation=operation)
+        params = (*recorded.params, *self._enterprise)
+        return HttpRequest(*recorded._replace(params=params), decode=found, operation=operation)
 
 
 def _session_id(session_id: object) -> str:

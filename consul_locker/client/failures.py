@@ -68,6 +68,10 @@ def _wants_tls(response: HttpResponse) -> bool:
     return response.status == 400 and any(words in response.body for words in _TO_PLAIN_HTTP)
 
 
+#: What Consul says, with a status of 400, to ?ns= (measured) or ?partition= (source), when it is not Enterprise.
+_ENTERPRISE = b"are a Consul Enterprise feature"
+
+
 def denied(operation: str, status: int, detail: str, access: Access) -> Failed:
     """The outcome of an answer that says that the token lacks a right."""
     right = RIGHTS.get(operation)
@@ -87,6 +91,10 @@ def failure(operation: str, response: HttpResponse, access: Access) -> Failed:
         return unusable(operation, response, why, "host")
     if status in _NO_ENDPOINT:
         return unusable(operation, response, f"not found there; {NOT_CONSUL}", "host")
+    if _ENTERPRISE in response.body:
+        option = "partition" if b'"partition"' in response.body else "namespace"
+        why = f"this Consul is not Enterprise, and takes no {option}; leave it out (CONSUL_{option.upper()})"
+        return unusable(operation, response, why, option, sent=False)
     if _wants_tls(response):
         return unusable(operation, response, WANTS_TLS, "secure", sent=False)
     if status >= 500:
@@ -116,6 +124,7 @@ _FOR_CONTENT = (400, 406, 413, 414, 422)
 
 def refused_whole(response: HttpResponse) -> RefusedWhole | None:
     """What a refusal for what is in the request says; None for any other answer."""
-    if response.status in _FOR_CONTENT and not _wants_tls(response):  # which is whatever is in it
+    about_all = _wants_tls(response) or _ENTERPRISE in response.body  # whatever is in it
+    if response.status in _FOR_CONTENT and not about_all:
         return RefusedWhole(response.status, excerpt(response.body))
     return None

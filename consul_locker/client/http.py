@@ -72,6 +72,7 @@ class Wire:
 
     Args:
         authority: what the Host header says.
+        path: what goes before the path of every request.
     """
 
     __slots__ = (
@@ -83,6 +84,7 @@ class Wire:
         "_keeps",
         "_left",
         "_parser",
+        "_path",
         "_pieces",
         "_size",
         "_tail",
@@ -92,8 +94,9 @@ class Wire:
         "started",
     )
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, path: str = "") -> None:
         self._host = authority
+        self._path = path
         self.started = False  #: whether a byte of the answer to the present request came
         self.reusable = True  #: whether another request may follow
         self._told: list[bytes | str] = []
@@ -127,7 +130,7 @@ class Wire:
         headers = [("Host", self._host), *request.headers]
         if request.body or request.method != "GET":
             headers.append(("Content-Length", str(len(request.body))))
-        target = request.target
+        target = self._path + request.target
         written = _METHOD.fullmatch(request.method) and _TARGET.fullmatch(target)
         if not (written and all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in headers)):
             # the faulty header is not repeated: it may be the token

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -34,6 +35,9 @@ DEFAULT_PORT = 8500
 #: The ports of URLs that name none, as in Consul's own tools.
 URL_PORTS = {"http": 80, "https": 443}
 
+#: What the path of an address is made of: what a request line can carry, without a query or fragment.
+_PATH = re.compile(r"(?:[!-~](?<![?#]))*")
+
 #: The words that Go's ``strconv.ParseBool`` accepts; Consul's own tools read these variables with it.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
@@ -53,13 +57,14 @@ class Address:
     host: str | None
     port: int | None
     unix_path: str | None = None
+    path: str = ""  #: what goes before every request's path, with its slash
 
 
 def _parse_address(option: str, text: str) -> Address:
     """Read an address in any form that Consul's tools take.
 
     ``host``, ``host:port``, ``[::1]:8500``, ``[::1]``, ``::1``, ``:8500``, ``http://…``, ``https://…``,
-    ``unix:///path``.
+    ``unix:///path``. One with ``http`` or ``https`` may have a path.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -72,7 +77,22 @@ def _parse_address(option: str, text: str) -> Address:
         return Address(None, None, None, rest)
     if scheme not in URL_PORTS:
         raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
-    return _parse_host_port(option, rest.removesuffix("/"), scheme, text)
+    if "@" not in rest:  # else the slash may be a password's; it is refused below
+        rest, _, path = rest.partition("/")
+        found = _parse_host_port(option, rest, scheme, text)
+        return replace(found, path=_path(option, path.rstrip("/"), text))
+    return _parse_host_port(option, rest, scheme, text)
+
+
+def _path(option: str, path: str, text: str) -> str:
+    """The path of an address, which goes before ``/v1/...``."""
+    if path == "v1":
+        raise ConfigurationError(option, text, "the path is what stands before Consul's own /v1; leave /v1 out")
+    if not _PATH.fullmatch(path) or any(segment in ("", ".", "..") for segment in path.split("/") if path):
+        raise ConfigurationError(
+            option, text, "after the host stands a path like /consul, percent-encoded, with no query or fragment"
+        )
+    return f"/{path}" if path else ""
 
 
 def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
@@ -81,7 +101,7 @@ def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str)
         # the value may hold a password, so the error does not repeat it
         raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
     if any(char in host_port for char in "/?#"):
-        raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
+        raise ConfigurationError(option, text, "an address has no query or fragment, and a path only after http(s)://")
     if host_port.startswith("["):
         host, closed, after = host_port[1:].partition("]")
         if not closed or (after and not after.startswith(":")):
@@ -138,7 +158,7 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
         written = environ.get("CONSUL_HTTP_ADDR", "").strip()
         found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
         if port is not None:  # the argument beats what the variable says, a socket's path included
-            found = Address(found.scheme, found.host, port)
+            found = Address(found.scheme, found.host, port, path=found.path)
         # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
         scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
         if secure is not None:
@@ -161,7 +181,7 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
             raise ConfigurationError("secure", secure, f"there is no TLS over the unix socket {found.unix_path}")
         return Address("http", None, None, found.unix_path)
     default_port = DEFAULT_PORT if found.scheme is None else URL_PORTS[scheme]
-    return Address(scheme, found.host or DEFAULT_HOST, port or found.port or default_port)
+    return Address(scheme, found.host or DEFAULT_HOST, port or found.port or default_port, path=found.path)
 
 
 # -------------------------------------------------------------------------------------------------- access

@@ -100,6 +100,7 @@ class ClientOptions:
         host: name or address, without brackets; unused with ``unix_path``.
         port: 1 to 65535; unused with ``unix_path``.
         unix_path: the path of a unix socket, or None for TCP.
+        path: what goes before the path of every request, with its slash; empty for nothing.
         token: the ACL token, or None. Never in a repr, log or error.
         token_source: where it came from, in words; None with no token.
         ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
@@ -108,6 +109,8 @@ class ClientOptions:
         cert: the file of the client's certificate, or None.
         key: the file of its key, or None when ``cert`` holds both.
         dc: the datacenter, or None for the agent's own.
+        namespace: of Consul Enterprise, or None for the token's own.
+        partition: of Consul Enterprise, or None for the agent's own.
         timeout: the limit on every HTTP request as a whole, in seconds.
         max_connections: how many connections may be open at once.
         verify: whether the server's certificate is checked.
@@ -118,6 +121,7 @@ class ClientOptions:
     host: str
     port: int
     unix_path: str | None
+    path: str
     token: str | None
     token_source: str | None
     ca: tuple[str, ...]
@@ -126,6 +130,8 @@ class ClientOptions:
     cert: str | None
     key: str | None
     dc: str | None
+    namespace: str | None
+    partition: str | None
     timeout: float
     max_connections: int
     verify: bool
@@ -144,6 +150,8 @@ class ClientOptions:
         key: str | os.PathLike[str] | None = None,
         verify: bool | None = None,
         dc: str | None = None,
+        namespace: str | None = None,
+        partition: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
         environ: Mapping[str, str] = os.environ,
@@ -165,6 +173,8 @@ class ClientOptions:
             key: the file of its key (``CONSUL_CLIENT_KEY``).
             verify: whether Consul's certificate is checked (``CONSUL_HTTP_SSL_VERIFY``, else True).
             dc: the datacenter.
+            namespace: the namespace of Consul Enterprise (``CONSUL_NAMESPACE``).
+            partition: its admin partition (``CONSUL_PARTITION``).
             timeout: seconds for every HTTP request as a whole, above 0 (10.0).
             max_connections: at least 3 (64).
             environ: the environment.
@@ -184,6 +194,7 @@ class ClientOptions:
             host=address.host or DEFAULT_HOST,
             port=address.port or DEFAULT_PORT,
             unix_path=address.unix_path,
+            path=address.path,
             token=secret,
             token_source=token_source(token, secret, environ),
             ca=texts,
@@ -192,6 +203,8 @@ class ClientOptions:
             cert=client_cert,
             key=client_key,
             dc=_plain_text("dc", dc, "the name of a datacenter, or None for the agent's own"),
+            namespace=_of_enterprise("namespace", namespace, environ),
+            partition=_of_enterprise("partition", partition, environ),
             timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
             max_connections=DEFAULT_MAX_CONNECTIONS
             if max_connections is None
@@ -210,11 +223,23 @@ class ClientOptions:
     @property
     def address(self) -> str:
         """The address in words, for messages."""
-        return f"unix://{self.unix_path}" if self.unix_path is not None else f"{self.scheme}://{self.authority}"
+        return self._url if self.unix_path is None else f"unix://{self.unix_path}"
+
+    @property
+    def _url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
 
     def __repr__(self) -> str:
         token = ", token=(hidden)" if self.token else ""
         return f"<ClientOptions {self.address}{token}, timeout={self.timeout:g}>"
+
+
+def _of_enterprise(option: str, value: object, environ: Mapping[str, str]) -> str | None:
+    """The name of a namespace or partition, from the argument or its variable."""
+    if value is None:
+        option = f"CONSUL_{option.upper()}"
+        value = environ.get(option) or None
+    return _plain_text(option, value, "a name in Consul Enterprise, or None for the default one")
 
 
 def _positive(option: str, value: object, default: float) -> float:

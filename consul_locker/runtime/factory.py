@@ -69,12 +69,15 @@ class BaseFactory(ABC, Generic[LockerT]):
         key: str | None = None,
         verify: bool | None = None,
         dc: str | None = None,
+        namespace: str | None = None,
+        partition: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
             host, port, secure, ca,
-            token=token, cert=cert, key=key, verify=verify, dc=dc, timeout=timeout, max_connections=max_connections,
+            token=token, cert=cert, key=key, verify=verify, dc=dc, namespace=namespace, partition=partition,
+            timeout=timeout, max_connections=max_connections,
         )  # fmt: skip
         self._open(options)
 

@@ -55,11 +55,14 @@ def test_a_transaction_that_is_refused_as_a_whole(status: int) -> None:
 def test_what_says_nothing_of_what_is_in_a_transaction() -> None:
     https = b"Client sent an HTTP request to an HTTPS server.\n"
     plain = b"<center>The plain HTTP request was sent to HTTPS port</center>"  # nginx
-    for words in (https, plain):
+    namespace, partition = (b'Invalid query parameter: "%s" - Namespaces are a Consul Enterprise feature' % name
+                            for name in (b"ns", b"partition"))  # fmt: skip
+    told = {https: "secure", plain: "secure", namespace: "namespace", partition: "partition"}
+    for words, option in told.items():
         outcome = answer(ALL[6], 400, words)
         assert isinstance(outcome, Failed)
         assert not outcome.sent
-        assert (outcome.error.status, outcome.error.option) == (400, "secure")  # type: ignore[attr-defined]
+        assert (outcome.error.status, outcome.error.option) == (400, option)  # type: ignore[attr-defined]
     assert isinstance(answer(ALL[6], 500, INVALID), Failed)
     denied(answer(ALL[6], 403, INVALID))
 
