@@ -9,7 +9,6 @@ Transactions are written here, straight from the core's operations.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -59,6 +58,7 @@ from .decode import (
     session_read,
     sessions_read,
 )
+from .distributions import consul_base
 from .failures import Access
 
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
@@ -149,8 +149,7 @@ class _Agent:
         self.dc = options.dc
         self.consistency = "default"
         self.headers = (*self.prepare_headers().items(), JSON_BODY)  #: of a transaction
-        # imported with the first factory: it brings requests with it, 190 ms
-        base = importlib.import_module("consul.base")
+        base = consul_base()
         home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
         self.session = home.Session(self)
         self.kv = home.KV(self)

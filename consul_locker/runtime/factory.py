@@ -180,8 +180,10 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Initialize it with checked options. None as clock: the system's. ``own_agent`` ends with the factory."""
+        from ..client.distributions import warn_of_both
         from ..client.encode import Encoder  # with the first factory: it brings msgspec
 
+        warn_of_both(stacklevel=4)  # the caller of __init__, or of embedded, which calls this
         self._client = client
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent
