@@ -252,7 +252,8 @@ class ConsulUnavailable(ConsulLockerError):
         option: the option that is about the reason, where time alone does not mend it: ``"node"``, ``"checks"`` or
             ``"dc"`` if Consul does not know what it names; ``"host"`` if another agent, address or name is needed;
             ``"secure"`` if only one side speaks TLS; ``"ca"``, ``"cert"`` or ``"verify"`` if a side refuses the other's
-            certificate; ``"namespace"`` or ``"partition"`` if Consul has none; else None.
+            certificate; ``"token"`` if a callable returned what is none; ``"namespace"`` or ``"partition"`` if Consul
+            has none; else None.
         outage: whether time alone may mend it: no connection, no answer, a rate limit, no leader.
     """
 

@@ -92,9 +92,14 @@ class AclConsul(RealConsul):
         self.make_token(policy["ID"], secret)
         return Token(secret, policy["ID"], policy["Name"], policy["Rules"])
 
-    def make_token(self, policy_id: str, secret: str) -> None:
-        """A token with this secret, and the rights of a policy."""
-        self._put("token", SecretID=secret, Policies=[{"ID": policy_id}])
+    def make_token(self, policy_id: str, secret: str) -> str:
+        """A token with this secret, and the rights of a policy. Returns what `delete_token` calls it."""
+        accessor: str = self._put("token", SecretID=secret, Policies=[{"ID": policy_id}])["AccessorID"]
+        return accessor
+
+    def delete_token(self, accessor: str) -> None:
+        """Delete it. Requests that come from now on with it are refused."""
+        assert self.consul.call("DELETE", f"/v1/acl/token/{accessor}") == (200, True)
 
     def change(self, token: Token, rules: str) -> None:
         """Give the policy of a token other rules. Requests that come from now on find them."""

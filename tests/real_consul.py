@@ -138,14 +138,18 @@ class RealConsul:
     Args:
         binary: its path, as `find_binary` gives it.
         data_dir: True: it keeps its data in a folder, and has it again after `restart`; False: ``-dev``, in memory.
+        servers: with ``data_dir``: how many servers its cluster has (`tests/cluster.py`).
         extra: more arguments for ``consul agent``.
     """
 
-    def __init__(self, binary: str, *, data_dir: bool = False, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, binary: str, *, data_dir: bool = False, servers: int = 1, extra: tuple[str, ...] = ()
+    ) -> None:
         self.binary = binary
         self.port = 0
         self._ports: list[int] = []
         self._extra = extra
+        self._servers = servers
         self._folder = tempfile.mkdtemp(prefix="consul-locker-")
         self._keeps = data_dir
         self._process: subprocess.Popen[bytes] | None = None
@@ -186,23 +190,37 @@ class RealConsul:
         self._run()
 
     def _run(self) -> None:
+        self._launch()
+        self.wait_for_leader()
+
+    def _launch(self) -> None:
         http_port, server, lan, wan = self._ports
         command = [self.binary, "agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-log-level", "warn"]
         command += ["-disable-host-node-id", *ports_off(self.binary)]
         command += ["-http-port", str(http_port), "-server-port", str(server)]
         command += ["-serf-lan-port", str(lan), "-serf-wan-port", str(wan)]
-        command += ["-server", "-bootstrap", "-data-dir", f"{self._folder}/data"] if self._keeps else ["-dev"]
+        if self._keeps:
+            command += ["-server", "-bootstrap-expect", str(self._servers), "-data-dir", f"{self._folder}/data"]
+        else:
+            command += ["-dev"]
         command += self._extra
-        log = pathlib.Path(self._folder) / "log"
-        with log.open("ab") as output:
+        with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self._folder
             )
+
+    @property
+    def _log(self) -> pathlib.Path:
+        return pathlib.Path(self._folder) / "log"
+
+    def wait_for_leader(self) -> None:
+        """Wait until it knows a leader."""
+        assert self._process is not None, "not started"
         deadline = time.monotonic() + LEADER_PATIENCE
         while not self._has_leader():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                words = log.read_text(errors="replace")[-2000:]
+                words = self._log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{self.binary} had no leader within {LEADER_PATIENCE:g} s, or ended:\n{words}")
             time.sleep(_POLL)
 

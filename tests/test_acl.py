@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from consul_locker import AccessDenied, LockerFactory, LockTimeout
+from consul_locker.client.credentials import with_token
 from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import FindNode, NodesFound
@@ -156,7 +157,7 @@ def test_the_rights_of_a_look_up(agent: AclConsul, name: str) -> None:
     token = agent.token(name)
 
     def look_up() -> Any:
-        found = Encoder(ClientOptions.build(token=token.secret, environ={})).encode(FindNode(1, "dc1"))
+        found = with_token(Encoder(ClientOptions.build(environ={})).encode(FindNode(1, "dc1")), token.secret)
         connection = http.client.HTTPConnection(*agent.address.split(":"), timeout=WAIT)
         try:
             connection.request(found.method, found.target, headers=dict(found.headers))

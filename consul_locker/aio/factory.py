@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from types import TracebackType
 
+from ..client.addresses import Addresses
 from ..config.options import LockerOptions
 from ..runtime.delivery import DELIVERY_LIMIT
 from ..runtime.io_loop import IoLoop
@@ -19,7 +20,7 @@ __all__ = [
 
 
 class LockerFactory(LoopFactory[Locker]):
-    """Makes Lockers that use one Consul agent; an async context manager.
+    """Makes Lockers that use one Consul; an async context manager.
 
     Its arguments are those of `consul_locker.LockerFactory`.
     """
@@ -27,6 +28,7 @@ class LockerFactory(LoopFactory[Locker]):
     _full_name = "consul_locker.aio.LockerFactory"
 
     def _prepare(self) -> None:
+        self._addresses = Addresses(self._client)
         self._delivery = ObserverTask()
         self._io_loop: IoLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -37,7 +39,10 @@ class LockerFactory(LoopFactory[Locker]):
     def _make(self, options: LockerOptions) -> Locker:
         self._check(open=True)
         if self._io_loop is None:
-            self._io_loop = IoLoop(self._client, self._encoder, self._clock, self._client.max_connections)
+            client = self._client
+            self._io_loop = IoLoop(
+                client, self._encoder, self._clock, client.max_connections, addresses=self._addresses
+            )
         locker = Locker(self, options, self._io_loop, self._delivery)
         self._lockers.add(locker)
         return locker

@@ -54,7 +54,7 @@ class Locker(BaseLocker[Lease]):
         self, factory: LoopFactory[Any], options: LockerOptions, io_loop: IoLoop, delivery: ObserverTask
     ) -> None:
         super().__init__(factory, options, Lease)
-        self._runtime = AsyncRuntime(self._core, self, factory._clock, io_loop, delivery)
+        self._runtime = AsyncRuntime(self._make_core, self, factory._clock, io_loop, delivery)
         self.fsm = self._fsm_view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
 

@@ -14,10 +14,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
-from ..runtime.delivery import DELIVERY_LIMIT, has_receivers, log_failure, receivers
+from ..runtime.delivery import DELIVERY_LIMIT, log_failure, receivers
 
 __all__ = ["ObserverTask", "refuse_wait"]
 
@@ -82,16 +81,6 @@ class ObserverTask:
             _OBSERVING.add(self._task)
         return self._put
 
-    def emit(self, signal: str, sender: Any, facts: dict[str, Any]) -> int | None:
-        """Put a signal into the queue, if it has an observer.
-
-        Returns:
-            The number of the job; None if it has no observer.
-        """
-        if not has_receivers(signal, sender):
-            return None
-        return self.put(partial(self._call, signal, sender, facts))
-
     async def flush(self, number: int) -> None:
         """Wait until the jobs up to that number are done, but no longer than `DELIVERY_LIMIT`.
 
@@ -146,10 +135,11 @@ class ObserverTask:
                 await result
         except (asyncio.CancelledError, *_ENDS):
             raise
-        except BaseException:  # a listener of the Fsm raised it; the errors of observers are caught in `_call`
+        except BaseException:  # a listener of the Fsm raised it; the errors of observers are caught in `call`
             _LOGGER.exception("a callback failed")
 
-    async def _call(self, signal: str, sender: Any, facts: dict[str, Any]) -> None:
+    async def call(self, signal: str, sender: Any, facts: dict[str, Any]) -> None:
+        """Call the observers of a signal, each on its own: a job for `put`."""
         for receiver in receivers(signal, sender):
             call = _Call(self)
             _WITHIN.set(call)

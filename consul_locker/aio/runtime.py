@@ -10,11 +10,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..core.locker import LockerCore
 from ..core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from ..runtime.clock import Clock
+from ..runtime.delivery import has_receivers
+from ..runtime.fail_stop import FailStop
 from ..runtime.io_loop import IoLoop
 from ..runtime.locker import raisable
 from .observers import ObserverTask, refuse_wait
@@ -24,21 +27,30 @@ __all__ = ["AsyncRuntime"]
 
 _LOGGER = logging.getLogger("consul_locker")
 
+#: The pause before a new beginning that was broken off, too, is tried again, in seconds: if no chance was at work but a
+#: fault, the loop must have time for others.
+PAUSE = 0.1
+
 
 class AsyncRuntime:
     """The runtime of one Locker.
 
     Args:
-        core: the Locker's; touched on the loop only.
+        make_core: makes a core of the Locker; cores are touched on the loop only.
         sender: the Locker, as the sender of its signals.
         clock: of the core.
         io_loop, delivery: the factory's.
     """
 
     def __init__(
-        self, core: LockerCore, sender: Any, clock: Clock, io_loop: IoLoop, delivery: ObserverTask
+        self,
+        make_core: Callable[[], LockerCore],
+        sender: Any,
+        clock: Clock,
+        io_loop: IoLoop,
+        delivery: ObserverTask,
     ) -> None:
-        self._core = core
+        self._fail_stop = FailStop(make_core, self.queue_for_observers)
         self._sender = sender
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -46,15 +58,18 @@ class AsyncRuntime:
         self._delivery = delivery
         self._receive: Callable[[Event], None] = self.step  # one object: the `IoLoop` tells Lockers apart by it
         self._events: deque[Event] = deque()
-        self._commands = core.commands
-        self._interrupted: Event | Command | None = None  # what was interrupted last, and is tried once more
         self._stepping = False
         self._queued = 0  # the number of the last job that was queued for the observers
         self.state_waits = StateWaits()
 
+    @property
+    def core(self) -> LockerCore:
+        """The present core."""
+        return self._fail_stop.core
+
     def begin(self) -> None:
         """The first step of the core."""
-        self._core.begin(self._clock.now())
+        self.core.begin(self._clock.now())
         self._run_steps()
 
     # ------------------------------------------------------------------------------------------ calls
@@ -109,29 +124,33 @@ class AsyncRuntime:
             self._run_steps()
 
     def _run_steps(self) -> None:
-        """Take a step for each event, and carry out what is commanded; first what an exception interrupted before."""
+        """Take a step for each event, and carry out what is commanded.
+
+        An exception, of a signal handler say, breaks a step off. Then another core comes in the place of this one, in
+        the next round of the loop at the latest.
+        """
         self._stepping = True
+        fail_stop = self._fail_stop
+        pause = 0.0
         try:
+            if fail_stop.broken:
+                pause = PAUSE
+                fail_stop.replace(self._clock.now())
             self._carry_out()
+            fail_stop.end()
+            pause = 0.0
             while self._events:
-                self._take_step(self._events[0])
+                event = self._events[0]
+                fail_stop.begin(event)
                 self._events.popleft()
+                fail_stop.run(event, self._clock.now())
                 self._carry_out()
+                fail_stop.end()
         except BaseException:
-            self._loop.call_soon(self._run_steps)
+            self._loop.call_later(pause, self._run_steps)
             raise
         finally:
             self._stepping = False
-
-    def _take_step(self, event: Event) -> None:
-        try:
-            self._core.step(event, self._clock.now())
-        except BaseException:
-            if isinstance(event, Call) or event is self._interrupted:
-                self._events.popleft()  # a call: `submit` reports it; else: it was interrupted twice, so it is dropped
-            else:
-                self._interrupted = event
-            raise
 
     def queue_for_observers(self, job: Callable[[], object]) -> None:
         """Queue a job for the observers."""
@@ -140,27 +159,22 @@ class AsyncRuntime:
     # --------------------------------------------------------------------------------------- commands
 
     def _carry_out(self) -> None:
-        """Carry out the commands. Each is taken out after it is done, so an interrupted one is done again."""
-        while self._commands:
-            command = self._commands[0]
-            try:
-                self._do(command)
-            except BaseException:
-                if command is self._interrupted:
-                    self._commands.popleft()  # interrupted twice: it is dropped
-                self._interrupted = command
-                raise
-            self._commands.popleft()
+        commands = self.core.commands
+        while commands:
+            self._do(commands.popleft())
 
     def _do(self, command: Command) -> None:
         if isinstance(command, Emit):
-            self._queued = self._delivery.emit(command.signal, self._sender, command.facts) or self._queued
-            if command.signal == "state_changed":
-                self.state_waits.reached(command.facts["to_state"])
+            signal, facts = command.signal, command.facts
+            job = partial(self._delivery.call, signal, self._sender, facts)
+            self._fail_stop.tell(command, job if has_receivers(signal, self._sender) else None)
+            if signal == "state_changed":
+                self.state_waits.reached(facts["to_state"])
         elif isinstance(command, Settle):
             waiter = command.call.waiter
             if waiter is not None and not waiter.done():
                 waiter.set_result(command)
+            self._fail_stop.answered(command.call)
         elif isinstance(command, LeaseEnded):
             command.lease.wake()
         elif isinstance(command, Log):

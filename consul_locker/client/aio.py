@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from concurrent.futures import Future
-from contextlib import suppress
-from typing import Any
 
 from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
-from .aio_connection import AsyncConnection, give_up, reach, wake
+from .addresses import Addresses, Peer, Way
+from .aio_connection import AsyncConnection, connect, discard, give_up, joined, places_of
 from .allowance import Allowance
+from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
 from .debug import logged_async
-from .dns import Resolver
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
-from .tls import closed_in_handshake, server_name, tls_context
+from .tls import closed_in_handshake
 
 __all__ = ["AsyncTransport"]
 
@@ -30,21 +28,45 @@ KEPT = 0.25
 LEAST = 2
 
 
+class _Place:
+    """The right of one request to a connection, and the one that it has, if any.
+
+    ``keeps``: whether the connection may serve others after it.
+    """
+
+    __slots__ = ("connection", "keeps")
+
+    def __init__(self) -> None:
+        self.connection: AsyncConnection | None = None
+        self.keeps = False
+
+
 class AsyncTransport:
-    """Connections to one Consul agent, for tasks of one event loop. Opens none before the first request.
+    """Connections to Consul, for tasks of one event loop. Opens none before the first request.
 
     Args:
         options: where to, and how.
         limit: how many connections at once, in place of ``options.max_connections``.
+        allowance, addresses, credentials: the factory's; None for its own.
+
+    Attributes:
+        addresses: where its requests go, and which of them is in use; a lane chooses for itself.
 
     Raises:
         ConfigurationError: the certificates of the options cannot be used.
     """
 
-    def __init__(self, options: ClientOptions, limit: int | None = None, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        limit: int | None = None,
+        allowance: Allowance | None = None,
+        addresses: Addresses | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._options = options
-        self._context = tls_context(options)
-        self._resolver = Resolver(options.host, options.port)
+        self._credentials = credentials or Credentials(options)
+        self.addresses = addresses or Addresses(options)
         self._whole = limit or options.max_connections
         self._allowance = allowance or Allowance(self._whole)
         self._closed = False
@@ -64,10 +86,11 @@ class AsyncTransport:
     def reserve(self) -> AsyncTransport:
         """A lane: connections that no other request takes, among this transport's and closed with it.
 
-        For renewals, which must not wait until others are done.
+        For renewals, which must not wait until others are done, and find the address that answers by themselves.
         """
         lane = AsyncTransport.__new__(type(self))
-        lane.__dict__.update(self.__dict__)  # options, context and resolver are shared, and so is the limit
+        lane.__dict__.update(self.__dict__)  # options and credentials are shared, and so is the limit
+        lane.addresses = self.addresses.apart()
         lane._begin()
         return lane
 
@@ -90,7 +113,13 @@ class AsyncTransport:
 
     @logged_async
     async def send(
-        self, request: HttpRequest, timeout: float | None = None, *, fresh: bool = False, patience: float = 0.0
+        self,
+        request: HttpRequest,
+        timeout: float | None = None,
+        *,
+        fresh: bool = False,
+        patience: float = 0.0,
+        stays: bool = False,
     ) -> HttpResponse:
         """Send a request and wait for the whole answer, whatever its status.
 
@@ -101,37 +130,84 @@ class AsyncTransport:
             timeout: the limit on all of it in seconds; None for that of the options.
             fresh: over a new connection, not one used before.
             patience: so much of the time that it waits for a place does not count, in seconds.
+            stays: to the address in use, and to no other one.
 
         Raises:
             ConsulUnavailable: there is no answer; ``sent`` says whether Consul may have got the request.
             ConfigurationError: the request cannot be written as HTTP.
         """
         loop, limit = asyncio.get_running_loop(), self._options.timeout if timeout is None else timeout
-        begun = loop.time()
-        await self._take_place(request, begun + limit + patience)
-        deadline = min(loop.time(), begun + patience) + limit
-        keep = None
-        self._busy += 1
-        connection = None if fresh else self._pick()
-        try:
-            if connection is None:
-                connection = await self._open(request, deadline, replace=fresh)
-            try:
-                answer = await self._ask(connection, request, deadline)
-            except (OSError, WireError) as error:
-                if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
-                    raise self._failure(request, connection, error) from error
-                connection.abort()
-                await asyncio.wait({connection.lost})  # or there would be one too many for a moment
-                connection = await self._open(request, deadline)
-                try:
-                    answer = await self._ask(connection, request, deadline)
-                except (OSError, WireError) as again:
-                    raise self._failure(request, connection, again) from again
-            keep = connection
+        latest = loop.time() + patience + limit
+        token = await self._token(self._credentials.token(), request, latest)
+        answer = await self._exchange(with_token(request, token), latest, limit, fresh, stays)
+        if not unknown_token(answer):
             return answer
+        another = await self._token(self._credentials.another(token), request, latest)
+        if another == token:
+            return answer
+        return await self._exchange(with_token(request, another), latest, limit, fresh, stays)
+
+    async def _token(self, found: Found, request: HttpRequest, deadline: float) -> str:
+        if isinstance(found, str):
+            return found
+        outcome: str | NoToken
+        try:
+            outcome = await joined(found, deadline, TimeoutError(TOKEN_LATE))
+        except TimeoutError:
+            outcome = NoToken(TOKEN_LATE)
+        if isinstance(outcome, str):
+            return outcome
+        raise tokenless(self._options, request, outcome)
+
+    async def _exchange(
+        self, request: HttpRequest, latest: float, limit: float, fresh: bool, stays: bool
+    ) -> HttpResponse:
+        """Send a request with its token, to one address or, where it may go again, to the next ones.
+
+        Args:
+            latest: when all of it must be over.
+            limit: so much of the time it may take once it has a place.
+        """
+        loop = asyncio.get_running_loop()
+        await self._take_place(request, latest)
+        deadline = min(loop.time() + limit, latest)
+        place = _Place()
+        self._busy += 1
+        try:
+            way = Way(self.addresses, request, stays)
+            while True:
+                try:
+                    answer = await self._send_to(way, place, request, deadline, fresh)
+                except ConsulUnavailable as error:
+                    if self._closed:
+                        raise
+                    way.failed(error, over=loop.time() >= deadline)
+                else:
+                    if way.accepts(answer):
+                        place.keeps = True
+                        return answer
+                await _end(place)
         finally:
-            self._give_back(connection, keep)
+            self._give_back(place)
+
+    async def _send_to(
+        self, way: Way, place: _Place, request: HttpRequest, deadline: float, fresh: bool
+    ) -> HttpResponse:
+        """Send to one address."""
+        connection = place.connection = None if fresh else self._pick(way.peer)
+        if connection is None:
+            connection = place.connection = await self._open(way, request, deadline, replace=fresh)
+        try:
+            return await self._ask(connection, request, deadline)
+        except (OSError, WireError) as error:
+            if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
+                raise _failure(request, connection, error) from error
+        await _end(place)
+        connection = place.connection = await self._open(way, request, deadline)
+        try:
+            return await self._ask(connection, request, deadline)
+        except (OSError, WireError) as again:
+            raise _failure(request, connection, again) from again
 
     async def _ask(self, connection: AsyncConnection, request: HttpRequest, deadline: float) -> HttpResponse:
         """Send on a connection, and learn from it whether Consul accepts new ones."""
@@ -206,9 +282,9 @@ class AsyncTransport:
             while each._free and each._hand_over():
                 each._taken += 1
 
-    def _pick(self) -> AsyncConnection | None:
-        """An idle connection that can be used."""
-        while self._idle:
+    def _pick(self, peer: Peer) -> AsyncConnection | None:
+        """An idle connection to a peer that can be used. Those to others end when the next one is opened."""
+        while self._idle and self._idle[-1].peer is peer:
             connection = self._idle.pop()  # the one used last is the one most likely alive
             if not connection.stale:
                 return connection
@@ -227,89 +303,60 @@ class AsyncTransport:
                 closed[-1].abort()
         return closed
 
-    async def _open(self, request: HttpRequest, deadline: float, replace: bool = False) -> AsyncConnection:
+    async def _open(self, way: Way, request: HttpRequest, deadline: float, replace: bool = False) -> AsyncConnection:
         """A new connection; with ``replace`` instead of the idle one that was not used for longest."""
-        loop = asyncio.get_running_loop()
-        closed = self.close_idle()
+        loop, peer = asyncio.get_running_loop(), way.peer
+        closed = self._close_others(peer) + self.close_idle()
         if replace and self._idle:
             closed.append(self._idle.pop(0))
             closed[-1].abort()
         if closed:
             await asyncio.wait({each.lost for each in closed})
+        deadline = way.connect_until(loop.time(), deadline)
         try:
-            places = await self._places(deadline)
+            places = await places_of(peer, deadline)
         except OSError as error:
-            raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
-        opening = loop.create_task(self._connect(places, deadline))
+            raise unavailable(peer.options, request, "no connection to Consul", sent=False, cause=error) from error
+        opening = loop.create_task(connect(peer, places, deadline, self._credentials))
         try:
             await asyncio.wait({opening}, timeout=max(0.0, deadline - loop.time()))
             if not opening.done():
                 late = TimeoutError("the time for the request is over")
-                raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=late)
+                raise unavailable(peer.options, request, "no connection to Consul", sent=False, cause=late)
         except GeneratorExit:  # the loop was closed with this under way: no task of it can be ended any more
             raise
         except BaseException:
-            opening.add_done_callback(_discard)
+            opening.add_done_callback(discard)
             opening.cancel()
             await asyncio.wait({opening})  # a cancelled connect ends in the next rounds of the loop
             raise
         try:
             connection = opening.result()
         except (OSError, UnicodeError) as error:
-            if self._context is not None and closed_in_handshake(error):
+            if peer.secure and closed_in_handshake(error):
                 self._allowance.refused(counted=0)
-            raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
+            raise unavailable(peer.options, request, "no connection to Consul", sent=False, cause=error) from error
         self._open_ones.add(connection)
         connection.lost.add_done_callback(lambda _: self._open_ones.discard(connection))
         if self._closed:
             connection.abort()
-            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
+            raise unavailable(peer.options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
-    async def _places(self, deadline: float) -> list[Any]:
-        """What the resolver finds; nothing of it where there is a path.
+    def _close_others(self, peer: Peer) -> list[AsyncConnection]:
+        """Close idle connections to other peers; returns them as `close_idle`."""
+        closed = [connection for connection in self._idle if connection.peer is not peer]
+        self._idle[:] = [connection for connection in self._idle if connection.peer is peer]
+        for connection in closed:
+            connection.abort()
+        return closed
 
-        The loop's own ``getaddrinfo`` would leave the name to its executor, for whose threads a program waits at exit.
-        """
-        if self._options.unix_path is not None:
-            return []
-        lookup = self._resolver.look_up()
-        if not lookup.done():
-            loop = asyncio.get_running_loop()
-            turn = loop.create_future()
-
-            def found(_: Future[list[Any]]) -> None:
-                with suppress(RuntimeError):  # the loop was closed meanwhile
-                    loop.call_soon_threadsafe(wake, turn)
-
-            lookup.add_done_callback(found)
-            timer = loop.call_at(deadline, give_up, turn, self._resolver.late())
-            try:
-                await turn
-            finally:
-                timer.cancel()
-        return lookup.result()
-
-    async def _connect(self, places: list[Any], deadline: float) -> AsyncConnection:
-        options, loop = self._options, asyncio.get_running_loop()
-
-        def connection() -> AsyncConnection:
-            return AsyncConnection(options.authority, options.path)
-
-        try:
-            if options.unix_path is not None:
-                return (await loop.create_unix_connection(connection, options.unix_path))[1]
-            sock = await reach(places, deadline)
-            name = None if self._context is None else server_name(options)
-            return (await loop.create_connection(connection, sock=sock, ssl=self._context, server_hostname=name))[1]
-        except RuntimeError as error:
-            # With its loop closed this is thrown away; asyncio then cannot close what it has opened, and says nothing.
-            raise (GeneratorExit() if loop.is_closed() else error) from None
-
-    def _give_back(self, connection: AsyncConnection | None, keep: AsyncConnection | None) -> None:
-        """Free the place; ``keep`` is the connection when its request was answered."""
-        if keep is not None and keep.wire.reusable and not self._closed:
-            self._idle.append(keep)
+    def _give_back(self, place: _Place) -> None:
+        """Free the place; its connection is kept when its request was answered."""
+        connection = place.connection
+        keeps = place.keeps and not self._closed
+        if keeps and connection is not None and connection.wire.reusable and connection.peer is self.addresses.current:
+            self._idle.append(connection)
         elif connection is not None:
             connection.abort()
             # Its place is free when it is closed, and not before: else there is one too many for a moment.
@@ -322,11 +369,16 @@ class AsyncTransport:
         self.close_idle()  # there may be fewer now than when this began
         self._release()
 
-    def _failure(self, request: HttpRequest, connection: AsyncConnection, error: Exception) -> ConsulUnavailable:
-        return unavailable(self._options, request, "no answer from Consul", sent=connection.sent, cause=error)
+
+def _failure(request: HttpRequest, connection: AsyncConnection, error: Exception) -> ConsulUnavailable:
+    what = "no answer from Consul"
+    return unavailable(connection.peer.options, request, what, sent=connection.sent, cause=error)
 
 
-def _discard(opening: asyncio.Task[AsyncConnection]) -> None:
-    """The end of a connect that no request waits for any more."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().abort()
+async def _end(place: _Place) -> None:
+    """Close the connection of a place, and wait for that: or there would be one too many for a moment."""
+    connection = place.connection
+    if connection is not None:
+        connection.abort()
+        await asyncio.wait({connection.lost})
+        place.connection = None

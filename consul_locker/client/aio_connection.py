@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+from .addresses import Peer
+from .credentials import Credentials
 from .encode import HttpRequest, HttpResponse
 from .http import Wire, WireError
+from .tls import server_name
 
-__all__ = ["AsyncConnection", "give_up", "reach", "wake"]
+__all__ = ["AsyncConnection", "connect", "discard", "give_up", "joined", "places_of", "reach", "wake"]
+
+T = TypeVar("T")
 
 
 class AsyncConnection(asyncio.Protocol):
     """An open connection: its HTTP, and the future of the answer that is waited for."""
 
-    def __init__(self, authority: str, path: str = "") -> None:
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer  #: whom it leads to
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[HttpResponse] | None = None
-        self.wire = Wire(authority, path)
+        self.wire = Wire(peer.options.authority, peer.options.path)
         self.used = False  #: whether it served a request before the present one
         self.sent = False  #: whether the last request was handed to the network
         self._end: Exception | None = None
@@ -95,6 +102,41 @@ class AsyncConnection(asyncio.Protocol):
             self._transport.abort()
 
 
+async def places_of(peer: Peer, deadline: float) -> list[Any]:
+    """What the resolver finds; nothing of it where there is a path.
+
+    The loop's own ``getaddrinfo`` would leave the name to its executor, for whose threads a program waits at exit.
+    """
+    if peer.options.unix_path is not None:
+        return []
+    return await joined(peer.resolver.look_up(), deadline, peer.resolver.late())
+
+
+async def connect(peer: Peer, places: list[Any], deadline: float, credentials: Credentials) -> AsyncConnection:
+    """A new connection to a peer, at one of the places that `places_of` has found."""
+    options, loop = peer.options, asyncio.get_running_loop()
+
+    def connection() -> AsyncConnection:
+        return AsyncConnection(peer)
+
+    try:
+        if options.unix_path is not None:
+            return (await loop.create_unix_connection(connection, options.unix_path))[1]
+        sock = await reach(places, deadline)
+        context = credentials.context() if peer.secure else None
+        name = None if context is None else server_name(options)
+        return (await loop.create_connection(connection, sock=sock, ssl=context, server_hostname=name))[1]
+    except RuntimeError as error:
+        # With its loop closed this is thrown away; asyncio then cannot close what it has opened, and says nothing.
+        raise (GeneratorExit() if loop.is_closed() else error) from None
+
+
+def discard(opening: asyncio.Task[AsyncConnection]) -> None:
+    """The end of a connect that no request waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().abort()
+
+
 async def reach(places: list[Any], deadline: float) -> socket.socket:
     """Connect to the first of some addresses that answers."""
     loop = asyncio.get_running_loop()
@@ -133,6 +175,25 @@ async def _reach_one(family: int, protocol: int, place: Any, deadline: float) ->
     except BaseException:
         sock.close()
         raise
+
+
+async def joined(shared: Future[T], deadline: float, late: Exception) -> T:
+    """What a thread finds for all that wait for it; raises ``late`` after the deadline."""
+    if not shared.done():
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+
+        def found(_: Future[T]) -> None:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(wake, turn)
+
+        shared.add_done_callback(found)
+        timer = loop.call_at(deadline, give_up, turn, late)
+        try:
+            await turn
+        finally:
+            timer.cancel()
+    return shared.result()
 
 
 def wake(turn: asyncio.Future[None]) -> None:

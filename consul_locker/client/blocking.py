@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import TimeoutError as FutureTimeout
 from weakref import WeakSet
 
 from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
+from .addresses import Addresses, Peer, Way
 from .allowance import Allowance
 from .connection import Connection
+from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
 from .debug import logged
-from .dns import Resolver
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
-from .tls import closed_in_handshake, tls_context
+from .tls import closed_in_handshake
 
 __all__ = ["BlockingTransport"]
 
@@ -45,21 +47,28 @@ class _Place:
 
 
 class BlockingTransport:
-    """Connections to one Consul agent, for threads. Opens none before the first request.
+    """Connections to Consul, for threads. Opens none before the first request.
 
     Args:
         options: where to, and how.
         limit: how many connections at once, in place of ``options.max_connections``.
-        allowance: the factory's; None for one of its own.
+        allowance, addresses, credentials: the factory's; None for its own.
 
     Raises:
         ConfigurationError: the certificates of the options cannot be used.
     """
 
-    def __init__(self, options: ClientOptions, limit: int | None = None, allowance: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        limit: int | None = None,
+        allowance: Allowance | None = None,
+        addresses: Addresses | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._options = options
-        self._context = tls_context(options)
-        self._resolver = Resolver(options.host, options.port)
+        self._credentials = credentials or Credentials(options)
+        self._addresses = addresses or Addresses(options)
         self._pid = os.getpid()
         self._changed = threading.Condition(threading.Lock())
         self._whole = limit or options.max_connections
@@ -88,24 +97,60 @@ class BlockingTransport:
         if os.getpid() != self._pid:  # nothing may be said on the parent's connections
             raise RuntimeError("a transport cannot be used after a fork; make a new factory in the child process")
         deadline = time.monotonic() + (self._options.timeout if timeout is None else timeout)
+        token = self._token(self._credentials.token(), request, deadline)
+        answer = self._exchange(with_token(request, token), deadline)
+        if not unknown_token(answer):
+            return answer
+        another = self._token(self._credentials.another(token), request, deadline)
+        return answer if another == token else self._exchange(with_token(request, another), deadline)
+
+    def _token(self, found: Found, request: HttpRequest, deadline: float) -> str:
+        if isinstance(found, str):
+            return found
+        outcome: str | NoToken
+        try:
+            outcome = found.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            outcome = NoToken(TOKEN_LATE)
+        if isinstance(outcome, str):
+            return outcome
+        raise tokenless(self._options, request, outcome)
+
+    def _exchange(self, request: HttpRequest, deadline: float) -> HttpResponse:
+        """Send a request with its token, over one connection or, where it may go again, two."""
         place = _Place()
         try:
-            connection = self._borrow(place, request, deadline) or self._open(place, request, deadline)
-            try:
-                answer = self._ask(connection, request, deadline)
-            except (OSError, WireError) as error:
-                if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
-                    raise self._failure(request, connection, error) from error
-                self._forget(place)
-                connection = self._open(place, request, deadline)
+            self._take(place, request, deadline)
+            way = Way(self._addresses, request)
+            while True:
                 try:
-                    answer = self._ask(connection, request, deadline)
-                except (OSError, WireError) as again:
-                    raise self._failure(request, connection, again) from again
-            place.keeps = True
-            return answer
+                    answer = self._send_to(way, place, request, deadline)
+                except ConsulUnavailable as error:
+                    if self._closed:
+                        raise
+                    way.failed(error, over=time.monotonic() >= deadline)
+                else:
+                    if way.accepts(answer):
+                        place.keeps = True
+                        return answer
+                self._forget(place)
         finally:
             self._give_back(place)
+
+    def _send_to(self, way: Way, place: _Place, request: HttpRequest, deadline: float) -> HttpResponse:
+        """Send to one address."""
+        connection = self._pick(place, way.peer) or self._open(place, way, request, deadline)
+        try:
+            return self._ask(connection, request, deadline)
+        except (OSError, WireError) as error:
+            if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
+                raise _failure(request, connection, error) from error
+        self._forget(place)
+        connection = self._open(place, way, request, deadline)
+        try:
+            return self._ask(connection, request, deadline)
+        except (OSError, WireError) as again:
+            raise _failure(request, connection, again) from again
 
     def _ask(self, connection: Connection, request: HttpRequest, deadline: float) -> HttpResponse:
         """Send on a connection, and learn from it whether Consul accepts new ones."""
@@ -143,22 +188,26 @@ class BlockingTransport:
         for connection in busy:
             connection.abort()  # its thread closes it
 
-    def _borrow(self, place: _Place, request: HttpRequest, deadline: float) -> Connection | None:
-        """Take a place, and an idle connection with it where there is one that can be used."""
+    def _take(self, place: _Place, request: HttpRequest, deadline: float) -> None:
+        """Take a place, as soon as there is one."""
+        with self._changed:
+            while not self._closed and len(self._places) >= self._limit:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise unavailable(self._options, request, "no connection became free in time", sent=False)
+                self._changed.wait(min(left, LOOK_AGAIN))
+            if self._closed:
+                raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
+            self._places.add(place)
+
+    def _pick(self, place: _Place, peer: Peer) -> Connection | None:
+        """An idle connection to a peer, if there is one that can be used; those to others are closed."""
         unwanted: list[Connection] = []
         try:
             with self._changed:
-                while not self._closed and len(self._places) >= self._limit:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        raise unavailable(self._options, request, "no connection became free in time", sent=False)
-                    self._changed.wait(min(left, LOOK_AGAIN))
-                if self._closed:
-                    raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
-                self._places.add(place)
                 while self._idle:
                     connection = self._idle.pop()  # the one used last is the one most likely alive
-                    if not connection.stale:
+                    if connection.peer is peer and not connection.stale:
                         place.connection = connection
                         return connection
                     unwanted.append(connection)
@@ -167,26 +216,27 @@ class BlockingTransport:
             for connection in unwanted:
                 connection.close()
 
-    def _open(self, place: _Place, request: HttpRequest, deadline: float) -> Connection:
+    def _open(self, place: _Place, way: Way, request: HttpRequest, deadline: float) -> Connection:
+        peer = way.peer
         try:
-            connection = Connection.open(self._options, self._context, self._resolver, deadline)
+            context = self._credentials.context() if peer.secure else None
+            connection = Connection.open(peer, context, way.connect_until(time.monotonic(), deadline))
         except OSError as error:
-            if self._context is not None and closed_in_handshake(error):
+            if peer.secure and closed_in_handshake(error):
                 self._allowance.refused()
-            raise unavailable(self._options, request, "no connection to Consul", sent=False, cause=error) from error
+            raise unavailable(peer.options, request, "no connection to Consul", sent=False, cause=error) from error
         with self._changed:
             place.connection = connection
             closed = self._closed
         if closed:
-            self._forget(place)
-            raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
+            raise unavailable(peer.options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
     def _forget(self, place: _Place) -> None:
         with self._changed:
             connection, place.connection = place.connection, None
-        assert connection is not None  # what is forgotten was opened, or borrowed
-        connection.close()
+        if connection is not None:  # it may not have been opened
+            connection.close()
 
     def _give_back(self, place: _Place) -> None:
         """Free the place; its connection is kept when its request was answered."""
@@ -194,13 +244,16 @@ class BlockingTransport:
             connection, place.connection = place.connection, None
             room = len(self._idle) + len(self._places) <= self._limit and not self._closed
             if place.keeps and connection is not None and connection.wire.reusable and room:
-                self._idle.append(connection)
-                connection = None
+                if connection.peer is self._addresses.current:
+                    self._idle.append(connection)
+                    connection = None
         if connection is not None:
             connection.close()  # before its place is free: else there is one too many for a moment
         with self._changed:
             self._places.discard(place)
             self._changed.notify()
 
-    def _failure(self, request: HttpRequest, connection: Connection, error: Exception) -> ConsulUnavailable:
-        return unavailable(self._options, request, "no answer from Consul", sent=connection.sent, cause=error)
+
+def _failure(request: HttpRequest, connection: Connection, error: Exception) -> ConsulUnavailable:
+    what = "no answer from Consul"
+    return unavailable(connection.peer.options, request, what, sent=connection.sent, cause=error)

@@ -7,8 +7,8 @@ import select
 import socket
 from typing import TYPE_CHECKING, Any
 
-from ..config.options import ClientOptions
-from .dns import Resolver, remaining
+from .addresses import Peer
+from .dns import remaining
 from .encode import HttpRequest, HttpResponse
 from .http import READ_SIZE, Wire
 from .tls import is_alert, server_name
@@ -26,13 +26,14 @@ class Connection:
         wire: its HTTP; says whether another request may follow.
         sent: whether a byte of the last request was handed to the network.
         used: whether it served a request before the present one.
+        peer: whom it leads to.
     """
 
-    __slots__ = ("_poll", "_secure", "_socket", "sent", "used", "wire")
+    __slots__ = ("_poll", "_socket", "peer", "sent", "used", "wire")
 
-    def __init__(self, sock: socket.socket, wire: Wire, secure: bool = False) -> None:
+    def __init__(self, sock: socket.socket, wire: Wire, peer: Peer) -> None:
+        self.peer = peer
         self._socket = sock
-        self._secure = secure
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self.wire = wire
@@ -40,30 +41,29 @@ class Connection:
         self.used = False
 
     @classmethod
-    def open(
-        cls, options: ClientOptions, context: ssl.SSLContext | None, resolver: Resolver, deadline: float
-    ) -> Connection:
+    def open(cls, peer: Peer, context: ssl.SSLContext | None, deadline: float) -> Connection:
         """Connect, and shake hands where TLS is used.
 
         Raises:
             OSError: that failed, or did not end before the deadline.
         """
-        sock = cls._connect(options, resolver, deadline)
+        sock = cls._connect(peer, deadline)
         try:
-            if context is not None:
-                sock = context.wrap_socket(sock, server_hostname=server_name(options), do_handshake_on_connect=False)
+            if context is not None and peer.secure:
+                name = server_name(peer.options)
+                sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                 sock.settimeout(remaining(deadline))
                 sock.do_handshake()
-            return cls(sock, Wire(options.authority, options.path), secure=context is not None)
+            return cls(sock, Wire(peer.options.authority, peer.options.path), peer)
         except BaseException:
             sock.close()
             raise
 
     @staticmethod
-    def _connect(options: ClientOptions, resolver: Resolver, deadline: float) -> socket.socket:
-        if options.unix_path is not None:
-            return _open(socket.AF_UNIX, 0, options.unix_path, remaining(deadline))
-        places = resolver.addresses(deadline)
+    def _connect(peer: Peer, deadline: float) -> socket.socket:
+        if peer.options.unix_path is not None:
+            return _open(socket.AF_UNIX, 0, peer.options.unix_path, remaining(deadline))
+        places = peer.resolver.addresses(deadline)
         for number, (family, _kind, protocol, _name, place) in enumerate(places):
             others = len(places) - number - 1
             try:
@@ -92,7 +92,7 @@ class Connection:
             try:
                 count = self._socket.send(data)
             except OSError as error:
-                if not (self.sent or self._secure) or isinstance(error, TimeoutError):
+                if not (self.sent or self.peer.secure) or isinstance(error, TimeoutError):
                     raise
                 # It may have answered early, as a server does that finds a body too large; or, over TLS, have said why
                 # it refuses our certificate, which it may do after the handshake.

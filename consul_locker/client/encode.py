@@ -81,7 +81,7 @@ class HttpRequest:
         method: ``GET`` or ``PUT``.
         path: percent-encoded.
         params: the query, not yet encoded.
-        headers: besides Host and Content-Length; may hold the token, so never in a repr.
+        headers: besides Host and Content-Length; may hold the token, when it is sent, so never in a repr.
         body: empty for none.
         decode: makes the core's outcome of the answer; raises nothing.
         operation: what this is, in words for messages.
@@ -94,6 +94,10 @@ class HttpRequest:
     body: bytes = field(default=b"", repr=False)
     decode: Callable[[HttpResponse], Outcome] = field(default=_undecoded, repr=False)
     operation: str = ""
+
+    def consistent(self) -> HttpRequest:
+        """The same read, for which the leader confirms that it still is the leader."""
+        return replace(self, params=(*self.params, ("consistent", "1")))
 
     @property
     def target(self) -> str:
@@ -145,10 +149,9 @@ class _Agent:
 
     def __init__(self, options: ClientOptions) -> None:
         self.http = _Http()
-        self.token = options.token
+        self.token = None  # the transports add it (`credentials`): it may change
         self.dc = options.dc
         self.consistency = "default"
-        self.headers = (*self.prepare_headers().items(), JSON_BODY)  #: of a transaction
         base = consul_base()
         home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
         self.session = home.Session(self)
@@ -156,9 +159,8 @@ class _Agent:
         self.catalog = home.Catalog(self)
 
     def prepare_headers(self, token: str | None = None) -> dict[str, str]:
-        """For py-consul; python-consul2's endpoints make the same of ``token`` themselves."""
-        found = token or self.token
-        return {"X-Consul-Token": found} if found else {}
+        """For py-consul, whose endpoints have the token put into the headers here."""
+        return {}
 
     def __repr__(self) -> str:
         return "<_Agent>"
@@ -171,7 +173,7 @@ class Encoder:
     """Makes HTTP requests of the core's. One for each factory; imports python-consul2 (or py-consul).
 
     Args:
-        options: of the factory; its token and dc go into every request.
+        options: of the factory; its dc goes into every request. The token is added by the transports.
     """
 
     def __init__(self, options: ClientOptions) -> None:
@@ -290,9 +292,7 @@ class Encoder:
         operation: str = "transaction",
     ) -> HttpRequest:
         params = self._consistent if consistent else self._params
-        return HttpRequest(
-            "PUT", "/v1/txn", params, self._agent.headers, body, partial(read, access=self._access), operation
-        )
+        return HttpRequest("PUT", "/v1/txn", params, (JSON_BODY,), body, partial(read, access=self._access), operation)
 
     def _finish(
         self,

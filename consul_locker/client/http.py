@@ -265,7 +265,7 @@ def unavailable(
     """
     mistake = cause.mistake if isinstance(cause, WireError) else mistake_in(options, cause)
     if isinstance(cause, ConnectionRefusedError):
-        what, reason = "connection refused", "; does an agent listen there? (option 'host', CONSUL_HTTP_ADDR)"
+        what, reason = "connection refused", " (is an agent listening there?)"
     elif mistake is not None:
         reason = f": {mistake.words}"
         sent = sent and isinstance(cause, WireError)  # with no handshake nothing reached Consul

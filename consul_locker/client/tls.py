@@ -14,12 +14,12 @@ __all__ = ["closed_in_handshake", "is_alert", "server_name", "tls_context"]
 
 
 def tls_context(options: ClientOptions) -> ssl.SSLContext | None:
-    """What TLS needs, or None for plain connections. Reads the certificates' files.
+    """What TLS needs, or None if no address has it. Reads the certificates' files.
 
     Raises:
         ConfigurationError: a certificate or key cannot be used.
     """
-    if options.scheme != "https":
+    if all(one.scheme != "https" for one in options.each):
         return None
     import ssl
 

@@ -15,6 +15,7 @@ __all__ = [
     "RIGHTS",
     "WANTS_TLS",
     "is_outage",
+    "no_leader",
     "not_done",
     "parse_duration",
     "refusal_of",
@@ -56,9 +57,12 @@ ONLY_THROUGH_SERVERS = b"cross datacenter lock must be created at server agent"
 #: (measured).
 _FORWARDED = b"rpc error making call: "
 
-#: How Consul's words begin, with a status of 500 or more, for what it refused before it did anything: there is no
-#: leader to do it (source: agent/consul/rpc.go, canRetry), no server was reached (measured), a rate limit (measured).
-_NOT_DONE = (b"No cluster leader", b"rpc error getting client: ", b"rate limit exceeded")
+#: How Consul's words begin, with a status of 500 or more, when there is no leader to do anything (source:
+#: agent/consul/rpc.go, canRetry), or no server was reached (measured), or the agent knows of none (source).
+_NO_LEADER = (b"No cluster leader", b"rpc error getting client: ", b"No known Consul servers")
+
+#: And for all that it refused before it did anything: a rate limit (measured), too.
+_NOT_DONE = (*_NO_LEADER, b"rate limit exceeded")
 
 
 #: The statuses of an outage, whatever the words: a rate limit, and what proxies say when they reach no Consul.
@@ -68,7 +72,6 @@ _OUTAGE_STATUSES = frozenset((429, 502, 503, 504))
 #: does not change it.
 _OUTAGE_BEGINS = (
     *_NOT_DONE,
-    b"No known Consul servers",
     b"node is not the leader",
     b"leadership lost while committing log",
     b"raft is already shutdown",
@@ -89,6 +92,11 @@ def _inner(body: bytes) -> bytes:
     while words.startswith(_FORWARDED):
         words = words[len(_FORWARDED) :]
     return words
+
+
+def no_leader(status: int, body: bytes) -> bool:
+    """Whether Consul says that it reaches no leader, so that it has done nothing; another server may reach one."""
+    return status >= 500 and _inner(body).startswith(_NO_LEADER)
 
 
 def not_done(status: int, body: bytes) -> bool:

@@ -6,12 +6,13 @@ An error is a `ConfigurationError` that names the argument or the variable. `Cli
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import ConfigurationError
 
@@ -19,9 +20,11 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "Address",
+    "check_token",
     "client_certificate",
     "find_token",
-    "resolve_address",
+    "read_token",
+    "resolve_addresses",
     "switch",
     "token_source",
     "trusted_certificates",
@@ -34,6 +37,9 @@ DEFAULT_PORT = 8500
 
 #: The ports of URLs that name none, as in Consul's own tools.
 URL_PORTS = {"http": 80, "https": 443}
+
+#: What ``host`` may be.
+_EXPECTED = "a host's name, an IP address or an address such as http://host:8500, or a list of these"
 
 #: What the path of an address is made of: what a request line can carry, without a query or fragment.
 _PATH = re.compile(r"(?:[!-~](?<![?#]))*")
@@ -98,8 +104,7 @@ def _path(option: str, path: str, text: str) -> str:
 def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
     """Read the host and port of an address; ``text`` is the whole address, for errors."""
     if "@" in host_port:
-        # the value may hold a password, so the error does not repeat it
-        raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
+        _refuse_user(option)
     if any(char in host_port for char in "/?#"):
         raise ConfigurationError(option, text, "an address has no query or fragment, and a path only after http(s)://")
     if host_port.startswith("["):
@@ -120,6 +125,11 @@ def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str)
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 5):
         raise ConfigurationError(option, text, "a port is a number from 1 to 65535")
     return Address(scheme, host, _port(option, int(digits), text))
+
+
+def _refuse_user(option: str) -> NoReturn:
+    # the value may hold a password, so the error does not repeat it
+    raise ConfigurationError(option, _HIDDEN, "an address has no user or password; use token for access")
 
 
 def _port(option: str, number: object, value: object) -> int:
@@ -145,37 +155,69 @@ def _host_name(option: str, host: str, text: str) -> str:
         name = host.encode("idna").decode("ascii")
     except UnicodeError:
         name = ""
+    if "," in name:
+        raise ConfigurationError(option, text, 'this is not a host\'s name; several are a list, as in host=["a", "b"]')
     if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
         raise ConfigurationError(option, text, "this is not a host's name")
     return name
 
 
-def resolve_address(host: object, port: object, secure: bool | None, environ: Mapping[str, str]) -> Address:
-    """Where to connect, and whether with TLS, from the arguments and the environment."""
+def resolve_addresses(
+    host: object, port: object, secure: bool | None, environ: Mapping[str, str]
+) -> tuple[Address, ...]:
+    """Where to connect, and whether with TLS, from the arguments and the environment: at least one address.
+
+    ``port`` and ``secure`` hold for each. They are all different.
+    """
     if port is not None:
         port = _port("port", port, port)
     if host is None:
-        written = environ.get("CONSUL_HTTP_ADDR", "").strip()
-        found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
-        if port is not None:  # the argument beats what the variable says, a socket's path included
-            found = Address(found.scheme, found.host, port, path=found.path)
-        # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
-        scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
-        if secure is not None:
-            scheme = "https" if secure else "http"
+        found = [_of_environment(each, port, secure, environ) for each in _written(environ)]
+    elif isinstance(host, Sequence) and not isinstance(host, (str, bytes)):
+        if not host:
+            raise ConfigurationError("host", host, _EXPECTED)
+        found = [_of_argument(each, port, secure, environ) for each in host]
     else:
-        if not isinstance(host, str) or not host.strip():
-            raise ConfigurationError(
-                "host", host, "a host's name, an IP address or an address such as http://host:8500"
-            )
-        found = _parse_address("host", host.strip())
-        if port is not None and (found.unix_path is not None or found.port not in (None, port)):
-            raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
-        if secure is not None and found.scheme not in (None, "https" if secure else "http"):
-            raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
-        tls = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
-        scheme = found.scheme or ("https" if tls else "http")
-        port = port or found.port
+        found = [_of_argument(host, port, secure, environ)]
+    return tuple(dict.fromkeys(found))
+
+
+def _written(environ: Mapping[str, str]) -> list[str]:
+    """The addresses in CONSUL_HTTP_ADDR; one that is empty when it is not set."""
+    written = environ.get("CONSUL_HTTP_ADDR", "").strip()
+    if "," in written and "@" in written:  # the comma may be in the middle of a password: no piece may be repeated
+        _refuse_user("CONSUL_HTTP_ADDR")
+    addresses = [each.strip() for each in written.split(",")]
+    if len(addresses) > 1 and not all(addresses):
+        raise ConfigurationError("CONSUL_HTTP_ADDR", written, "addresses with a comma between each two of them")
+    return addresses
+
+
+def _of_environment(written: str, port: int | None, secure: bool | None, environ: Mapping[str, str]) -> Address:
+    found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
+    if port is not None:  # the argument beats what the variable says, a socket's path included
+        found = Address(found.scheme, found.host, port, path=found.path)
+    # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
+    scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
+    if secure is not None:
+        scheme = "https" if secure else "http"
+    return _whole_address(found, scheme, None, secure)
+
+
+def _of_argument(host: object, port: int | None, secure: bool | None, environ: Mapping[str, str]) -> Address:
+    if not isinstance(host, str) or not host.strip():
+        raise ConfigurationError("host", host, _EXPECTED)
+    found = _parse_address("host", host.strip())
+    if port is not None and (found.unix_path is not None or found.port not in (None, port)):
+        raise ConfigurationError("host", host, f"this contradicts port={port}; give one of them")
+    if secure is not None and found.scheme not in (None, "https" if secure else "http"):
+        raise ConfigurationError("host", host, f"this contradicts secure={secure}; give one of them")
+    tls = switch(environ, "CONSUL_HTTP_SSL") if secure is None else secure
+    return _whole_address(found, found.scheme or ("https" if tls else "http"), port, secure)
+
+
+def _whole_address(found: Address, scheme: str, port: int | None, secure: bool | None) -> Address:
+    """An address with nothing missing."""
     if found.unix_path is not None:
         if secure:
             raise ConfigurationError("secure", secure, f"there is no TLS over the unix socket {found.unix_path}")
@@ -187,20 +229,35 @@ def resolve_address(host: object, port: object, secure: bool | None, environ: Ma
 # -------------------------------------------------------------------------------------------------- access
 
 
-def find_token(token: object, environ: Mapping[str, str]) -> str | None:
-    """The ACL token. A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools."""
-    source = "token"
-    if token is None:
-        path = environ.get("CONSUL_HTTP_TOKEN_FILE")
-        if path:
-            source = "CONSUL_HTTP_TOKEN_FILE"
-            token = _content(source, path).decode("utf-8", "replace").strip()
-        if not token:
-            source = "CONSUL_HTTP_TOKEN"
-            token = environ.get(source, "")
+def find_token(token: object, environ: Mapping[str, str]) -> tuple[str | None, str | Callable[[], str] | None]:
+    """The ACL token, and where to get it again: the path of its file, or a callable; None for a token that stays.
+
+    A token file beats CONSUL_HTTP_TOKEN unless it is empty, as in Consul's tools. A callable is not called here.
+    """
+    if callable(token):
+        if inspect.iscoroutinefunction(token):
+            raise ConfigurationError("token", _HIDDEN, "a callable that gives the token is a plain function, not async")
+        return None, token
+    if token is not None:
+        return check_token("token", token) or None, None
+    path = environ.get("CONSUL_HTTP_TOKEN_FILE") or None
+    found = "" if path is None else read_token(path)
+    if not found:
+        found = check_token("CONSUL_HTTP_TOKEN", environ.get("CONSUL_HTTP_TOKEN", ""))
+    return found or None, path
+
+
+def read_token(path: str) -> str:
+    """What the file that CONSUL_HTTP_TOKEN_FILE names holds; empty when it holds nothing."""
+    content = _content("CONSUL_HTTP_TOKEN_FILE", path).decode("utf-8", "replace").strip()
+    return check_token("CONSUL_HTTP_TOKEN_FILE", content)
+
+
+def check_token(source: str, token: object) -> str:
+    """The token, when a header can carry it. An error names its source, but not the token."""
     if not isinstance(token, str) or not all("!" <= char <= "~" for char in token):
         raise ConfigurationError(source, _HIDDEN, "a token is a str of printable ASCII characters without spaces")
-    return token or None
+    return token
 
 
 def token_source(token: object, found: str | None, environ: Mapping[str, str]) -> str | None:
@@ -213,8 +270,26 @@ def token_source(token: object, found: str | None, environ: Mapping[str, str]) -
     return "CONSUL_HTTP_TOKEN" if found else None
 
 
-def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The file and the folder of trusted certificates."""
+def trusted_certificates(
+    ca: object, environ: Mapping[str, str]
+) -> tuple[tuple[str, ...], str | None, str | None]:
+    """The certificates as PEM texts, or the file and the folder they are in, which are read again when they change."""
+    if ca is None:
+        return ((), *_trusted_of_environment(environ))
+    if isinstance(ca, os.PathLike) or (isinstance(ca, str) and ca and "-----BEGIN " not in ca):
+        path = os.fspath(ca)
+        if not isinstance(path, str) or "\0" in path or not os.path.isfile(path):
+            raise ConfigurationError("ca", ca, "there is no such file, and a PEM text has -----BEGIN CERTIFICATE-----")
+        return (), path, None
+    texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
+    if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
+        raise ConfigurationError(
+            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----), or the path of a file of them"
+        )
+    return texts, None, None
+
+
+def _trusted_of_environment(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
     cafile = environ.get("CONSUL_CACERT") or None
     capath = environ.get("CONSUL_CAPATH") or None
     if cafile is not None:

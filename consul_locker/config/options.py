@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -19,9 +19,10 @@ from ..strategies import Strategy
 from .environment import (
     DEFAULT_HOST,
     DEFAULT_PORT,
+    Address,
     client_certificate,
     find_token,
-    resolve_address,
+    resolve_addresses,
     switch,
     token_source,
     trusted_certificates,
@@ -103,6 +104,7 @@ class ClientOptions:
         path: what goes before the path of every request, with its slash; empty for nothing.
         token: the ACL token, or None. Never in a repr, log or error.
         token_source: where it came from, in words; None with no token.
+        token_from: where to get it again: the path of its file, or a callable; None for a token that stays.
         ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
         cafile: a file of trusted certificates, or None.
         capath: a folder of trusted certificates, or None.
@@ -115,6 +117,7 @@ class ClientOptions:
         max_connections: how many connections may be open at once.
         verify: whether the server's certificate is checked.
         server_name: the name that it must have, or None for ``host``.
+        others: more addresses of the same datacenter; all else holds for each of them.
     """
 
     scheme: str
@@ -124,6 +127,7 @@ class ClientOptions:
     path: str
     token: str | None
     token_source: str | None
+    token_from: str | Callable[[], str] | None
     ca: tuple[str, ...]
     cafile: str | None
     capath: str | None
@@ -136,16 +140,17 @@ class ClientOptions:
     max_connections: int
     verify: bool
     server_name: str | None
+    others: tuple[Address, ...] = ()
 
     @classmethod
     def build(
         cls,
-        host: str | None = None,
+        host: str | Sequence[str] | None = None,
         port: int | None = None,
         secure: bool | None = None,
         ca: Iterable[str] | str | os.PathLike[str] | None = None,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
         verify: bool | None = None,
@@ -163,12 +168,14 @@ class ClientOptions:
         443, as it does for Consul's own tools.
 
         Args:
-            host: name, IP address or whole address (``CONSUL_HTTP_ADDR``, else 127.0.0.1).
+            host: name, IP address or whole address, or a sequence of these (``CONSUL_HTTP_ADDR``, with commas between
+                several, else 127.0.0.1).
             port: 1 to 65535.
             secure: whether to use TLS (``CONSUL_HTTP_SSL``, else False).
             ca: the trusted certificates: PEM texts, or the path of a file with them (``CONSUL_CACERT`` and
                 ``CONSUL_CAPATH``, else the system's).
-            token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``); ``""`` for none at all.
+            token: the ACL token (``CONSUL_HTTP_TOKEN_FILE``, ``CONSUL_HTTP_TOKEN``), or a callable without arguments
+                that returns it; ``""`` for none at all.
             cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
             key: the file of its key (``CONSUL_CLIENT_KEY``).
             verify: whether Consul's certificate is checked (``CONSUL_HTTP_SSL_VERIFY``, else True).
@@ -184,19 +191,16 @@ class ClientOptions:
         """
         if secure is not None:
             _truth("secure", secure)
-        address = resolve_address(host, port, secure, environ)
+        address, *others = resolve_addresses(host, port, secure, environ)
         verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY") if verify is None else _truth("verify", verify)
-        texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
-        secret = find_token(token, environ)
+        texts, cafile, capath = trusted_certificates(ca, environ)
         client_cert, client_key = client_certificate(cert, key, environ)
+        secret, token_from = find_token(token, environ)
         return cls(
-            scheme=address.scheme or "http",
-            host=address.host or DEFAULT_HOST,
-            port=address.port or DEFAULT_PORT,
-            unix_path=address.unix_path,
-            path=address.path,
+            **_where(address),
             token=secret,
             token_source=token_source(token, secret, environ),
+            token_from=token_from,
             ca=texts,
             cafile=cafile,
             capath=capath,
@@ -211,7 +215,14 @@ class ClientOptions:
             else _whole("max_connections", max_connections, FEWEST_CONNECTIONS, 1_000_000, FEW_CONNECTIONS),
             verify=verify is not False,
             server_name=environ.get("CONSUL_TLS_SERVER_NAME") or None,
+            others=tuple(others),
         )
+
+    @property
+    def each(self) -> tuple[ClientOptions, ...]:
+        """The options for each address alone, in the order in which they were given."""
+        first = replace(self, others=())
+        return first, *(replace(first, **_where(address)) for address in self.others)
 
     @property
     def authority(self) -> str:
@@ -223,15 +234,29 @@ class ClientOptions:
     @property
     def address(self) -> str:
         """The address in words, for messages."""
-        return self._url if self.unix_path is None else f"unix://{self.unix_path}"
-
-    @property
-    def _url(self) -> str:
+        if self.unix_path is not None:
+            return f"unix://{self.unix_path}"
         return f"{self.scheme}://{self.authority}{self.path}"
 
+    @property
+    def addresses(self) -> str:
+        """All addresses in words."""
+        return ", ".join([one.address for one in self.each])
+
     def __repr__(self) -> str:
-        token = ", token=(hidden)" if self.token else ""
-        return f"<ClientOptions {self.address}{token}, timeout={self.timeout:g}>"
+        token = ", token=(hidden)" if self.token or self.token_from else ""
+        return f"<ClientOptions {self.addresses}{token}, timeout={self.timeout:g}>"
+
+
+def _where(address: Address) -> dict[str, Any]:
+    """The fields of `ClientOptions` that an address has."""
+    return {
+        "scheme": address.scheme or "http",
+        "host": address.host or DEFAULT_HOST,
+        "port": address.port or DEFAULT_PORT,
+        "unix_path": address.unix_path,
+        "path": address.path,
+    }
 
 
 def _of_enterprise(option: str, value: object, environ: Mapping[str, str]) -> str | None:
@@ -249,21 +274,6 @@ def _positive(option: str, value: object, default: float) -> float:
     if seconds == 0.0:
         raise ConfigurationError(option, value, "seconds, a number above 0")
     return seconds
-
-
-def _trusted(ca: object) -> tuple[tuple[str, ...], str | None, None]:
-    """The certificates as PEM texts, or the file they are in, which is read again when it changes."""
-    if isinstance(ca, os.PathLike) or (isinstance(ca, str) and ca and "-----BEGIN " not in ca):
-        path = os.fspath(ca)
-        if not isinstance(path, str) or "\0" in path or not os.path.isfile(path):
-            raise ConfigurationError("ca", ca, "there is no such file, and a PEM text has -----BEGIN CERTIFICATE-----")
-        return (), path, None
-    texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
-    if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
-        raise ConfigurationError(
-            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----), or the path of a file of them"
-        )
-    return texts, None, None
 
 
 # ------------------------------------------------------------------------------------------------- a Locker

@@ -42,11 +42,15 @@ class Destroys:
     Args:
         outbox: of the Locker.
         timeout: the limit on one request, in seconds.
+
+    Attributes:
+        generation: the first one of the core: its requests have it, so that answers to an older core's are known.
     """
 
     def __init__(self, outbox: Outbox, timeout: float) -> None:
         self._out = outbox
         self._timeout = timeout
+        self.generation = 0
         self._given: dict[str, _Given] = {}
         self._former: dict[str, float] = {}  # id -> until when it may block calls, on the clock of the steps
 
@@ -73,7 +77,7 @@ class Destroys:
         given = self._given.get(session_id)
         if given is not None:
             given.since = self._out.now
-            given.request = request = DestroySession(0, session_id, timeout=self._timeout)
+            given.request = request = DestroySession(self.generation, session_id, timeout=self._timeout)
             self._out.send(request)
 
     def hurry(self, began: float) -> None:
@@ -87,18 +91,6 @@ class Destroys:
             if given.request is None or given.since < began:
                 self._out.cancel(("destroy", session_id))
                 self.again(session_id)
-
-    def recover(self, latest: str | None) -> None:
-        """After a step that was broken off: try all destroys again.
-
-        Args:
-            latest: the session that was created last; it may or may not have been given up.
-        """
-        if latest is not None:
-            self._given.setdefault(latest, _Given())
-        for session_id in self._given:
-            self._former[session_id] = inf
-            self.again(session_id)
 
     def answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
         """A destroy, or the read that confirms it, was answered. If it failed, it is tried again after a pause."""

@@ -55,20 +55,6 @@ class Endings(Denials):
         Returns:
             The calls that still want a lock, in the order in which they came.
         """
-        calls, gone = self.end_everything(reason)
-        for slot, lease in gone:
-            if released:
-                self._tell("released", slot, "released", lease=lease)
-            else:
-                self._tell_lost(slot, lease, reason)
-        return sorted(dict.fromkeys(calls), key=lambda call: call.order)
-
-    def end_everything(self, reason: str) -> tuple[list[Call], list[tuple[Slot, BaseLease]]]:
-        """End every lease and every operation, whatever their state. Sends no signals.
-
-        Returns:
-            The calls that still want a lock, and the leases whose end is to be told.
-        """
         ledger = self._ledger
         calls: list[Call] = []
         gone: list[tuple[Slot, BaseLease]] = []
@@ -90,9 +76,13 @@ class Endings(Denials):
                 ledger.drop(slot)
                 gone.append((slot, lease))
         ledger.slots.clear()
-        ledger.leases.clear()  # a drop that was broken off leaves one behind
         self._batch.clear()
         self._waiting.end_generation()
         self._audit.end_generation()
         self._end_naming()
-        return calls, gone
+        for slot, lease in gone:
+            if released:
+                self._tell("released", slot, "released", lease=lease)
+            else:
+                self._tell_lost(slot, lease, reason)
+        return sorted(dict.fromkeys(calls), key=lambda call: call.order)

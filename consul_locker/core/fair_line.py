@@ -389,8 +389,6 @@ class FairLine(Waiting):
         """The session is over, and all places with it. The calls are answered elsewhere (`Lifecycle`)."""
         for contender in self._contenders.values():
             self._clear_waits(contender)
-        for watch in self._watched:  # after a step that was broken off, one may belong to no contender
-            self._out.send(CancelRequest(watch))
         self._watched.clear()
         self._contenders.clear()
         self._taking.clear()

@@ -168,12 +168,13 @@ class Ledger:
     Attributes:
         slots: all slots that are not free.
         leases: id -> lease, of the leases that calls may share; the fast path reads it.
+        tenure: the number of the last tenure.
     """
 
     def __init__(self, name: str, max_ops: int) -> None:
         self._name = name
         self._max_ops = max_ops
-        self._tenure = 0
+        self.tenure = 0
         self.slots: dict[str, Slot] = {}
         self.leases: dict[str, BaseLease] = {}
 
@@ -222,8 +223,8 @@ class Ledger:
 
     def next_tenure(self) -> int:
         """The number of a new tenure; each acquire of this Locker has its own (rule 4)."""
-        self._tenure += 1
-        return self._tenure
+        self.tenure += 1
+        return self.tenure
 
     def want(
         self,

@@ -1,7 +1,7 @@
 """LockerCore: a Locker without I/O. Events and the time go in, commands come out.
 
 Here the parts come together. The table (machine.py) says what an input does in each state; its actions are in
-lifecycle.py, and what follows a step that was broken off in recovery.py.
+lifecycle.py. A core whose step was broken off is replaced by another one (runtime/fail_stop.py).
 
 - The session: its life is in session.py, the proof of its end in gone.py, what is given up in destroys.py, refusals
   that time alone does not mend in refusals.py.
@@ -15,14 +15,15 @@ lifecycle.py, and what follows a step that was broken off in recovery.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import LockTimeout
 from .calls import LOCKS, RELEASES
+from .lifecycle import Lifecycle
 from .machine import ACQUIRING, READY, STOPPED
 from .messages import Abandoned, Answered, Call, Event, TimerFired
 from .queries import lock_info
-from .recovery import Recovery
 from .requests import (
     CreateSession,
     DestroySession,
@@ -41,7 +42,7 @@ from .requests import (
 __all__ = ["LockerCore"]
 
 
-class LockerCore(Recovery):
+class LockerCore(Lifecycle):
     """One Locker.
 
     Attributes:
@@ -60,7 +61,6 @@ class LockerCore(Recovery):
     """
 
     _order = 0  # of the last call that came
-    _under_way: Event | None = None  # the event of this step; at its beginning: of a step that was broken off
 
     # ---------------------------------------------------------------------------------- the one entrance
 
@@ -69,21 +69,49 @@ class LockerCore(Recovery):
         self._out.now = now
         self.fsm.begin()
 
+    def follow(
+        self, old: LockerCore, now: float, *, sessions: Iterable[str], lost: int, state: str | None, stopped: bool
+    ) -> None:
+        """The first step in the place of a core whose step was broken off: its numbers go on.
+
+        Args:
+            old: that core.
+            now: as for `step`.
+            sessions: the sessions that are to be destroyed.
+            lost: how many leases were lost.
+            state: the state that was told last; None for none.
+            stopped: whether the Locker is stopped.
+        """
+        self._out.now = now
+        self.session.generation = self.session.destroys.generation = old.session.generation + 1
+        self.ledger.tenure = old.ledger.tenure
+        self._out.counters = old.counters()
+        self._out.count("lost", lost)
+        self._out.warn(f"Locker {self.options.name!r}: a step was broken off in its middle; its session is given up")
+        for session_id in sessions:
+            self.session.destroys.add(session_id)
+        if state is None:
+            self.fsm.begin()
+            return
+        self.fsm.fsm_state = state
+        if stopped:
+            self.fsm.transition(STOPPED)
+        elif state == ACQUIRING:
+            self.session.create()
+        else:
+            self.fsm.transition(ACQUIRING)
+
     def step(self, event: Event, now: float) -> None:
         """Take one event. What follows from it is put at the end of `commands`.
 
-        It raises nothing by itself. An exception comes from a signal handler, a stack that is too deep, or a lack of
-        memory. The next step then gives up all that this one left half done. It should follow soon: with the same
-        event or, for a call, with `Abandoned`.
+        It raises nothing by itself. After an exception, from a signal handler, a stack that is too deep, or a lack of
+        memory, this core must not be used any more: another one `follow`s it.
 
         Args:
             event: what happened.
             now: the time, in seconds, on a clock that never goes back.
         """
         self._out.now = now
-        if self._under_way is not None:
-            self._recover()
-        self._under_way = event
         if self.session.deadline_passed():
             self._lose("deadline passed")
         if isinstance(event, Call):
@@ -95,7 +123,6 @@ class LockerCore(Recovery):
         else:
             self._abandoned(event)
         self._grants.flush()
-        self._under_way = None
 
     @property
     def ended(self) -> bool:
@@ -106,18 +133,11 @@ class LockerCore(Recovery):
         """What was counted so far, by name."""
         return dict(self._out.counters)
 
-    def unanswered(self) -> list[Call]:
-        """The calls of users that have no answer yet, in the order in which they came."""
-        return self._out.unanswered()
-
     # --------------------------------------------------------------------------------------- calls
 
     def _called(self, call: Call) -> None:
-        if call.order:
-            return  # given before: the runtime was interrupted before it could note that
         self._order += 1
         call.order = self._order
-        self._out.open.add(call)
         if call.timeout is not None:
             call.deadline = self._out.now + call.timeout
             self._out.limit(call)
@@ -158,7 +178,6 @@ class LockerCore(Recovery):
             if not self.ended:
                 self._grants.return_unused(call)
             return
-        self._out.open.discard(call)
         call.settled = True
         if call.deadline is not None:
             self._out.cancel(("call", call))

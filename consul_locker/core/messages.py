@@ -23,6 +23,7 @@ a `Request`            sends it to Consul and returns an `Answered` with it, exa
 `LeaseEnded`           wakes the calls that wait for the end of a lease
 `Emit`                 sends a signal to the observers
 `Log`                  writes a line to the logger ``consul_locker``
+`Forget`               cancels all timers, and gives up every `Watch`: those of a core that was replaced
 =====================  ==========================================================================
 """
 
@@ -130,4 +131,9 @@ class Log:
     text: str
 
 
-Command = Union[Request, CancelRequest, SetTimer, CancelTimer, Settle, LeaseEnded, Emit, Log]
+@dataclass(frozen=True)
+class Forget:
+    """The core before this one was replaced: its timers are cancelled, and its watches given up."""
+
+
+Command = Union[Request, CancelRequest, SetTimer, CancelTimer, Settle, LeaseEnded, Emit, Log, Forget]

@@ -100,7 +100,6 @@ class Session:
         self._watch_answered = False  # whether the watch of this session was ever answered
         self._node = ""  # where the session is, once a watch has said so
         self.destroys = Destroys(outbox, timeout)
-        self._latest: str | None = None  # the session that was created last and was to be used
         self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
         self._node_searched = False  # whether the attempt under way looked for a node
 
@@ -151,7 +150,6 @@ class Session:
                 if self.life is None or self.life.session_id != outcome.session_id:  # not the same answer again
                     self.destroys.add(outcome.session_id)
                 return "late"
-            self._latest = outcome.session_id
             deadline = self._attempt_began + self._trust
             if deadline <= self._out.now:  # its deadline has passed already; a next one would end the same way
                 self.destroys.add(outcome.session_id)
@@ -378,13 +376,8 @@ class Session:
     def end(self) -> SessionLife:
         """End the session in use, with all its timers; its generation is over."""
         life = self.current
-        self._clear()
-        return life
-
-    def _clear(self) -> None:
-        if self.life is not None:
-            self.life.deadline = float("-inf")  # each lease that refers to it is over
-            self.life = None
+        life.deadline = float("-inf")  # each lease that refers to it is over
+        self.life = None
         self.generation += 1
         self._ttl = self._options.ttl
         self._renewing = self._reading = None
@@ -393,8 +386,4 @@ class Session:
         if self._watch is not None:
             self._out.send(CancelRequest(self._watch))
             self._watch = None
-
-    def recover(self) -> None:
-        """After a step that was broken off: there is no session, and all earlier ones are destroyed in Consul."""
-        self._clear()
-        self.destroys.recover(self._latest)
+        return life

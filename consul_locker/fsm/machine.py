@@ -365,17 +365,6 @@ class Fsm(Deferring, Generic[Client]):
             self._guard = guard
             self._nest.adopt(guard)
 
-    def break_off(self) -> None:
-        """Forget the action under way, and everything deferred.
-
-        For after an exception out of nowhere, as that of a signal handler is: it may have come between any two lines.
-        """
-        if self._let_in(self.break_off):
-            self._queue = []
-            self._in_exit_handler = False
-            self._current_action = ""
-            self._guard.depth = 0
-
     # ------------------------------------------------------------------------------------------ events
 
     def emit(self, event: str, data: Any = None) -> None:

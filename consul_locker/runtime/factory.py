@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from .clock import Clock, SystemClock
 from .given_observers import observers_of
 
 if TYPE_CHECKING:
+    from ..client.addresses import Addresses
     from ..embedded import Agent
 
 __all__ = [
@@ -56,15 +57,17 @@ class BaseFactory(ABC, Generic[LockerT]):
     _full_name: str
     #: Whether observers may be coroutine functions.
     _awaits_observers = False
+    #: Which address is in use; made by `_prepare`, since its mutex is of one process.
+    _addresses: Addresses
 
     def __init__(
         self,
-        host: str | None = None,
+        host: str | Sequence[str] | None = None,
         port: int | None = None,
         secure: bool | None = None,
         ca: Iterable[str] | str | os.PathLike[str] | None = None,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         cert: str | None = None,
         key: str | None = None,
         verify: bool | None = None,
@@ -205,7 +208,7 @@ class BaseFactory(ABC, Generic[LockerT]):
         return 2 * self._client.timeout if limit is None else limit
 
     def __repr__(self) -> str:
-        return f"<{self._full_name} {self._client.address}>"
+        return f"<{self._full_name} {self._client.addresses}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NOT_COPIED)

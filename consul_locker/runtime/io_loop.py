@@ -13,11 +13,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+from ..client.addresses import Addresses
 from ..client.aio import AsyncTransport
 from ..client.allowance import Allowance
+from ..client.credentials import Credentials
 from ..client.encode import Encoder
 from ..config.options import ClientOptions
-from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, SetTimer, TimerFired
+from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, Forget, SetTimer, TimerFired
 from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
@@ -100,7 +102,7 @@ class IoLoop:
         encoder: makes HTTP requests of the core's.
         clock: of the timers.
         connections: the most connections, including those for renewals; at least 2.
-        allowance: the factory's; None: one of its own.
+        allowance, addresses, credentials: the factory's; None: its own.
     """
 
     def __init__(
@@ -110,12 +112,14 @@ class IoLoop:
         clock: Clock,
         connections: int,
         allowance: Allowance | None = None,
+        addresses: Addresses | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._encoder = encoder
         self._clock = clock
         allowance = Allowance(connections) if allowance is None else allowance
-        self._transport = AsyncTransport(options, connections, allowance)
+        self._transport = AsyncTransport(options, connections, allowance, addresses, credentials)
         self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not ended yet
@@ -163,11 +167,22 @@ class IoLoop:
                 self._set(receive, command)
             elif isinstance(command, CancelTimer):
                 self._unset((receive, command.name))
+            elif isinstance(command, Forget):
+                self._forget(receive)
             else:
                 assert isinstance(command, CancelRequest)  # no other command is for the loop
                 found = self._tasks.pop(command.request, None)
                 if found is not None:
                     self._give_up(found[0])
+
+    def _forget(self, receive: Receive) -> None:
+        """Another core has come: nothing may reach it that was for the one before, but for a session to destroy."""
+        for key in [key for key in self._timers if key[0] is receive]:
+            self._unset(key)
+        for request, (task, whose) in list(self._tasks.items()):
+            if whose is receive and isinstance(request, Watch):
+                del self._tasks[request]
+                self._give_up(task)
 
     def _give_up(self, task: asyncio.Task[None]) -> None:
         """Cancel a task. It ends in the next rounds of the loop: the loop must not be closed before that."""

@@ -88,6 +88,10 @@ class Hold:
 class Runtime(Protocol):
     """What a Locker needs of its runtime: `ThreadRuntime` or `AsyncRuntime`."""
 
+    @property
+    def core(self) -> LockerCore:
+        """The present core."""
+
     def submit(self, call: Call) -> Any:
         """Submit a call without waiting for its answer."""
 
@@ -108,25 +112,37 @@ class BaseLocker(Generic[LeaseT]):
     _runtime: Runtime
 
     def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:
-        identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
         self._factory = factory
         self._options = options
         self._clock = factory._clock
-        self._core = LockerCore(
-            options,
-            identity=identity,
-            timeout=factory._client.timeout,
-            clock=factory._clock.now,
-            random=random,
-            lease_type=lease_type,
-            closed=lambda: factory._closed,
-        )
-        self._leases: Mapping[str, BaseLease] = self._core.ledger.leases
-        self._strategy = self._core.strategy
+        self._lease_type = lease_type
+        self._identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
+        self._fsm: FsmView | None = None
         self._served = 0
         self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the present hold
         #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
         self._observers = options.observers
+
+    def _make_core(self) -> LockerCore:
+        """The core, or another one in its place."""
+        core = LockerCore(
+            self._options,
+            identity=self._identity,
+            timeout=self._factory._client.timeout,
+            clock=self._clock.now,
+            random=random,
+            lease_type=self._lease_type,
+            closed=lambda: self._factory._closed,
+        )
+        self._leases: Mapping[str, BaseLease] = core.ledger.leases
+        self._strategy = core.strategy
+        if self._fsm is not None:
+            self._fsm.listen_to(core.fsm)
+        return core
+
+    @property
+    def _core(self) -> LockerCore:
+        return self._runtime.core
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -208,7 +224,8 @@ class BaseLocker(Generic[LeaseT]):
     def _fsm_view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
         """The Locker as an `Fsm`. The arguments are the face's functions for the inputs that have an answer."""
         inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        return FsmView(self._core.fsm, inputs, self._runtime.queue_for_observers, self._observe)
+        self._fsm = FsmView(lambda: self._core.fsm, inputs, self._runtime.queue_for_observers, self._observe)
+        return self._fsm
 
     def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
         """Call an observer at a signal, as long as the Locker lives."""

@@ -45,7 +45,7 @@ class FsmView(Fsm):
 
     def __init__(
         self,
-        core_fsm: Fsm,
+        core_fsm: Callable[[], Fsm],
         inputs: Mapping[str, Callable[..., Any]],
         queue_for_observers: Callable[[Callable[[], None]], None],
         observe: Callable[[str, Callable[..., None]], None],
@@ -56,37 +56,37 @@ class FsmView(Fsm):
         self._observe = observe
         self._relay: Subscription | None = None
         self._signals: set[str] = set()  # those that it observes so far
-        super().__init__(core_fsm.table, begin=False, mutex=None)
+        super().__init__(core_fsm().table, begin=False, mutex=None)
 
     @property
     def state(self) -> str:
         """The Locker's state."""
-        return self._core_fsm.state
+        return self._core_fsm().state
 
     @property
     def prior_state(self) -> str | None:
         """The state before this one, or None."""
-        return self._core_fsm.prior_state
+        return self._core_fsm().prior_state
 
     @property
     def current_action(self) -> str:
         """What the Locker's machine is doing, as ``"ready.lock"``; "" most of the time."""
-        return self._core_fsm.current_action
+        return self._core_fsm().current_action
 
     @property
     def prior_action(self) -> str:
         """What it did before that."""
-        return self._core_fsm.prior_action
+        return self._core_fsm().prior_action
 
     @property
     def in_exit_handler(self) -> bool:
         """Whether it is leaving a state."""
-        return self._core_fsm.in_exit_handler
+        return self._core_fsm().in_exit_handler
 
     @property
     def input_queue(self) -> tuple[Queued, ...]:
         """The deferred calls, oldest first, with their ids as arguments."""
-        return tuple(Queued(until, input, _plain(args)) for until, input, args in self._core_fsm.input_queue)
+        return tuple(Queued(until, input, _plain(args)) for until, input, args in self._core_fsm().input_queue)
 
     def knows(self, input: Any) -> bool:
         """Whether `handle` takes an input of that name."""
@@ -119,12 +119,17 @@ class FsmView(Fsm):
         if near is not None:
             raise TableError("on()", event, "is no event of a Locker's machine", (near,))
         if self._relay is None:
-            self._relay = self._core_fsm.on("*", self._pass_on)
+            self._relay = self._core_fsm().on("*", self._pass_on)  # and on those that come in its place: `listen_to`
         for signal in SIGNALS if event == CATCH_ALL else (event,):
             if signal in SIGNALS and signal not in self._signals:
                 self._signals.add(signal)
                 self._observe(signal, partial(self._pass_on_signal, signal))
         return super().on(event, listener)
+
+    def listen_to(self, core_fsm: Fsm) -> None:
+        """Another core comes in the place of the Locker's: its machine is to be heard from the first transition on."""
+        if self._relay is not None:
+            self._relay = core_fsm.on("*", self._pass_on)
 
     def _pass_on_signal(self, signal: str, locker: object, **facts: Any) -> None:
         """Called in the thread of the observers, or in their task: there the listeners are called, too."""

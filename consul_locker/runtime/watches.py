@@ -26,6 +26,13 @@ Polls
 If there is no connection that a query could keep (``max_connections`` of 3, or Consul refuses connections), a watch is
 a poll: a read without an index, repeated with a pause until it shows another index. One runs at a time, only for a
 moment, so other requests get the connection in between.
+
+Addresses
+---------
+An index was seen at one address, and another one may be behind it. So when another address comes in use, the queries
+under way end there, and each watch looks anew: a consistent read without an index, which the leader answers. What that
+shows is told if its index is another one (a lower one means a restored snapshot, whatever the address); if it is the
+same, the query goes on with it at the new address. An index that the core hands back soon after is looked at likewise.
 """
 
 from __future__ import annotations
@@ -33,11 +40,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from ..client.aio import AsyncTransport
-from ..client.encode import Encoder
+from ..client.encode import Encoder, HttpRequest, HttpResponse
 from ..config.options import ClientOptions
-from ..core.requests import Outcome, SessionRead, SessionsRead, Watch
+from ..core.requests import Failed, Outcome, SessionRead, SessionsRead, Watch
+from ..errors import ConsulLockerError, ConsulUnavailable
 from ..models import SessionInfo
 
 __all__ = ["WATCH_SHARE", "Watches"]
@@ -52,6 +61,9 @@ OWN_SESSION_WATCHES = 3
 WATCH_TURN = 1.0
 #: The pause before each poll, in seconds: a change is noticed a second late at most.
 POLL_PAUSE = 1.0
+#: For so long after another address came in use an index may be one that was seen before, in seconds: the core watches
+#: from it at once, or after a pause, which is 5 s at most.
+INDEX_RETURNS = 10.0
 #: How many queries on one node may begin in how many seconds. A proxy that ignores the index answers each at once (740
 #: a second were measured), and each session that is created there ends one; each answer is a list of all its sessions.
 NODE_QUERIES, NODE_QUERIES_IN = 4, 1.0
@@ -86,6 +98,14 @@ class _Node:
         return request.index <= self.index and request.name not in self.sessions
 
 
+class _Moved(Exception):
+    """Another address came in use while a query was under way. ``error``: how it failed; None: it was ended."""
+
+    def __init__(self, error: ConsulLockerError | None) -> None:
+        super().__init__()
+        self.error = error
+
+
 class Watches:
     """The watches of the Lockers of one factory, on the running event loop.
 
@@ -112,6 +132,9 @@ class Watches:
         kinds = ("key", "poll", "node", "session")
         self._lines: dict[str, deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
         self._crowded = asyncio.Event()  # set while watches wait for their turn
+        self._asking: set[asyncio.Task[HttpResponse]] = set()  # queries with an index
+        self._moved_at = float("-inf")  # when another address came in use
+        transport.addresses.on_move(self._moved)
 
     async def watch(self, request: Watch) -> Outcome:
         """What a watch is answered. If it is cancelled, its query ends, unless other watches share it.
@@ -169,12 +192,20 @@ class Watches:
 
     async def _ask(self, key: _Key, query: _Query, request: Watch) -> Outcome:
         """One blocking query, when its turn comes; again with the same index if its turn was cut short."""
+        looks = request.index > 0 and self._loop.time() < self._moved_at + INDEX_RETURNS
+        failures = 0
         try:
             while True:
                 await self._pause(request)
                 await self._await_turn(request.target)
                 try:
-                    outcome = await self._turn(request)
+                    outcome = await (self._poll(request, consistent=True) if looks else self._turn(request))
+                    looks = False
+                except _Moved as moved:
+                    outcome, looks = None, True
+                    failures += moved.error is not None
+                    if moved.error is not None and failures == len(self._transport.addresses.peers):
+                        raise moved.error from None
                 finally:
                     self._end_turn()
                 if outcome is not None:
@@ -196,6 +227,16 @@ class Watches:
             if len(begun) == NODE_QUERIES:
                 await asyncio.sleep(max(0.0, begun[0] + NODE_QUERIES_IN - self._loop.time()))
             begun.append(self._loop.time())
+
+    def _moved(self) -> None:
+        """Another address came in use; called in any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._look_anew)
+
+    def _look_anew(self) -> None:
+        self._moved_at = self._loop.time()
+        for asking in self._asking:
+            asking.cancel()
 
     # ------------------------------------------------------------------------------------------ turns
 
@@ -254,27 +295,49 @@ class Watches:
         http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
         limit = wait * (1 + 1 / 16) + self._options.timeout
-        asking = self._loop.create_task(self._transport.send(http, limit))
+        moves = self._transport.addresses.moves
+        asking = self._loop.create_task(self._transport.send(http, limit, stays=request.index > 0))
+        if request.index:
+            self._asking.add(asking)
         crowded = self._loop.create_task(self._crowded.wait())
         try:
             await asyncio.wait({asking}, timeout=WATCH_TURN)
             await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
             if asking.done() or wait < request.wait:  # a query with a short wait is answered soon
-                outcome = http.decode(await asking)
+                await asyncio.wait({asking})
+                outcome = self._outcome(http, asking, moves)
                 # An answer with nothing new before its wait is over means something, too: a snapshot was restored.
                 over = wait < request.wait and self._loop.time() - began >= wait
                 return None if over and getattr(outcome, "index", None) == request.index else outcome
             return None
         finally:
+            self._asking.discard(asking)
             if not self._loop.is_closed():  # a closed loop has no tasks left
                 crowded.cancel()
                 asking.cancel()
                 await asyncio.wait({asking, crowded})
 
-    async def _poll(self, request: Watch) -> Outcome | None:
+    def _outcome(self, http: HttpRequest, asking: asyncio.Task[HttpResponse], moves: int) -> Outcome:
+        """What a query was answered; ``moves`` is the number when it began."""
+        if asking.cancelled():
+            raise _Moved(None)
+        stayed = self._transport.addresses.moves == moves
+        try:
+            outcome = http.decode(asking.result())
+        except ConsulUnavailable as error:
+            if stayed:
+                raise
+            raise _Moved(error) from None
+        if isinstance(outcome, Failed) and not stayed:
+            raise _Moved(outcome.error)
+        return outcome
+
+    async def _poll(self, request: Watch, consistent: bool = False) -> Outcome | None:
         """The present state; None if it is not new."""
         # Consul takes a wait of 0 for its own default, so no index is sent: such a read is answered at once.
         read = Watch(request.generation, request.target, request.name, 0, request.wait)
         http = self._encoder.encode(read)
+        if consistent:
+            http = http.consistent()
         outcome = http.decode(await self._transport.send(http, self._options.timeout))
         return None if request.index and getattr(outcome, "index", None) == request.index else outcome

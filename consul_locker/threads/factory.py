@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from functools import partial
 from types import TracebackType
 
 from ..config.options import LockerOptions
@@ -35,14 +36,16 @@ CARRIER_SHARE = 0.25
 
 
 class LockerFactory(BaseFactory[Locker]):
-    """Makes Lockers that use one Consul agent; a context manager.
+    """Makes Lockers that use one Consul; a context manager.
 
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``). Default
+            tools take it (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``), or a list of addresses
+            of one datacenter: the one that answers is kept until it fails (docs/operations.rst). Default
             127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
-        token: the ACL token. It never appears in a log, a repr or an error.
+        token: the ACL token, or a callable without arguments that returns it, on a thread of its own
+            (docs/operations.rst). It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
         verify: whether Consul's certificate is checked (True). Without that anybody in between can read the token.
         dc: the datacenter.
@@ -62,19 +65,25 @@ class LockerFactory(BaseFactory[Locker]):
 
     def _prepare(self) -> None:
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
+        from ..client.addresses import Addresses
         from ..client.allowance import Allowance
         from ..client.blocking import BlockingTransport
+        from ..client.credentials import Credentials
         from ..runtime.io_loop import IoLoop
         from .io_thread import IoThread
 
         client = self._client
+        addresses = self._addresses = Addresses(client)
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
-        self._transport = BlockingTransport(client, carriers, allowance)
         self._delivery = ObserverThread("consul_locker-signals")
+        credentials = Credentials(client, partial(self._report, level=logging.WARNING))
+        self._transport = BlockingTransport(client, carriers, allowance, addresses, credentials)
         others = client.max_connections - carriers
         self._io_thread = IoThread(
-            lambda: IoLoop(client, self._encoder, self._clock, others, allowance), self._report, self._io_thread_died
+            lambda: IoLoop(client, self._encoder, self._clock, others, allowance, addresses, credentials),
+            self._report,
+            self._io_thread_died,
         )
         self._guard = threading.RLock()  # a signal handler may run in the same thread
         _register_exit_hook()
@@ -94,9 +103,9 @@ class LockerFactory(BaseFactory[Locker]):
         if open and self._io_thread.dead is not None:
             raise raisable(self._io_thread.dead)
 
-    def _report(self, text: str, error: BaseException | None) -> None:
-        """On the I/O thread: something went wrong there."""
-        self._delivery.log(logging.ERROR, text, error)
+    def _report(self, text: str, error: BaseException | None, level: int = logging.ERROR) -> None:
+        """Something went wrong, mostly on the I/O thread. Another thread writes it into the log."""
+        self._delivery.log(level, text, error)
         self._delivery.wake()
 
     def _io_thread_died(self, error: ConsulUnavailable) -> None:

@@ -71,7 +71,7 @@ class Locker(BaseLocker[Lease]):
     ) -> None:
         super().__init__(factory, guard_users_code(options), Lease)
         self._runtime = ThreadRuntime(
-            self._core,
+            self._make_core,
             self,
             factory._clock,
             factory._encoder,

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
@@ -31,6 +31,7 @@ from ..core.messages import (
     Command,
     Emit,
     Event,
+    Forget,
     LeaseEnded,
     Log,
     SetTimer,
@@ -42,6 +43,7 @@ from ..errors import ConsulUnavailable
 from ..may_wait import THIS_THREAD
 from ..runtime.clock import Clock
 from ..runtime.delivery import has_receivers
+from ..runtime.fail_stop import FailStop
 from ..runtime.locker import as_list, raisable
 from .carriers import Carriers
 from .observers import ObserverThread, write
@@ -67,7 +69,7 @@ class ThreadRuntime:
     """The runtime of one Locker.
 
     Args:
-        core: the Locker's; touched under the mutex only.
+        make_core: makes a core of the Locker; cores are touched under the mutex only.
         sender: the Locker, as the sender of its signals.
         clock: of the core.
         encoder, transport, io_thread, delivery: the factory's.
@@ -76,7 +78,7 @@ class ThreadRuntime:
 
     def __init__(
         self,
-        core: LockerCore,
+        make_core: Callable[[], LockerCore],
         sender: Any,
         clock: Clock,
         encoder: Encoder,
@@ -85,7 +87,7 @@ class ThreadRuntime:
         delivery: ObserverThread,
         timeout: float,
     ) -> None:
-        self._core = core
+        self._fail_stop = FailStop(make_core, self.queue_for_observers)
         self._sender = sender
         self._clock = clock
         self._io_thread = io_thread
@@ -98,13 +100,17 @@ class ThreadRuntime:
         self._queued = 0  # how many jobs were queued for the observers,
         self._delivered = 0  # and how many of them are done
 
+    @property
+    def core(self) -> LockerCore:
+        """The present core."""
+        return self._fail_stop.core
+
     def begin(self) -> None:
         """The first step of the core."""
-        rest: deque[Command] = deque()
         with self._mutex:
-            self._core.begin(self._clock.now())
-            self._sort(rest)
-        self._carry_out(rest, deque(), None)
+            self.core.begin(self._clock.now())
+            rest = self._sort()
+        self._carry_out(rest, None)
 
     def refuse_wait(self, verb: str = "") -> None:
         """Refuse a call that would wait while the library itself waits for this thread.
@@ -231,89 +237,93 @@ class ThreadRuntime:
         except FutureTimeout:
             future.cancel()  # its own limit is on the factory's clock, which a test may never move
 
-    def step(self, event: Event, me: Call | None = None, again: bool = True) -> None:
+    def step(self, event: Event | None, me: Call | None = None) -> None:
         """Give the core an event and do what follows.
 
+        If an exception breaks it off, another core comes with the next step, or on the I/O thread.
+
         Args:
-            event: what happened.
+            event: what happened; None: nothing but that a step was broken off.
             me: the call of this thread, if it is blocked and can carry.
-            again: whether the I/O thread finishes the step if it is interrupted.
         """
         if THIS_THREAD.in_step:
             THIS_THREAD.after_step.append(partial(self.step, event))
             return
-        given = False
-        rest: deque[Command] = deque()
-        futures: deque[Settle] = deque()
+        begun = False
+        core: LockerCore | None = None  # that of this step, as long as it can be broken off
         try:
             THIS_THREAD.in_step = True
             with self._mutex:
-                if self._dead is not None and isinstance(event, Call) and event.verb not in ENDS:
-                    rest.append(Settle(event, None, self._dead))
-                else:
-                    self._core.step(event, self._clock.now())
-                given = True
-                self._sort(rest)
+                now = self._clock.now()
+                if self._fail_stop.broken:
+                    self._fail_stop.replace(now)
+                core, begun = self.core, True
+                rest = self._take_step(event, now)
             THIS_THREAD.in_step = False
-            self._carry_out(rest, futures, me)
+            self._carry_out(rest, me)
+            core = None
             while THIS_THREAD.after_step:
                 THIS_THREAD.after_step.popleft()()
-        except BaseException:  # a signal handler raised it, or the stack is too deep
+        except BaseException:
             THIS_THREAD.in_step = False
-            if again:
-                # A call that has a waiter is not tried again: its own thread reports that it is abandoned.
-                retried = None if given or (isinstance(event, Call) and event.waiter is not None) else event
-                self._io_thread.do(partial(self._finish_step, retried, rest, futures, THIS_THREAD.after_step.copy()))
-                THIS_THREAD.after_step.clear()
+            later, THIS_THREAD.after_step = THIS_THREAD.after_step, deque()
+            if core is not None:
+                self._fail_stop.break_off(core)
+            elif not (begun or event is None or (isinstance(event, Call) and event.waiter is not None)):
+                later.appendleft(partial(self.step, event))  # who waits for a call reports itself that it is abandoned
+            if event is not None:  # else it would be tried for ever
+                later.appendleft(partial(self.step, None))
+            for job in later:
+                self._io_thread.do(job)
             raise
 
-    def _finish_step(
-        self, event: Event | None, rest: deque[Command], futures: deque[Settle], later: Iterable[Callable[[], None]]
-    ) -> None:
-        """Do the rest of a step that was interrupted, on the I/O thread.
-
-        Args:
-            event: what happened; None if the core has handled it already.
-            rest: the commands that are not done yet.
-            futures: the futures that are not set yet.
-            later: what was to be done after the step.
-        """
+    def _take_step(self, event: Event | None, now: float) -> deque[Command]:
+        """Under the mutex: a step of the core. Returns what is to be done outside."""
+        dead: Settle | None = None
         if event is not None:
-            self.step(event, again=False)
-        with self._mutex:
-            self._sort(rest)
-        self._carry_out(rest, futures, None)
-        for job in later:
-            job()
+            if self._dead is not None and isinstance(event, Call) and event.verb not in ENDS:
+                dead = Settle(event, None, self._dead)
+            else:
+                self._fail_stop.begin(event)
+                self._fail_stop.run(event, now)
+        rest = self._sort()
+        if dead is not None:
+            rest.append(dead)
+        self._fail_stop.end()
+        return rest
 
     def io_thread_died(self, error: ConsulUnavailable) -> None:
         """The I/O thread has died: from now on no timer fires, and no session is renewed.
 
         Every call that waits, and every later one, ends with an error (rule 7); the Locker is stopped.
         """
-        rest: deque[Command] = deque()
         THIS_THREAD.in_step = True
         try:
             with self._mutex:
+                now = self._clock.now()
+                if self._fail_stop.broken:
+                    self._fail_stop.replace(now)
                 self._dead = error
-                for call in self._core.unanswered():
-                    if call.verb not in ENDS:
-                        self._core.step(Abandoned(call), self._clock.now())
-                        rest.append(Settle(call, None, error))
-                self._core.step(Call("stop"), self._clock.now())
-                self._core.step(TimerFired(("stop",)), self._clock.now())  # no answer to the destroy will come
-                self._sort(rest)
+                calls = [call for call in self._fail_stop.open() if call.verb not in ENDS]
+                # No answer to the destroy of the stop will come.
+                events: list[Event] = [*map(Abandoned, calls), Call("stop"), TimerFired(("stop",))]
+                for event in events:
+                    self._fail_stop.begin(event)
+                    self._fail_stop.run(event, now)
+                rest = self._sort()
+                self._fail_stop.end()
         finally:
             THIS_THREAD.in_step = False
-        self._carry_out(rest, deque(), None)
+        rest.extend(Settle(call, None, error) for call in calls)
+        self._carry_out(rest, None)
         self.state_waits.end()
 
-    def queue_for_observers(self, job: Callable[[], None]) -> None:
+    def queue_for_observers(self, job: Callable[[], object]) -> None:
         """Queue a job for the thread of the observers. Only under the mutex, where the core takes its steps."""
         self._queued += 1
         self._delivery.put(partial(self._deliver, job, self._queued))
 
-    def _deliver(self, job: Callable[[], None], number: int) -> None:
+    def _deliver(self, job: Callable[[], object], number: int) -> None:
         try:
             job()
         finally:
@@ -321,48 +331,43 @@ class ThreadRuntime:
 
     # --------------------------------------------------------------------------------------- commands
 
-    # Each command is taken out of its queue after it is done. So an exception, of a signal handler say, loses none of
-    # them; the command that it interrupted may be done again.
-
-    def _sort(self, rest: deque[Command]) -> None:
-        """Under the mutex: queue the commands whose order matters; the ``rest`` is to be done outside."""
-        commands = self._core.commands
+    def _sort(self) -> deque[Command]:
+        """Under the mutex: queue the commands whose order matters. Returns the others, to be carried out outside."""
+        rest: deque[Command] = deque()
+        commands = self.core.commands
         while commands:
-            command = commands[0]
+            command = commands.popleft()
             if isinstance(command, Emit):
+                job = None
                 if has_receivers(command.signal, self._sender):
-                    self.queue_for_observers(partial(self._delivery.tell, command.signal, self._sender, command.facts))
+                    job = partial(self._delivery.tell, command.signal, self._sender, command.facts)
+                self._fail_stop.tell(command, job)
                 if command.signal == "state_changed":
                     rest.append(command)
             elif isinstance(command, Log):
                 self._delivery.log(command.level, command.text)
-            elif isinstance(command, (SetTimer, CancelTimer, CancelRequest)) or (
+            elif isinstance(command, (SetTimer, CancelTimer, CancelRequest, Forget)) or (
                 isinstance(command, Request) and not (isinstance(command, Transact) and command.calls)
             ):
                 self._io_thread.put(self._receive, command)
             else:
                 rest.append(command)
-            commands.popleft()
+        return rest
 
-    def _carry_out(self, commands: deque[Command], futures: deque[Settle], me: Call | None) -> None:
-        """Outside the mutex: answer calls, choose carriers, wake the threads that wait.
-
-        Args:
-            commands: to be carried out; empty afterwards.
-            futures: the futures to be set are kept there until they are set.
-            me: the call of this thread, if it is blocked and can carry.
-        """
-        while commands:
-            command = commands[0]
+    def _carry_out(self, commands: deque[Command], me: Call | None) -> None:
+        """Outside the mutex: answer calls, choose carriers, wake the threads that wait. ``me`` as for `step`."""
+        futures: list[Settle] = []
+        for command in commands:
             if isinstance(command, Settle):
                 waiter = command.call.waiter
+                if isinstance(waiter, Future):
+                    futures.append(command)
+                    continue
                 if isinstance(waiter, Waiter):
-                    waiter.value, waiter.error = command.value, command.error
-                    waiter.done = True
+                    waiter.settle(command.value, command.error)
                     if command.call is not me:
                         waiter.wake()
-                elif isinstance(waiter, Future):
-                    futures.append(command)
+                self._fail_stop.answered(command.call)
             elif isinstance(command, Transact):
                 self._carriers.choose(command, me)
             elif isinstance(command, LeaseEnded):
@@ -370,23 +375,20 @@ class ThreadRuntime:
             else:
                 assert isinstance(command, Emit)  # of state-changed, the only signal that comes here
                 self.state_waits.reached(command.facts["to_state"])
-            commands.popleft()
         if futures:
             self._delivery.settle(partial(self._resolve, futures))
+            for command in futures:
+                self._fail_stop.answered(command.call)
         self._io_thread.wake()
         self._delivery.wake()
 
-    def _resolve(self, settled: deque[Settle]) -> None:
+    def _resolve(self, settled: list[Settle]) -> None:
         """Set futures in the thread of the observers, after the signals: their callbacks are the user's code, too."""
-        while True:
-            try:
-                command = settled.popleft()
-            except IndexError:  # another thread takes from it, too
-                return
+        for command in settled:
             future: Future[Any] = command.call.waiter
             try:
                 if future.done() and not future.cancelled():
-                    continue  # it was set before: a command may be carried out twice
+                    continue  # it was set before: the step after which this follows was broken off
                 if not future.set_running_or_notify_cancel():
                     self.step(Abandoned(command.call))  # its canceller may have been interrupted
                 elif command.error is not None:

@@ -71,6 +71,12 @@ class Waiter:
         self.closed = False
         self.wake()
 
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """The call is answered, unless it was before."""
+        if not self.done:
+            self.value, self.error = value, error
+            self.done = True
+
     def wake(self) -> None:
         """Wake the call; more than once does no harm."""
         try:

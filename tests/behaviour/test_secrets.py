@@ -7,6 +7,7 @@ import io
 import logging
 import pickle
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +20,23 @@ from .tools import WAIT, Gate
 TOKEN = "sentinel-5f0c9f5e-token"
 
 
-def test_the_token_stays_secret(face: Any, gate: Gate, name: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("source", ["argument", "file", "callable"])
+def test_the_token_stays_secret(
+    face: Any,
+    gate: Gate,
+    name: str,
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG)
     texts: list[str] = []
-    with face.factory(gate.address, token=TOKEN) as factory:
+    options: dict[str, Any] = {"argument": {"token": TOKEN}, "callable": {"token": lambda: TOKEN}, "file": {}}[source]
+    if source == "file":
+        (tmp_path / "token").write_text(TOKEN)
+        monkeypatch.setenv("CONSUL_HTTP_TOKEN_FILE", str(tmp_path / "token"))
+    with face.factory(gate.address, **options) as factory:
         locker = factory.create(name, retry_interval=lambda number: 0.05)
         # A real agent without ACLs takes any token; that it was sent is what the gate sees.
         future = locker.submit_lock("a")
@@ -36,7 +50,7 @@ def test_the_token_stays_secret(face: Any, gate: Gate, name: str, caplog: pytest
             except ConsulLockerError as error:
                 texts += [str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
         texts += [repr(bare(factory)), repr(bare(locker)), repr(locker.held), repr(locker.stats())]
-        texts += [repr(bare(factory)._client), str(vars(bare(locker)))]
+        texts += [repr(bare(factory)._client), str(vars(bare(factory))), str(vars(bare(locker)))]
         gate.open()
     try:
         face.factory(gate.address, token=TOKEN + "\n")

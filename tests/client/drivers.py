@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from consul_locker.client.addresses import Peer
 from consul_locker.client.aio import AsyncTransport
 from consul_locker.client.blocking import BlockingTransport
 from consul_locker.client.encode import HttpRequest, HttpResponse
@@ -28,6 +29,10 @@ class Blocking:
     def __init__(self, options: ClientOptions, limit: int | None = None) -> None:
         self.transport: Any = BlockingTransport(options, limit)
         self._pool = ThreadPoolExecutor(16)
+
+    @property
+    def peer(self) -> Peer:
+        return self.transport._addresses.current
 
     def start(self, request: HttpRequest, timeout: float | None = SOON) -> Future[HttpResponse]:
         return self._pool.submit(self.transport.send, request, timeout)
@@ -51,6 +56,10 @@ class Asyncio:
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
         self.transport: Any = self.call(lambda: AsyncTransport(options, limit))
+
+    @property
+    def peer(self) -> Peer:
+        return self.transport.addresses.current
 
     def start(
         self, request: HttpRequest, timeout: float | None = SOON, on: Any = None, **how: Any

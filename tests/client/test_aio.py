@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from consul_locker.client import aio
+from consul_locker.client.addresses import Way
 from consul_locker.client.aio import AsyncTransport
-from consul_locker.client.aio_connection import AsyncConnection
+from consul_locker.client.aio_connection import AsyncConnection, connect, places_of
 from consul_locker.client.encode import HttpRequest
 from consul_locker.errors import ConsulUnavailable
 
@@ -77,10 +79,9 @@ def test_cancelled_at_the_moment_a_place_is_handed_over() -> None:
         run(main)
 
 
-def test_cancelled_while_it_connects() -> None:
+def test_cancelled_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         transport = AsyncTransport(options(server.port), 1)
-        connect = transport._connect
         reached, stubborn = asyncio.Event(), [False, True]
 
         async def slow(*args: Any) -> Any:
@@ -94,7 +95,7 @@ def test_cancelled_while_it_connects() -> None:
                     raise
             return opened
 
-        transport._connect = slow
+        monkeypatch.setattr(aio, "connect", slow)
         while stubborn:
             reached.clear()
             sending = asyncio.create_task(transport.send(PUT))
@@ -111,17 +112,16 @@ def test_cancelled_while_it_connects() -> None:
         run(main)
 
 
-def test_a_connection_that_was_lost_before_the_request() -> None:
+def test_a_connection_that_was_lost_before_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         transport = AsyncTransport(options(server.port))
-        connect = transport._connect
 
         async def lost(*args: Any) -> AsyncConnection:
             opened = await connect(*args)
             opened.abort()
             return opened
 
-        transport._connect = lost
+        monkeypatch.setattr(aio, "connect", lost)
         with pytest.raises(ConsulUnavailable) as caught:
             await transport.send(PUT)
         assert not caught.value.sent
@@ -215,7 +215,7 @@ def test_what_a_closed_loop_left_open_is_let_go() -> None:
     """A loop that was closed with a connection, and with a connect under way: nothing may be done on it any more."""
 
     async def begun(transport: AsyncTransport, request: HttpRequest) -> None:
-        opening = transport._open(request, asyncio.get_running_loop().time() + 30)
+        opening = transport._open(Way(transport.addresses, request), request, asyncio.get_running_loop().time() + 30)
         opening.send(None)
         (connecting,) = asyncio.all_tasks() - {asyncio.current_task()}
         opening.close()  # as the garbage collector does
@@ -224,8 +224,8 @@ def test_what_a_closed_loop_left_open_is_let_go() -> None:
             await connecting
 
     async def connected(transport: AsyncTransport) -> AsyncConnection:
-        deadline = asyncio.get_running_loop().time() + 30
-        return await transport._connect(await transport._places(deadline), deadline)
+        peer, deadline = transport.addresses.current, asyncio.get_running_loop().time() + 30
+        return await connect(peer, await places_of(peer, deadline), deadline, transport._credentials)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transport = AsyncTransport(options(listener.getsockname()[1]))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from consul_locker.client import connection as connection_module
+from consul_locker.client.addresses import Peer
 from consul_locker.client.blocking import BlockingTransport
 from consul_locker.client.connection import Connection
-from consul_locker.client.dns import Resolver
 from consul_locker.client.encode import HttpRequest
 from consul_locker.client.http import Wire
 from consul_locker.errors import ConsulUnavailable
@@ -100,15 +100,14 @@ def test_an_answer_that_comes_before_the_request_is_whole() -> None:
 
     request = HttpRequest("PUT", "/", body=b"x" * 1_000)
     with Server(early, mute) as server:
-        chosen = options(server.port)
-        resolver = Resolver(chosen.host, chosen.port)
+        peer = Peer(options(server.port))
         deadline = time.monotonic() + SOON
-        connection = Connection.open(chosen, None, resolver, deadline)
+        connection = Connection.open(peer, None, deadline)
         connection._socket = Breaking(connection._socket)
         assert connection.send(request, deadline).status == 413
         assert not connection.wire.reusable
         connection.close()
-        connection = Connection.open(chosen, None, resolver, deadline)
+        connection = Connection.open(peer, None, deadline)
         breaking = Breaking(connection._socket)
         connection._socket = breaking
         breaking._writes = 1

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from consul_locker.client import aio
+from consul_locker.client.aio_connection import connect
 from consul_locker.client.connection import Connection
 from consul_locker.errors import ConsulUnavailable
 
@@ -96,13 +98,12 @@ def test_closed_while_it_connects(make: Make, monkeypatch: pytest.MonkeyPatch) -
 
             monkeypatch.setattr(Connection, "open", opening)
         else:
-            connect = transport._connect
 
             async def connecting(*args: Any) -> Any:
                 transport.close()
                 return await connect(*args)
 
-            transport._connect = connecting
+            monkeypatch.setattr(aio, "connect", connecting)
         error = failure(driver, PUT)
         assert not error.sent
         assert "closed" in str(error)

@@ -80,7 +80,7 @@ def test_a_slow_look_up_is_limited_and_shared(make: Make, monkeypatch: pytest.Mo
     for each in (waiting, driver.start(PUT)):  # the second may share what the first one asks anew
         with pytest.raises(ConsulUnavailable, match="nobody knows"):
             each.result(SOON)
-    assert driver.transport._resolver._running is None
+    assert driver.peer.resolver._running is None
 
 
 class NoThread:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import trustme
 
+from consul_locker.client import credentials
 from consul_locker.client.tls import tls_context
 from consul_locker.config.options import ClientOptions
 from consul_locker.errors import ConfigurationError
 
 from .drivers import Make, failure
-from .servers import PUT, Script, Server, answering, options, patient, silent
+from .servers import OK, PUT, Script, Server, answering, options, patient, silent
 
 
 class Certificates:
@@ -150,7 +151,7 @@ def test_an_address_where_nobody_listens(make: Make) -> None:
         port = unused.getsockname()[1]
         error = failure(make(options(port)), PUT)
     assert error.option is None
-    assert str(error).startswith(f"transaction: connection refused at http://127.0.0.1:{port}; does an agent listen")
+    assert str(error).startswith(f"transaction: connection refused at http://127.0.0.1:{port} (is an agent listening")
 
 
 def test_a_handshake_that_is_not_answered_ends_in_time(make: Make) -> None:
@@ -168,3 +169,57 @@ def test_certificates_that_cannot_be_used(certificates: Certificates, tmp_path: 
     with pytest.raises(ConfigurationError) as caught:
         tls_context(secure(1, cert=certificates.cert, key=broken))
     assert caught.value.option == "cert"
+
+
+# -------------------------------------------------------------------------------- files that change
+
+
+def told(caplog: pytest.LogCaptureFixture) -> int:
+    return caplog.text.count("the last ones are kept")
+
+
+def test_files_that_have_changed_are_read_again_for_new_connections(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = Certificates(tmp_path), trustme.CA()
+    both = new.issue_cert("127.0.0.1")
+    theirs = new.issue_cert("client.example")
+    strict = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    both.configure_cert(strict)
+    strict.verify_mode = ssl.CERT_REQUIRED
+    new.configure_trust(strict)
+    with Server(answering(OK), context=old.server("127.0.0.1", client=True)) as server:  # one answer each
+        driver = make(
+            secure(server.port, {"CONSUL_CACERT": str(old.file)}, cert=str(old.cert), key=str(old.key))
+        )
+        assert driver.send(PUT).status == 200
+        server.context = strict
+        assert failure(driver, PUT).option == "ca"
+        new.cert_pem.write_to_path(str(old.file))
+        old.cert.write_bytes(theirs.cert_chain_pems[0].bytes()[:200])  # half of it
+        for _ in range(2):
+            failure(driver, PUT)
+        assert told(caplog) == 1
+        theirs.cert_chain_pems[0].write_to_path(str(old.cert))  # whole; the key is another's yet
+        failure(driver, PUT)
+        assert told(caplog) == 1
+        theirs.private_key_pem.write_to_path(str(old.key))
+        assert driver.send(PUT).status == 200
+        old.file.unlink()
+        for _ in range(2):
+            assert driver.send(PUT).status == 200
+        assert told(caplog) == 2
+        assert "PRIVATE" not in caplog.text
+
+
+def test_files_that_have_not_changed_are_not_read_again(
+    make: Make, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ClientOptions] = []
+    monkeypatch.setattr(credentials, "tls_context", lambda options: made.append(options) or tls_context(options))
+    with Server(answering(OK), context=certificates.server("127.0.0.1")) as server:
+        driver = make(secure(server.port, {"CONSUL_CACERT": str(certificates.file)}))
+        for _ in range(3):
+            assert driver.send(PUT).status == 200
+    assert server.accepted == 3
+    assert len(made) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,26 @@ def test_the_token_file_beats_the_token_of_the_environment(tmp_path: Path) -> No
     assert client(env=env).token == "plain"
     assert client(env=env).token_source == "CONSUL_HTTP_TOKEN"
     assert client(env={"CONSUL_HTTP_TOKEN_FILE": str(file)}).token is None
+    assert client(env=env).token_from == str(file)  # it may hold one later
+    assert client(token="mine", env=env).token_from is None
+
+
+def test_a_token_may_be_a_callable_which_is_not_called_yet() -> None:
+    def token() -> str:
+        raise AssertionError
+
+    options = client(token=token, env={"CONSUL_HTTP_TOKEN": "theirs"})
+    assert (options.token, options.token_from) == (None, token)
+    assert "hidden" in repr(options)
+
+
+def test_a_callable_that_is_async_is_refused() -> None:
+    async def token(secret: str) -> str:
+        return secret
+
+    text = refused("token", token=functools.partial(token, "very-secret"))
+    assert "not async" in text
+    assert "very-secret" not in text
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from consul_locker.core.messages import (
     Command,
     Emit,
     Event,
+    Forget,
     LeaseEnded,
     Log,
     SetTimer,
@@ -42,6 +43,7 @@ from consul_locker.core.requests import (
     SessionRead,
     Transact,
     Verb,
+    Watch,
 )
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.lease import BaseLease
@@ -92,15 +94,9 @@ class Driver:
         options.setdefault("identify_holder", False)
         self.now = 1000.0
         self.random = random
-        self.core = LockerCore(
-            LockerOptions.build("svc", **options),
-            identity={"pid": 1},
-            timeout=TIMEOUT,
-            clock=lambda: self.now,
-            random=lambda: self.random,
-            lease_type=BaseLease,
-            max_ops=max_ops,
-        )
+        self._options = options
+        self._max_ops = max_ops
+        self.core = self.make_core()
         self.commands: list[Command] = []
         self.open: list[Request] = []  # requests that were not answered
         self.timers: dict[tuple[Any, ...], float] = {}
@@ -109,6 +105,18 @@ class Driver:
         if begin:
             self.core.begin(self.now)
             self._take()
+
+    def make_core(self) -> LockerCore:
+        """A core that has not begun."""
+        return LockerCore(
+            LockerOptions.build("svc", **self._options),
+            identity={"pid": 1},
+            timeout=TIMEOUT,
+            clock=lambda: self.now,
+            random=lambda: self.random,
+            lease_type=BaseLease,
+            max_ops=self._max_ops,
+        )
 
     # ------------------------------------------------------------------------------------- events
 
@@ -124,6 +132,9 @@ class Driver:
                 self.timers[command.name] = command.at
             elif isinstance(command, CancelTimer):
                 self.timers.pop(command.name, None)
+            elif isinstance(command, Forget):
+                self.timers.clear()
+                self.open = [request for request in self.open if not isinstance(request, Watch)]
             elif isinstance(command, Settle):
                 assert command.call not in self.results, "settled twice"
                 self.results[command.call] = command.error if command.error is not None else command.value

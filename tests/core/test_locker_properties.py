@@ -60,9 +60,12 @@ class Lockers(RuleBasedStateMachine):
     def ask(self, player: Player, request: Request) -> None:
         self.sent.append((player, request))
 
-    def cancel(self, player: Player, request: Request) -> None:
-        self.sent = [each for each in self.sent if each[1] is not request]
-        self.done = [each for each in self.done if each[1] is not request]
+    def cancel(self, player: Player, request: Request | None) -> None:
+        def stays(whose: Player, one: Request) -> bool:
+            return whose is not player or not isinstance(one, Watch) or request not in (None, one)
+
+        self.sent = [each for each in self.sent if stays(*each)]
+        self.done = [each for each in self.done if stays(*each[:2])]
 
     def random(self) -> float:
         return self.chance.random()

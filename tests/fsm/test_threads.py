@@ -68,7 +68,6 @@ def test_a_machine_without_a_mutex_belongs_to_its_thread() -> None:
         lambda: fsm.emit("own"),
         lambda: fsm.snapshot(),
         lambda: fsm.dispose(),
-        lambda: fsm.break_off(),
     ):
         error = elsewhere(call)
         assert isinstance(error, WrongThread)
@@ -106,7 +105,6 @@ def test_with_a_mutex_any_thread_may_call_all_of_it() -> None:
     elsewhere(lambda: fsm.emit("own", 1))
     elsewhere(lambda: fsm.transition("on"))
     elsewhere(lambda: fsm.clear_queue())
-    elsewhere(lambda: fsm.break_off())
     assert (fsm.state, heard) == ("on", [1])
     elsewhere(lambda: fsm.dispose())
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from consul_locker.client.addresses import Addresses
 from consul_locker.client.decode import HttpResponse
 from consul_locker.client.encode import Encoder, HttpRequest
 from consul_locker.config.options import ClientOptions
@@ -19,10 +20,11 @@ from ..behaviour.tools import WAIT, eventually, settle
 class Line:
     """Takes requests as a transport does. Each is in ``sent`` with the future of its answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: Addresses) -> None:
+        self.addresses = addresses
         self.sent: list[tuple[HttpRequest, asyncio.Future[HttpResponse]]] = []
 
-    async def send(self, request: HttpRequest, limit: float) -> HttpResponse:
+    async def send(self, request: HttpRequest, limit: float, stays: bool = False) -> HttpResponse:
         answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         self.sent.append((request, answer))
         return await answer
@@ -45,8 +47,8 @@ def run(test: Callable[[Watches, Line], Coroutine[Any, Any, None]], connections:
     """Run a test on a loop; it must leave nothing behind there."""
 
     async def go() -> None:
-        options = ClientOptions.build(environ={})
-        line: Any = Line()
+        options = ClientOptions.build(["10.0.0.1", "10.0.0.2", "10.0.0.3"], environ={})
+        line: Any = Line(Addresses(options))
         watching = Watches(options, Encoder(options), line, lambda: connections // 2)
         await asyncio.wait_for(test(watching, line), WAIT)
         await settle()

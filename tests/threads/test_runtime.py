@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from consul_locker.aio.runtime import AsyncRuntime
 from consul_locker.client.encode import Encoder
 from consul_locker.config.options import ClientOptions
-from consul_locker.core.messages import Abandoned, Answered, Call, Settle
+from consul_locker.core.messages import Abandoned, Answered, Call, Forget, Settle
 from consul_locker.core.requests import Failed, Transact
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
 from consul_locker.may_wait import THIS_THREAD
@@ -34,22 +35,22 @@ class Script:
 
     def __init__(self, answers: dict[type, list[Any]] | None = None) -> None:
         self.answers = answers or {}  # the commands that follow on the next event of a type
-        self.commands: deque[Any] = deque()
         self.events: list[Any] = []
         self.handed: list[Any] = []
         self.jobs: list[Any] = []
-        self.carry_out: Any = None
+        self.carry_out: Any = lambda receive, commands: None
         self.failures = 0  # how many of the next steps break off
+        self.replaced = 0  # how often another core came
 
     def do(self, job: Any) -> None:
         self.jobs.append(job)
 
-    def step(self, event: Any, now: float) -> None:
+    def step(self, event: Any) -> list[Any]:
         self.events.append(event)
         if self.failures:
             self.failures -= 1
             raise RecursionError
-        self.commands.extend(self.answers.pop(type(event), []))
+        return self.answers.pop(type(event), [])
 
     def encode(self, request: Any) -> Any:
         raise ConfigurationError("operations", request, "what JSON can carry")
@@ -63,17 +64,43 @@ class Script:
     def settle(self, job: Any) -> None:
         job()
 
+    def work(self) -> None:
+        """What the I/O thread does with its jobs."""
+        while self.jobs:
+            self.jobs.pop(0)()
+
+    def core(self) -> Any:
+        """Makes a core, as often as it is asked for one."""
+        return Core(self)
+
     here = False
+
+
+class Core:
+    """Stands where a core is: its script says what follows."""
+
+    session = SimpleNamespace(destroys=SimpleNamespace(pending=(), generation=2), life=None)
+    ledger = SimpleNamespace(leases={})
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.commands: deque[Any] = deque()
+
+    def step(self, event: Any, now: float) -> None:
+        self.commands.extend(self.script.step(event))
+
+    def follow(self, old: Any, now: float, **facts: Any) -> None:
+        self.script.replaced += 1
 
 
 def carrying(script: Script) -> ThreadRuntime:
     stand_in: Any = script
-    return ThreadRuntime(stand_in, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+    return ThreadRuntime(script.core, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
 
 
 def resolve(*settled: Settle) -> None:
     """What sets the futures of calls that are answered."""
-    carrying(Script())._carry_out(deque(settled), deque(), None)
+    carrying(Script())._carry_out(deque(settled), None)
 
 
 def test_waking_twice_does_no_harm() -> None:
@@ -81,6 +108,13 @@ def test_waking_twice_does_no_harm() -> None:
     waiter.wake()
     waiter.wake()
     waiter.sleep()
+
+
+def test_a_waiter_is_answered_once() -> None:
+    waiter = Waiter()
+    waiter.settle(7, None)
+    waiter.settle(None, ConsulUnavailable("broken off"))  # by a core that came in the place of another
+    assert (waiter.value, waiter.error) == (7, None)
 
 
 def test_an_offer_to_one_who_has_left_is_refused() -> None:
@@ -147,33 +181,95 @@ def test_a_future_is_set_once() -> None:
     assert future.result(0) == 7
 
 
-def test_of_two_who_set_futures_each_is_set_by_one() -> None:
-    carrying(Script())._resolve(deque())  # the other one was faster
-
-
 def test_a_lock_for_a_future_that_was_cancelled_is_given_back() -> None:
     """Whoever cancelled it may have been interrupted before he could say so."""
     script = Script()
     call = Call("lock", ("a",))
     call.waiter = future = Future()
     future.cancel()
-    carrying(script)._carry_out(deque([Settle(call, 7)]), deque(), None)
+    carrying(script)._carry_out(deque([Settle(call, 7)]), None)
     assert [type(event) for event in script.events] == [Abandoned]
 
 
-def test_an_event_that_breaks_off_is_given_once_more() -> None:
-    """On the I/O thread; what breaks off there too is no chance, and not tried for ever."""
+def test_after_a_step_that_was_broken_off_another_core_comes_on_the_io_thread() -> None:
     script = Script()
-    script.failures = 2
+    script.failures = 1
     made = carrying(script)
     with pytest.raises(RecursionError):
         made.step(Answered(REQUEST, Failed(ConsulUnavailable("no answer"), True)))
-    assert script.failures == 1
-    ((go_on,),) = [script.jobs]
+    assert not script.replaced
+    script.work()
+    assert script.replaced == 1
+    assert [type(event) for event in script.events] == [Answered]
+
+
+def test_or_with_the_next_step() -> None:
+    script = Script()
+    script.failures = 1
+    made = carrying(script)
     with pytest.raises(RecursionError):
-        go_on()
-    assert [type(event) for event in script.events] == [Answered, Answered]
-    assert len(script.jobs) == 1
+        made.step(Call("start"))
+    made.step(Call("stop"))
+    assert script.replaced == 1
+    script.work()
+    assert script.replaced == 1
+
+
+def test_what_is_carried_out_outside_the_mutex_is_part_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    script, call = Script(), Call("lock", ("a",))
+    script.answers[Call] = [Settle(call, 7)]
+    made = carrying(script)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Waiter, "settle", interrupted)
+        made.ask(call)
+    assert script.replaced == 1
+    assert isinstance(call.waiter.error, ConsulUnavailable) or not call.waiter.done  # nobody waits for it
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    """Stands where a signal handler comes in between."""
+    raise KeyboardInterrupt
+
+
+def test_while_it_waits_for_the_mutex_nothing_is_broken_off() -> None:
+    class Busy:
+        times = 1
+
+        def __enter__(self) -> None:
+            if self.times:
+                self.times -= 1
+                raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing to give back."""
+
+    script, mutex = Script(), Busy()
+    made: Any = carrying(script)
+    made._mutex = mutex
+    with pytest.raises(KeyboardInterrupt):
+        made.step(Abandoned(Call("lock")))
+    script.work()
+    assert [type(event) for event in script.events] == [Abandoned]
+    mutex.times = 1
+    with pytest.raises(KeyboardInterrupt):
+        made.ask(Call("lock", ("a",)))
+    script.work()
+    assert [type(event) for event in script.events] == [Abandoned, Abandoned]
+    assert not script.replaced
+
+
+def test_a_new_beginning_that_is_broken_off_is_made_again_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script()
+    script.failures = 1
+    made = carrying(script)
+    with pytest.raises(RecursionError):
+        made.step(Call("start"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Core, "follow", interrupted)
+        script.work()
+    assert not script.jobs  # else it would be tried for ever
+    made.step(Call("stop"))
+    assert script.replaced == 1
 
 
 def test_what_came_in_between_is_done_elsewhere_when_the_step_breaks_off() -> None:
@@ -185,22 +281,21 @@ def test_what_came_in_between_is_done_elsewhere_when_the_step_breaks_off() -> No
     with pytest.raises(RecursionError):
         made.step(Call("leave", argument=[]))
     assert not THIS_THREAD.after_step
-    script.jobs.pop()()
+    script.work()
     assert done == ["later"]
-    assert [type(event) for event in script.events] == [Call, Call]
+    assert [type(event) for event in script.events] == [Call]
 
 
-def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread() -> None:
     script = Script()
     script.failures = 2
     made = carrying(script)
-    stop = Call("stop")
     with pytest.raises(RecursionError):
-        made.ask(stop)
-    for job in script.jobs:
-        job()
-    assert [type(event) for event in script.events] == [Call, Abandoned, Abandoned, Abandoned, Call]
+        made.ask(Call("stop"))
+    script.work()
+    assert [type(event) for event in script.events] == [Call, Abandoned, Abandoned, Call]
     assert script.events[-1].verb == "stop"
+    assert script.replaced == 2
 
 
 def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrupted_too() -> None:
@@ -218,14 +313,15 @@ def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrup
     beneath.sleep()  # it was woken, to look again
 
 
-def test_a_submitted_call_that_breaks_off_is_abandoned() -> None:
+def test_a_submitted_call_that_breaks_off_is_answered() -> None:
     script = Script()
     script.failures = 1
+    call = Call("lock", ("a",))
     with pytest.raises(RecursionError):
-        carrying(script).submit(Call("lock", ("a",)))
-    for job in script.jobs:
-        job()
-    assert [type(event) for event in script.events] == [Call, Abandoned]
+        carrying(script).submit(call)
+    script.work()
+    assert isinstance(call.waiter.exception(0), ConsulUnavailable)
+    assert [type(event) for event in script.events] == [Call]
 
 
 def test_a_request_that_was_being_carried_is_answered_for_the_others() -> None:
@@ -347,19 +443,20 @@ def on_a_loop(test: Callable[[AsyncRuntime, Script], Awaitable[None]]) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         script = Script()
         stand_in: Any = script
-        made = AsyncRuntime(stand_in, None, SystemClock(), stand_in, stand_in)
+        made = AsyncRuntime(script.core, None, SystemClock(), stand_in, stand_in)
         await test(made, script)
 
     asyncio.run(go())
 
 
-def test_on_a_loop_an_event_that_breaks_off_is_given_once_more() -> None:
+def test_on_a_loop_another_core_comes_after_a_step_that_was_broken_off() -> None:
     async def test(made: AsyncRuntime, script: Script) -> None:
-        script.failures = 2
+        script.failures = 1
         with pytest.raises(RecursionError):
             made.step(Answered(REQUEST, Failed(ConsulUnavailable("no answer"), True)))
         await settle()
-        assert [type(event) for event in script.events] == [Answered, Answered]
+        assert [type(event) for event in script.events] == [Answered]
+        assert script.replaced == 1
 
     on_a_loop(test)
 
@@ -376,7 +473,9 @@ def test_on_a_loop_a_call_that_breaks_off_is_abandoned() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_on_a_loop_a_command_that_breaks_off_is_done_once_more(times: int) -> None:
+def test_on_a_loop_what_is_carried_out_is_part_of_the_step(times: int) -> None:
+    """And the new beginning may be broken off, too."""
+
     async def test(made: AsyncRuntime, script: Script) -> None:
         sent: list[Any] = []
 
@@ -389,7 +488,8 @@ def test_on_a_loop_a_command_that_breaks_off_is_done_once_more(times: int) -> No
         script.answers[Abandoned] = [REQUEST, Transact(2, ())]
         with pytest.raises(RecursionError):
             made.step(Abandoned(Call("lock")))
+        await eventually(lambda: script.replaced == times)
         await settle()
-        assert [request.generation for request in sent] == [1, 1, 2]
+        assert [type(command) for command in sent] == [Transact] + [Forget] * times
 
     on_a_loop(test)

@@ -127,7 +127,7 @@ def a_request_offered_to_a_caller_who_is_answered_goes_out(limit: float) -> None
 
 def carry_out(runtime: ThreadRuntime, *commands: Command) -> None:
     """In a thread that has just taken a step of the core."""
-    runtime._carry_out(deque(commands), deque(), None)
+    runtime._carry_out(deque(commands), None)
 
 
 def is_there(call: Call) -> bool:

@@ -246,7 +246,7 @@ def test_calls_that_wait_end_when_the_io_thread_dies(gate: Gate, agent: Agent, w
             lambda: held(locker, wait=None),
         ]
         waiting = Calls(*calls, lambda: locker.wait_for_state("paused"))
-        until(lambda: len(locker._core.unanswered()) == len(calls) and locker.state == where)
+        until(lambda: len(locker._runtime._fail_stop.calls) == len(calls) and locker.state == where)
         if where == "ready":
             until(lambda: locker.stats()["denied"])
         kill(factory)

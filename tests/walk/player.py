@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol
 
 from consul_locker.config.options import LockerOptions
 from consul_locker.core.calls import LOCKS
 from consul_locker.core.locker import LockerCore
-from consul_locker.core.machine import READY
+from consul_locker.core.machine import ACQUIRING, READY, STOPPED
 from consul_locker.core.messages import (
     Abandoned,
     Answered,
     Call,
     CancelRequest,
     CancelTimer,
+    Command,
     Emit,
     Event,
+    Forget,
     LeaseEnded,
     SetTimer,
     Settle,
@@ -39,6 +44,7 @@ from consul_locker.core.session import TRUST_AFTER_READ
 from consul_locker.errors import InvalidLockId
 from consul_locker.keys import lock_key, lock_key_of, place_number
 from consul_locker.lease import BaseLease
+from consul_locker.runtime.fail_stop import FailStop
 from consul_locker.strategies import PermanentStrategy
 
 from .breaks import BrokenOff
@@ -70,8 +76,8 @@ class Around(Protocol):
     def ask(self, player: Player, request: Request) -> None:
         """A request goes out."""
 
-    def cancel(self, player: Player, request: Request) -> None:
-        """A watch is given up."""
+    def cancel(self, player: Player, request: Request | None) -> None:
+        """A watch is given up; None: all that the player has."""
 
     def random(self) -> float:
         """A float in [0, 1)."""
@@ -114,31 +120,46 @@ class Player:
         self.answered: Call | None = None
         self.seen: dict[Call, set[str]] = {}
         self.breaks = 0
-        self._mending = False
+        self._replacing = False
         self._asked: list[Call] = []
+        self._effects: deque[Callable[[], object]] = deque()
+        #: Ended in this step: a release that stood in line behind a lock ends its lease in the step that grants it.
         self._ending: set[BaseLease] = set()
-        self.core = LockerCore(
-            options,
-            identity={"pid": number},
-            timeout=timeout,
-            clock=lambda: around.now,
-            random=around.random,
-            lease_type=BaseLease,
-            **batch,
-        )
-        for event in ("nohandler", "invalidstate"):
-            self.core.fsm.on(event, self._no_row)
-        for name in ("ask_lock", "ask_release"):
-            self._overhear(name)
+        self.former_for: float | None = None
+        self._timeout = timeout
+        self._batch = batch
+        self.fail_stop = FailStop(self._make_core, self._effects.append)
 
-    def _overhear(self, name: str) -> None:
-        ask = getattr(self.core, name)
+    @property
+    def core(self) -> LockerCore:
+        return self.fail_stop.core
+
+    def _make_core(self) -> LockerCore:
+        core = LockerCore(
+            self.options,
+            identity={"pid": self.number},
+            timeout=self._timeout,
+            clock=lambda: self.around.now,
+            random=self.around.random,
+            lease_type=BaseLease,
+            **self._batch,
+        )
+        if self.former_for is not None:
+            core._audit.doubts.former_for = self.former_for
+        for event in ("nohandler", "invalidstate"):
+            core.fsm.on(event, self._no_row)
+        for name in ("ask_lock", "ask_release"):
+            self._overhear(core, name)
+        return core
+
+    def _overhear(self, core: LockerCore, name: str) -> None:
+        ask = getattr(core, name)
 
         def overheard(call: Call) -> None:
             self._asked.append(call)
             ask(call)
 
-        setattr(self.core, name, overheard)
+        setattr(core, name, overheard)
 
     def _no_row(self, data: dict[str, Any]) -> None:
         raise Violation("every state has a row for every input", f"{self.core.state}: {data}")
@@ -147,6 +168,7 @@ class Player:
         """The Locker begins its session."""
         self.core.begin(self.around.now)
         self._carry_out()
+        self._take_effect()
 
     # ----------------------------------------------------------------------------------------- steps
 
@@ -216,51 +238,61 @@ class Player:
             and not session.deadline_passed()
             and not (session.life is not None and self.around.now >= session.life.deadline)
         )
-        argument = event.argument if isinstance(event, Call) else None
         self._asked = []
         self.session_before = session.life.session_id if session.life is not None else None
+        self.fail_stop.begin(event)
         try:
             with self.around.breaks():
-                core.step(event, self.around.now)
+                self.fail_stop.run(event, self.around.now)
         except Violation:
             raise
         except BrokenOff as broken:
-            self._broken_off(event, argument, broken)
+            self._broken_off(event, broken)
             return
         except Exception as error:
             raise Violation("no exception comes out of a step", f"{event!r:.300} in {state}: {error!r}") from error
         if stale and core.commands:
             raise Violation("events of an ended generation change nothing", f"{event!r:.300}: {core.commands!r:.300}")
         self._check_buffer(state, queue)
-        self._carry_out()
+        try:
+            with self.around.breaks():
+                self._carry_out()
+                self.fail_stop.end()
+        except BrokenOff as broken:
+            self._broken_off(event, broken)
+            return
+        self._take_effect()
         self._check_leases()
 
-    def _broken_off(self, event: Event, argument: Any, broken: BrokenOff) -> None:
-        """The step broke off; its runtime has another follow. A call that was broken off is gone."""
+    def _broken_off(self, event: Event, broken: BrokenOff) -> None:
+        """The step broke off: another core comes, unless that is broken off, too; then it comes all the same."""
         self.around.log.append(f"{self.around.now:.3f} {self.number} {event!r:.60} broken off at {broken}")
-        self._asked = []
         self.breaks += 1
-        mending = Abandoned(event) if isinstance(event, Call) else event
-        self._mending = True  # it may be told twice that a lease is over
-        self._mend(mending)
-        self._carry_out()
-        self._mending = False
-        if isinstance(event, Call):
-            self.open.pop(event, None)
-        self._check_buffer(self.core.state, [])
-        self._check_leases()
-        if isinstance(event, Call) and event.verb in ("leave", "stop"):
-            self.call(Call(event.verb, event.ids, argument=argument))
+        self._asked = []
+        if isinstance(event, Abandoned):
+            self.open.pop(event.call, None)
+        self._replacing = True  # it may be told twice that a lease is over
+        try:
+            with self.around.breaks():
+                self.fail_stop.replace(self.around.now)
+                self._carry_out()
+                self.fail_stop.end()
+        except BrokenOff as again:
+            self._broken_off(event, again)
+            return
+        self._take_effect()
+        self._replacing = False
+        self._check_replaced()
 
-    def _mend(self, event: Event) -> None:
-        """The step that follows on one that broke off; it may break off, too."""
-        while True:
-            try:
-                with self.around.breaks():
-                    self.core.step(event, self.around.now)
-                    return
-            except BrokenOff:
-                self.breaks += 1
+    def _check_replaced(self) -> None:
+        """Everybody is answered, and all that observers heard of has ended."""
+        if self.open or self.fail_stop.calls:
+            raise Violation("every call ends", f"{list(self.open)} {list(self.fail_stop.calls)} after a broken step")
+        if self.live or self.session is not None:
+            raise Violation("a grant ends in one of released and lock-lost", f"{list(self.live)} {self.session}")
+        if self.core.state != (STOPPED if self.fail_stop.stopped else ACQUIRING):
+            raise Violation("a broken step ends in a new beginning", self.core.state)
+        self._check_leases()
 
     def _check_buffer(self, state: str, before: list[Call]) -> None:
         """Deferred calls are neither lost nor doubled, and come back first in, first out."""
@@ -302,28 +334,44 @@ class Player:
     # -------------------------------------------------------------------------------------- commands
 
     def _carry_out(self) -> None:
-        commands = list(self.core.commands)
-        self.core.commands.clear()
-        # A release that stood in line behind a lock ends its lease in the step that grants it.
-        self._ending = {command.lease for command in commands if isinstance(command, LeaseEnded)}
-        for command in commands:
-            if isinstance(command, Request):
-                self._ask(command)
-            elif isinstance(command, CancelRequest):
-                self.around.cancel(self, command.request)
-            elif isinstance(command, SetTimer):
-                self.timers[command.name] = command.at
-            elif isinstance(command, CancelTimer):
-                self.timers.pop(command.name, None)
+        """What a runtime does within a step. What that brings about comes after it, in `_take_effect`."""
+        effects = self._effects
+        while self.core.commands:
+            command = self.core.commands.popleft()
+            if isinstance(command, Emit):
+                self.fail_stop.tell(command, partial(self._heard, command.signal, command.facts))
             elif isinstance(command, Settle):
-                self._settled(command)
+                effects.append(partial(self._settled, command))
+                self.fail_stop.answered(command.call)
             elif isinstance(command, LeaseEnded):
-                if command.lease.live or (command.lease in self.ended_leases and not self._mending):
-                    raise Violation("the end of a lease is told once", f"{command.lease}")
-                if not lock_key_of(command.lease.key):
-                    self.ended_leases.add(command.lease)
-            elif isinstance(command, Emit):
-                self._heard(command.signal, command.facts)
+                self._ending.add(command.lease)
+                effects.append(partial(self._ended, command.lease))
+            else:
+                effects.append(partial(self._for_the_loop, command))
+
+    def _take_effect(self) -> None:
+        while self._effects:
+            self._effects.popleft()()
+        self._ending.clear()
+
+    def _for_the_loop(self, command: Command) -> None:
+        if isinstance(command, Request):
+            self._ask(command)
+        elif isinstance(command, CancelRequest):
+            self.around.cancel(self, command.request)
+        elif isinstance(command, SetTimer):
+            self.timers[command.name] = command.at
+        elif isinstance(command, CancelTimer):
+            self.timers.pop(command.name, None)
+        elif isinstance(command, Forget):
+            self.timers.clear()
+            self.around.cancel(self, None)
+
+    def _ended(self, lease: BaseLease) -> None:
+        if lease.live or (lease in self.ended_leases and not self._replacing):
+            raise Violation("the end of a lease is told once", f"{lease}")
+        if self.around.fences.get((lease.key, lease.fence)) is lease:  # else observers have not heard of it
+            self.ended_leases.add(lease)
 
     def _ask(self, request: Request) -> None:
         self.sent_at[request] = self.around.now
@@ -346,6 +394,8 @@ class Player:
         if call not in self.ever:
             return  # a call of the core's own
         if call not in self.open:
+            if self._replacing:
+                return  # answered just before the step was broken off: it may be answered again
             raise Violation("every call is settled once", f"{call} again: {command.value!r} {command.error!r}")
         del self.open[call]
         if isinstance(command.error, InvalidLockId):

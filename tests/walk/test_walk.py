@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from consul_locker.core.session import Session
+from consul_locker.core.locker import LockerCore
+from consul_locker.runtime import fail_stop
+from consul_locker.runtime.fail_stop import FailStop
 
 from . import fair_faults as _fair_faults  # noqa: F401 # their bugs stand in `faults.PLANTED`
 from . import faults, refusal_faults, session_faults, walk
@@ -29,8 +34,55 @@ def test_schedules_with_broken_off_steps_are_clean() -> None:
     assert not failures, "\n".join(failures)
 
 
-def test_a_broken_off_step_that_is_not_mended_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "recover", lambda self: None)
+def sessions_live_on(patch: pytest.MonkeyPatch) -> None:
+    follow = LockerCore.follow
+    patch.setattr(LockerCore, "follow", lambda *args, sessions, **more: follow(*args, sessions=(), **more))
+
+
+def generations_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    follow = LockerCore.follow
+
+    def begin_anew(core: LockerCore, old: LockerCore, *args: Any, **more: Any) -> None:
+        old.session.generation = 0
+        follow(core, old, *args, **more)
+
+    patch.setattr(LockerCore, "follow", begin_anew)
+
+
+def calls_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(FailStop, "open", lambda self: ())
+
+
+def the_session_that_just_came_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fail_stop, "SessionCreated", str)
+
+
+def leases_go_on(patch: pytest.MonkeyPatch) -> None:
+    begin = FailStop.begin
+
+    def begin_without(self: FailStop, event: Any) -> None:
+        self.leases = {}
+        begin(self, event)
+
+    patch.setattr(FailStop, "begin", begin_without)
+
+
+def a_stop_is_not_final(patch: pytest.MonkeyPatch) -> None:
+    follow = LockerCore.follow
+    patch.setattr(LockerCore, "follow", lambda *args, stopped, **more: follow(*args, stopped=False, **more))
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        sessions_live_on, generations_begin_anew, calls_are_forgotten, the_session_that_just_came_is_forgotten,
+        leases_go_on, a_stop_is_not_final,
+    ],
+)  # fmt: skip
+def test_a_bug_of_what_follows_a_broken_step_is_found(
+    bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
     with pytest.raises(Violation):
         for number in range(BUDGET):
             play(f"1/{number}", breaks=True)

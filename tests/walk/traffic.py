@@ -144,7 +144,7 @@ class Traffic:
             )
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
             player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
-            player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
+            player.former_for = player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
             self.players.append(player)
 
     # ------------------------------------------------------------------------------------------ time
@@ -268,8 +268,9 @@ class Traffic:
         elif isinstance(request, ReadKey):
             player.doubtful.add(request.key)
 
-    def cancel(self, player: Player, request: Request) -> None:
-        self._watches.pop(request, None)
+    def cancel(self, player: Player, request: Request | None) -> None:
+        for watch in [watch for watch, whose in self._watches.items() if whose is player and request in (None, watch)]:
+            del self._watches[watch]
 
     def _watch_fails(self, player: Player, request: Watch) -> None:
         if self._watches.pop(request, None) is not None:
