@@ -10,6 +10,7 @@ from typing import Any, Literal
 __all__ = [
     "Behavior",
     "LockInfo",
+    "LossReason",
     "SessionInfo",
     "StateName",
 ]
@@ -18,6 +19,21 @@ __all__ = [
 #: What happens to the keys of a session when it ends; and the states of a Locker. Both are also checked at run time.
 Behavior = Literal["release", "delete"]
 StateName = Literal["acquiring", "ready", "paused", "stopped"]
+#: Why a lease, or a session, is over before it was given back.
+LossReason = Literal[
+    "broken off",
+    "deadline passed",
+    "key deleted",
+    "key overwritten",
+    "key taken over",
+    "not held any more",
+    "rebooted",
+    "release failed",
+    "released by a stranger",
+    "session destroyed",
+    "stopped",
+    "taken again",
+]
 
 #: The most characters of another program's text in a message: the longest host name (Linux, HOST_NAME_MAX).
 SHOWN = 64

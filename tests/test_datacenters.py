@@ -13,7 +13,6 @@ import pytest
 from consul_locker import AlreadyLocked, ConsulUnavailable
 from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions
-from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     Committed,
     CreateSession,
@@ -38,7 +37,9 @@ from consul_locker.core.requests import (
     SessionsRead,
     Transact,
     Verb,
-    Watch,
+    WatchKey,
+    WatchNode,
+    WatchSession,
 )
 from consul_locker.embedded import Agent
 
@@ -234,21 +235,21 @@ def test_every_request_goes_to_the_datacenter(servers: Joined, name: str) -> Non
     assert isinstance(created, SessionCreated)
     session = created.session_id
     assert ask(RenewSession(1, session)) == Renewed(10.0)
-    for read in (ReadSession(1, session), Watch(1, "session", session, 0, 1.0)):
+    for read in (ReadSession(1, session), WatchSession(1, session, 0, 1.0)):
         outcome = ask(read)
         assert isinstance(outcome, SessionRead)
         assert outcome.session is not None
         assert outcome.session.node == "server-2"
-    everybody = ask(Watch(1, "node", "server-2", 0, 1.0))
+    everybody = ask(WatchNode(1, "server-2", 0, 1.0))
     assert isinstance(everybody, SessionsRead)
     assert session in everybody.sessions
     locked = ask(Transact(1, (Operation(Verb.LOCK, key, b"{}", session=session),)))
     assert isinstance(locked, Committed)
     for look in (
         Transact(1, (Operation(Verb.GET, key),), consistent=True),
-        RawTransact(1, ({"KV": {"Verb": "get", "Key": key}},), Call("guarded")),
-        ReadKey(1, key, "info"),
-        Watch(1, "key", key, 0, 1.0),
+        RawTransact(1, ({"KV": {"Verb": "get", "Key": key}},)),
+        ReadKey(1, key),
+        WatchKey(1, key, 0, 1.0),
     ):
         outcome = ask(look)
         assert isinstance(outcome, (Committed, KeysRead))

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from consul_locker import AlreadyLocked, ConsulLockerError, Lease, Locker, LockerFactory, LockLost, aio
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import LeaveHold, Lock
 from consul_locker.core.requests import Transact
 from consul_locker.embedded import Agent
 from consul_locker.may_wait import THIS_THREAD
@@ -227,7 +227,7 @@ def test_a_handler_that_comes_while_a_call_sleeps_may_call_the_locker(locker: Lo
 def test_who_is_interrupted_carries_nothing_until_that_is_over(locker: Locker) -> None:
     """Else what is offered to him would wait for him, and the call that interrupts him for that."""
     waiter = Waiter()
-    first, second = Transact(1, (), calls=(Call("lock", ("x",)),)), Transact(1, ())
+    first, second = Transact(1, (), calls=(Lock(("x",)),)), Transact(1, ())
     assert waiter.offer(first)
     handed_over: list[object] = []
     locker._runtime._carriers.hand_to_io = handed_over.append  # what it does is not asked here
@@ -444,7 +444,7 @@ def test_on_asyncio_a_hold_of_the_parent_is_left_alone_in_a_forked_child(agent: 
                 factory._forked = True  # as in the child
             factory._forked = False
             assert lease.valid
-            await locker._runtime.ask(Call("leave", ("a",), argument=[lease]))
+            await locker._runtime.ask(LeaveHold([lease]))
 
     asyncio.run(go())
 

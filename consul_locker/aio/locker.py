@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from ..config.options import LockerOptions
-from ..core.messages import Call
+from ..core import calls
+from ..core.calls import Holder, HoldMany, Info, Lock, LockCall, LockMany, Stop
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
@@ -69,7 +70,7 @@ class Locker(BaseLocker[Lease]):
         found = self._cached(id)
         if found is not None:
             return found
-        lease: Lease = await self._ask(self._lock_call("lock", (id,), wait, timeout))
+        lease: Lease = await self._ask(self._lock_call(Lock, (id,), wait, timeout))
         return lease
 
     async def lock_many(
@@ -79,7 +80,7 @@ class Locker(BaseLocker[Lease]):
         given = self._ids(ids)
         if not given:
             return []
-        return self._in_order(await self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
+        return self._in_order(await self._ask(self._lock_call(LockMany, given, wait, timeout)), given)
 
     def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> AsyncHolding[Lease]:
         """Hold a lock while the body of an ``async with`` runs. As `consul_locker.Locker.hold`."""
@@ -87,7 +88,7 @@ class Locker(BaseLocker[Lease]):
 
     @asynccontextmanager
     async def _hold_one(self, id: Any, wait: Any, timeout: Any) -> AsyncIterator[Lease]:
-        async with self._holding("hold", (id,), wait, timeout) as leases:
+        async with self._holding(calls.Hold, (id,), wait, timeout) as leases:
             yield leases[0]
 
     def hold_many(
@@ -96,13 +97,15 @@ class Locker(BaseLocker[Lease]):
         """Hold several locks, all or none. As `consul_locker.Locker.hold_many`."""
         given = self._ids(ids)  # once: they may come from a generator
         return AsyncHolding(
-            lambda: self._holding("hold_many", given, wait, timeout), f"locker.hold_many({given!r})", "async with"
+            lambda: self._holding(HoldMany, given, wait, timeout), f"locker.hold_many({given!r})", "async with"
         )
 
     @asynccontextmanager
-    async def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> AsyncIterator[list[Lease]]:
+    async def _holding(
+        self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any
+    ) -> AsyncIterator[list[Lease]]:
         hold = Hold(asyncio.current_task())
-        call = self._hold_call(hold, verb, ids, wait, timeout)
+        call = self._hold_call(hold, kind, ids, wait, timeout)
         if not call.ids:
             yield []
             return
@@ -149,7 +152,7 @@ class Locker(BaseLocker[Lease]):
         self._factory._check()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
-        await self._ask(Call("stop", timeout=limit))
+        await self._ask(Stop(timeout=limit))
         # A session that is being created, or whose destroy has no answer yet, must not be left behind.
         while self.state == "stopped" and loop.time() < deadline:
             requests = self._runtime.requests()
@@ -189,12 +192,12 @@ class Locker(BaseLocker[Lease]):
 
     async def info(self, id: LockId) -> LockInfo | None:
         """The key of a lock as Consul has it. As `consul_locker.Locker.info`."""
-        info: LockInfo | None = await self._ask(self._question("info", id))
+        info: LockInfo | None = await self._ask(self._question(Info, id))
         return info
 
     async def holder(self, id: LockId) -> LockInfo | None:
         """Who has a lock, with the holder's session. As `consul_locker.Locker.holder`."""
-        info: LockInfo | None = await self._ask(self._question("holder", id))
+        info: LockInfo | None = await self._ask(self._question(Holder, id))
         return info
 
     async def session_info(self, session_id: str | None = None) -> SessionInfo | None:

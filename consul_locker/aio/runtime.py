@@ -110,7 +110,7 @@ class AsyncRuntime:
         return [
             task
             for request, (task, receive) in self._io_loop._tasks.items()
-            if receive is self._receive and getattr(request, "call", None) is None
+            if receive is self._receive and not request.question
         ]
 
     def ending(self) -> list[asyncio.Task[None]]:

@@ -28,6 +28,7 @@ from ..core.requests import (
     FindNode,
     Operation,
     Outcome,
+    PollKey,
     RawTransact,
     ReadKey,
     ReadPrefix,
@@ -36,7 +37,9 @@ from ..core.requests import (
     Request,
     Transact,
     Verb,
-    Watch,
+    WatchKey,
+    WatchNode,
+    WatchSession,
 )
 from ..errors import ConfigurationError
 from .decode import (
@@ -192,7 +195,10 @@ class Encoder:
             ReadSession: self._read_session,
             ReadKey: self._read_key,
             ReadPrefix: self._read_prefix,
-            Watch: self._watch,
+            WatchSession: self._watch_session,
+            WatchKey: self._watch_key,
+            PollKey: self._poll_key,
+            WatchNode: self._watch_node,
             Transact: self._transact,
             RawTransact: self._raw_transact,
         }
@@ -250,20 +256,24 @@ class Encoder:
         recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
         return self._finish("kv names with prefix", recorded, names_read, names_missing, request.prefix)
 
-    def _watch(self, request: Watch) -> HttpRequest:
-        if request.target == "poll":
-            return self._get(request.name, consistent=False)
-        # without an index Consul answers at once, and the endpoints leave out an index of 0
-        wait = f"{max(1, math.ceil(request.wait * 1000))}ms"
-        if request.target == "session":
-            recorded = self._agent.session.info(_session_id(request.name), index=request.index, wait=wait)
-            return self._finish("session watch", recorded, session_read)
-        if request.target == "node":
-            recorded = self._agent.session.node(request.name, index=request.index, wait=wait)
-            return self._finish("session watch on a node", recorded, sessions_read)
-        recorded = self._agent.kv.get(request.name, index=request.index, wait=wait)
+    # Without an index Consul answers a watch at once, and the endpoints leave out an index of 0.
+
+    def _watch_session(self, request: WatchSession) -> HttpRequest:
+        session_id, wait = _session_id(request.name), _wait_text(request.wait)
+        recorded = self._agent.session.info(session_id, index=request.index, wait=wait)
+        return self._finish("session watch", recorded, session_read)
+
+    def _watch_node(self, request: WatchNode) -> HttpRequest:
+        recorded = self._agent.session.node(request.name, index=request.index, wait=_wait_text(request.wait))
+        return self._finish("session watch on a node", recorded, sessions_read)
+
+    def _watch_key(self, request: WatchKey) -> HttpRequest:
+        recorded = self._agent.kv.get(request.name, index=request.index, wait=_wait_text(request.wait))
         watch = self._finish("kv watch", recorded, keys_read, keys_missing, request.name)
         return replace(watch, decode=partial(key_watched, watch.decode))
+
+    def _poll_key(self, request: PollKey) -> HttpRequest:
+        return self._get(request.name, consistent=False)
 
     def _transact(self, request: Transact) -> HttpRequest:
         operations = request.operations
@@ -307,6 +317,10 @@ class Encoder:
         found = partial(decode, operation, read, missing, access=access)
         params = (*recorded.params, *self._enterprise)
         return HttpRequest(*recorded._replace(params=params), decode=found, operation=operation)
+
+
+def _wait_text(wait: float) -> str:
+    return f"{max(1, math.ceil(wait * 1000))}ms"
 
 
 def _session_id(session_id: object) -> str:

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 
 from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
 from ..lease import BaseLease, SessionLife
+from .batch import Item
+from .calls import Lock, LockCall, LockMany, Obstacle, TakePlaces
 from .endings import Endings
-from .ledger import Kind, Slot, Work
-from .messages import Call
-from .refused_keys import error_of
-from .requests import Committed, Entry, Operation, Outcome, Refusal, Refused, RefusedWhole, RolledBack, Transact
+from .ledger import LockWork, Slot, Work
+from .refused_keys import error_of, failure_of
+from .requests import Committed, Entry, Operation, Refusal, Refused, RefusedWhole, RolledBack, Transact, TransactAnswer
 
 __all__ = ["Grants"]
 
@@ -24,18 +25,18 @@ class Grants(Endings):
 
     # ------------------------------------------------------------------------------------ calls
 
-    def lock(self, call: Call) -> None:
+    def lock(self, call: LockCall) -> None:
         """A call wants its locks: from the cache, shared with one in flight, or from Consul."""
         slots = tuple(self._ledger.slot(id) for id in call.ids)
         blocked = self._blocked_locally(call, slots)
         if blocked is not None:
-            self._waiting.wait_or_deny(call, blocked, "local")
+            self._waiting.wait_or_deny(call, blocked)
             return
-        if call.verb == "lock":
+        if isinstance(call, Lock):
             slot = slots[0]
             if slot.works:
                 tail = slot.works[-1]
-                if tail.kind is Kind.LOCK and not tail.many and self._strategy.shares_in_flight:
+                if isinstance(tail, LockWork) and not tail.many and self._strategy.shares_in_flight:
                     tail.calls.append(call)
                     self._out.count("shared")
                     return
@@ -46,13 +47,12 @@ class Grants(Endings):
             elif call.wait != 0.0 and self._waiting.known_taken(slot):
                 self._waiting.add(call, slot)
                 return
-        elif call.verb == "lock_many" and all(not slot.works and self._answers(slot) for slot in slots):
+        elif isinstance(call, LockMany) and all(not slot.works and self._answers(slot) for slot in slots):
             self._out.count("cached", len(slots))
             self._give(call, [slot.lease for slot in slots if slot.lease is not None])
             return
         if self._waiting.admits(call):
-            exclusive = call.verb in ("hold", "hold_many")
-            self._want(Kind.LOCK, slots, [call], exclusive, self._waiting.places(call))
+            self._want_lock(slots, [call], exclusive=call.exclusive, places=self._waiting.places(call))
 
     def _answers(self, slot: Slot) -> bool:
         """Whether the lease of a key answers a call now. The strategy, a user's object, decides."""
@@ -72,51 +72,56 @@ class Grants(Endings):
             self._out.warn(f"strategy.keeps raised {error!r}; the lease answers nobody else")
             return False
 
-    def _start(self, work: Work) -> None:
-        """Begin a work. Leases granted while it was in line answer it: locked anew, they would be lost."""
-        if work.kind is not Kind.LOCK or work.exclusive or not all(map(self._answers, work.slots)):
-            super()._start(work)
+    def _start_lock(self, work: LockWork) -> None:
+        """Begin to lock. Leases granted while it was in line answer it: locked anew, they would be lost."""
+        if work.exclusive or not all(map(self._answers, work.slots)):
+            super()._start_lock(work)
             return
-        work.started = True
         for call in work.live():
             self._waiting.remove(call)
             self._out.count("cached")
             self._give(call, [slot.lease for slot in work.slots if slot.lease is not None])
         self._finish(work)
 
-    def _blocked_locally(self, call: Call, slots: Iterable[Slot]) -> Slot | None:
+    def _blocked_locally(self, call: LockCall, slots: Iterable[Slot]) -> Slot | None:
         """The first slot whose use in this Locker excludes the call (rule 9: shared against exclusive), or None."""
-        exclusive = call.verb in ("hold", "hold_many")
+        exclusive = call.exclusive
         in_line = exclusive and not self._waiting.admitted(call)
         for slot in slots:
             if slot.works:
                 # The state after the last work in line decides. After a release there is no lease.
                 tail = slot.works[-1]
-                if tail.kind is Kind.LOCK and (exclusive or tail.exclusive):
+                if isinstance(tail, LockWork) and (exclusive or tail.exclusive):
                     return slot
             elif slot.lease is not None and (exclusive or slot.lease.exclusive):
                 return slot
-            if in_line and any(other.order < call.order for other in slot.waiters if other.verb != "lock"):
+            if in_line and any(other.order < call.order for other in slot.waiters if not isinstance(other, Lock)):
                 return slot  # first come, first served among holds
         return None
 
     # ---------------------------------------------------------------------------------- answers
 
-    def answered(self, request: Transact, outcome: Outcome) -> str | None:
-        """A transaction of the batch was answered. Returns the reason if the session is lost, else None."""
+    def _answered(self, request: Transact, outcome: TransactAnswer) -> None:
+        """A transaction of the batch was answered."""
         items = self._batch.take(request)
-        if items is None:
-            return None
         if isinstance(outcome, Committed):
             for work, entries in self._batch.committed(items, outcome).granted:
-                self._done(work, entries)
+                if isinstance(work, LockWork):
+                    self._locked(work, entries)
+                else:
+                    self._released(work, True)
         elif isinstance(outcome, RolledBack) and outcome.refused:
             if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
                 for work, _ in items:
-                    self._doubt(work)
-                return "session destroyed"
+                    if isinstance(work, LockWork):
+                        self._doubt(work)
+                self._session.lost("session destroyed")
+                return
             for work, found in self._batch.rolled_back(items, outcome).refused:
-                self._refused(work, found)
+                if isinstance(work, LockWork):
+                    self._refused(work, found)
+                else:
+                    self._release_refused(work, found)
             self._withdraw_unwanted(items)
         elif isinstance(outcome, RefusedWhole) and len(items) > 1:
             self._batch.again(items, halves=True)
@@ -124,29 +129,25 @@ class Grants(Endings):
         elif isinstance(outcome, RefusedWhole):
             self._refused_whole(items[0][0], outcome)
         else:
-            error, sent = self._failure(outcome)
+            error, sent = failure_of(outcome)
             for work, _ in items:
                 work.landed = sent or work.rounds > 0
                 self._failed(work, error, sent)
-        return None
 
-    def _withdraw_unwanted(self, items: list[tuple[Work, list[Operation]]]) -> None:
+    def _withdraw_unwanted(self, items: list[Item]) -> None:
         """Do not send a work again when all its callers have gone meanwhile."""
         for work, _ in items:
-            if work.kind is Kind.LOCK and work.calls and not work.live():
+            if isinstance(work, LockWork) and work.unwanted:
                 self.withdraw(work)
 
     def _refused_whole(self, work: Work, outcome: RefusedWhole) -> None:
         """Consul refused a transaction with this work alone, so it refuses this work."""
-        if outcome.of_key and not work.many:
+        if outcome.of_key and len(work.slots) == 1:
             self._audit.refused.add(work.slots[0].key)
         work.landed = work.rounds > 0 and not outcome.of_key  # no doubt if Consul always refuses the key
         self._failed(work, error_of(outcome, tuple(slot.place_for or slot.id for slot in work.slots)), False)
 
-    def _done(self, work: Work, entries: dict[str, Entry]) -> None:
-        if work.kind is Kind.RELEASE:
-            self._released(work, True)
-            return
+    def _locked(self, work: LockWork, entries: dict[str, Entry]) -> None:
         life = self._session.current
         taken = [slot for slot in work.slots if not (work.many and slot.lease is not None)]
         if any(slot.key not in entries or entries[slot.key].session != life.session_id for slot in taken):
@@ -175,14 +176,14 @@ class Grants(Endings):
             self._give(call, leases)
         self._finish(work)
 
-    def _give(self, call: Call, leases: list[BaseLease]) -> None:
+    def _give(self, call: LockCall, leases: list[BaseLease]) -> None:
         """Answer a call with its leases."""
         call.leases = tuple(leases)
         for lease in leases:
             lease.takers += 1
-        self._out.settle(call, leases if call.verb in ("lock_many", "hold_many") else leases[0])
+        self._out.settle(call, leases if call.is_set else leases[0])
 
-    def _give_back(self, work: Work, taken: list[tuple[Slot, int]]) -> None:
+    def _give_back(self, work: LockWork, taken: list[tuple[Slot, int]]) -> None:
         """No call wants these locks any more: they are released, so that nothing is left behind (rule 7)."""
         for slot, _ in taken:
             self._lost(slot, "taken again")
@@ -192,7 +193,7 @@ class Grants(Endings):
             if not slot.works:
                 self.release_found(slot, index)
 
-    def _grant(self, work: Work, slot: Slot, fence: int, life: SessionLife) -> None:
+    def _grant(self, work: LockWork, slot: Slot, fence: int, life: SessionLife) -> None:
         if slot.lease is not None:
             # Without a cache the same session takes the lock again: a new tenure, which ends the old.
             self._lost(slot, "taken again")
@@ -202,10 +203,7 @@ class Grants(Endings):
         self._ledger.grant(slot, lease)
         slot.leftover = False  # the doubts stay: an older acquire may commit after this tenure's release
 
-    def _refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
-        if work.kind is Kind.RELEASE:
-            self._release_refused(work, found)
-            return
+    def _refused(self, work: LockWork, found: list[tuple[Operation, Refused]]) -> None:
         known = (Refusal.HELD, Refusal.LOCK_DELAY)
         lost = (Refusal.SESSION, Refusal.INDEX, Refusal.MISSING)
         if work.many and all(refused.refusal in lost for _, refused in found):
@@ -213,25 +211,26 @@ class Grants(Endings):
             error: ConsulLockerError = ConsulUnavailable(
                 "a lock of the set that was held already may be lost; try again", operation="lock_many"
             )
-            self._failed(work, error, False, anew=True)
+            self._not_locked(work, error, False, anew=True)
             for operation, _ in found:
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
         if work.takes_places or not any(refused.refusal in known for _, refused in found):
-            self._failed(work, self._refusal_error("lock", found), False)
+            self._not_locked(work, self._refusal_error("lock", found), False)
             return
         losers = [(op, refused) for op, refused in found if refused.refusal in known]
         slots = [self._slot_of(work, op.key) for op, _ in losers]
-        reason = "held" if any(refused.refusal is Refusal.HELD for _, refused in losers) else "lock-delay"
-        final: list[Call] = []
+        held = any(refused.refusal is Refusal.HELD for _, refused in losers)
+        obstacle = Obstacle.HELD if held else Obstacle.LOCK_DELAY
+        final: list[LockCall] = []
         for call in work.live():
             if self._waiting.may_wait(call):
-                self._waiting.add(call, slots[0], reason)
+                self._waiting.add(call, slots[0], obstacle)
             else:
                 self._waiting.remove(call)
                 final.append(call)
         self._finish(work)
-        self.deny(slots, final, reason)
+        self.deny(slots, final, obstacle)
         for slot in slots:
             self._audit.suspect(slot)  # without a cache there may be a lease, which is lost then
 
@@ -239,14 +238,15 @@ class Grants(Endings):
     def _slot_of(work: Work, key: str) -> Slot:
         return next(slot for slot in work.slots if slot.key == key)
 
-    def _failed(self, work: Work, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
-        """No usable answer, or a refusal that is no denial.
-
-        ``anew``: the next attempt sends other operations, so each call that has time to wait tries again.
-        """
-        if work.kind is Kind.RELEASE:
+    def _failed(self, work: Work, error: ConsulLockerError, sent: bool) -> None:
+        """No usable answer, or a refusal that is no denial."""
+        if isinstance(work, LockWork):
+            self._not_locked(work, error, sent)
+        else:
             self._release_failed(work, error)
-            return
+
+    def _not_locked(self, work: LockWork, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
+        """A lock failed. ``anew``: the next attempt sends other operations, so each call that has time tries again."""
         # A transaction that was rolled back may be delivered once more, unless Consul refuses its key.
         if sent or (work.rounds and not isinstance(error, InvalidLockId)):
             self._doubt(work)
@@ -259,7 +259,7 @@ class Grants(Endings):
         self._tell_failed(work.slots, error)
         for call in calls:
             if self._waiting.may_wait(call) if anew else self._waiting.outlasts(call, error):
-                self._waiting.add(call, work.slots[0], "failed", error)
+                self._waiting.add(call, work.slots[0], Obstacle.FAILED, error)
             else:
                 self._waiting.remove(call)
                 self._out.settle(call, error=error)
@@ -267,16 +267,16 @@ class Grants(Endings):
 
     # ------------------------------------------------------------------- for the queue of a fair Locker
 
-    def take_places(self, places: tuple[Slot, ...], place_call: Call, show: bool) -> Work:
+    def take_places(self, places: tuple[Slot, ...], place_call: TakePlaces, show: bool) -> LockWork:
         """Take places, all or none. `FairLine.placed` or `not_placed` follows, unless ``place_call`` is settled.
 
         ``show``: whether the answer shows the queues.
         """
-        return self._want(Kind.LOCK, places, [place_call], shows=show)
+        return self._want_lock(places, [place_call], shows=show)
 
     def leave_place(self, place: Slot) -> None:
         """Give a place back."""
-        self._want(Kind.RELEASE, (place,), [])
+        self._want_release(place, None)
 
     def given_back(self, place: Slot) -> None:
         """The transaction that granted the lock has given back its place."""
@@ -288,18 +288,9 @@ class Grants(Endings):
         """There is a sign that the lease of a key is lost: have the key read."""
         self._audit.suspect(slot)
 
-    def turn_answered(self, request: Transact, outcome: Outcome) -> None:
-        """A turn read was answered."""
-        if isinstance(outcome, Committed):
-            self._waiting.turn_answered(request, outcome.entries, None)
-        elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
-            self._waiting.split_turn_read(request)
-        else:
-            self._waiting.turn_answered(request, (), self._failure(outcome, request.calls[0].ids)[0])
-
     # ------------------------------------------------------------------------------------- the end
 
-    def abandon(self, call: Call) -> None:
+    def abandon(self, call: LockCall) -> None:
         """The caller of a call is gone, and the call is settled: take it out of the line and of its works."""
         self._waiting.remove(call)
         for id_ in call.ids:
@@ -307,16 +298,16 @@ class Grants(Endings):
             if slot is None:
                 continue
             for work in list(slot.works):
-                if call in work.calls and work.kind is Kind.LOCK and not work.live():
+                if isinstance(work, LockWork) and call in work.calls and work.unwanted:
                     self.withdraw(work)
             self._ledger.tidy(slot)
 
-    def withdraw(self, work: Work) -> None:
+    def withdraw(self, work: LockWork) -> None:
         """Take an operation back if it was not sent yet. If it was, its lock is given back when it is answered."""
         if not work.sent and (not work.started or self._batch.unwant(work)):
             self._finish(work)
 
-    def return_unused(self, call: Call) -> None:
+    def return_unused(self, call: LockCall) -> None:
         """A call was answered with leases, but its caller was gone: leases that no other call took are given back."""
         for lease in call.leases:
             lease.takers -= 1

@@ -10,26 +10,18 @@ Keys that we may have without a lease are checked by `Doubts`. After a restored 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from ..config.options import LockerOptions
+from ..lease import BaseLease
+from ..models import LossReason
 from .batch import MAX_OPS
 from .doubts import Doubts, Releaser
 from .ledger import Ledger, Slot
 from .refused_keys import RefusedKeys, halves
-from .requests import (
-    KeysRead,
-    Operation,
-    Outcome,
-    ReadKey,
-    ReadPrefix,
-    ReadSession,
-    RefusedWhole,
-    RolledBack,
-    SessionRead,
-    Transact,
-    Verb,
-)
+from .requests import KeyAnswer, KeysRead, Operation, ReadKey, RefusedWhole, RolledBack, Transact, TransactAnswer, Verb
 from .session import READ_EVERY, RENEW_AFTER, Session
 from .step import Outbox
 from .sweep import Sweep
@@ -46,8 +38,12 @@ LONGEST_PERIOD = 60.0
 class Keeper(Releaser, Protocol):
     """The part of `Grants` that the audit uses."""
 
-    def lose(self, slot: Slot, reason: str) -> None:
+    def lose(self, slot: Slot, reason: LossReason) -> None:
         """The lease of the key is lost."""
+
+
+#: A key, and the lease that it had when it was checked.
+Held = tuple[Slot, BaseLease]
 
 
 class Audit:
@@ -72,7 +68,7 @@ class Audit:
         self._highest = 0
         self.doubts.begin()
         self._sweep.begin()
-        self._out.timer(("audit",), self._out.now + self._period)
+        self._out.timer(("audit",), self._out.now + self._period, self.audit)
 
     def end_generation(self) -> None:
         """The session is over."""
@@ -95,78 +91,70 @@ class Audit:
 
     def audit(self) -> None:
         """The period is over: check all held keys."""
-        if self._session.life is None:
-            return
         self._check_held()
         self._sweep.go_on()
-        self._out.timer(("audit",), self._out.now + self._period)
+        self._out.timer(("audit",), self._out.now + self._period, self.audit)
 
     def _check_held(self) -> None:
-        life = self._session.current
         slots = self._ledger.slots.values()
-        held = [slot for slot in slots if slot.lease is not None and not slot.works and slot.key not in self.refused]
+        held = [
+            (slot, slot.lease)
+            for slot in slots
+            if slot.lease is not None and not slot.works and slot.key not in self.refused
+        ]
         for start in range(0, len(held), KEYS_PER_AUDIT):
-            part = held[start : start + KEYS_PER_AUDIT]
-            operations: list[Operation] = []
-            for slot in part:
-                assert slot.lease is not None
-                operations.append(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id))
-                operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
-            context = [(slot, slot.lease) for slot in part]
-            self._out.send(
-                Transact(life.generation, tuple(operations), "audit", context=context, timeout=self._timeout)
-            )
+            self._check(held[start : start + KEYS_PER_AUDIT])
+
+    def _check(self, part: Sequence[Held]) -> None:
+        life = self._session.current
+        operations: list[Operation] = []
+        for slot, lease in part:
+            operations.append(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id))
+            operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=lease.fence))
+        self._out.ask(
+            Transact(life.generation, tuple(operations), timeout=self._timeout), partial(self.audited, part)
+        )
 
     def suspect(self, slot: Slot) -> None:
         """There is a sign that the lease of a key is lost: read the key for a verdict."""
         life = self._session.life
         if life is not None and slot.lease is not None and not slot.works:
-            self._out.send(
-                ReadKey(life.generation, slot.key, "verdict", context=(slot, slot.lease), timeout=self._timeout)
-            )
+            read = ReadKey(life.generation, slot.key, timeout=self._timeout)
+            self._out.ask(read, partial(self._judge, slot, slot.lease))
 
     # ----------------------------------------------------------------------------------- answers
 
-    def audited(self, request: Transact, outcome: Outcome) -> None:
+    def audited(self, part: Sequence[Held], outcome: TransactAnswer) -> None:
         """An audit was answered; only a refused check matters."""
         if isinstance(outcome, RefusedWhole):
-            self._refused_whole(request, outcome)
+            self._refused_whole(part, outcome)
         if not isinstance(outcome, RolledBack):
             return
         for position in dict.fromkeys(refused.position // 2 for refused in outcome.refused):
-            slot, lease = request.context[position]
+            slot, lease = part[position]
             if slot.lease is lease:
                 self.suspect(slot)
 
-    def _refused_whole(self, request: Transact, outcome: RefusedWhole) -> None:
-        if len(request.context) > 1:
-            for half in halves(request):
-                self._out.send(half)
+    def _refused_whole(self, part: Sequence[Held], outcome: RefusedWhole) -> None:
+        if len(part) > 1:
+            for half in halves(part):
+                self._check(half)
         elif outcome.of_key:
-            ((slot, _),) = request.context
+            ((slot, _),) = part
             self.refused.add(slot.key)
             self._out.warn(
                 f"the lock {slot.id!r} can neither be checked nor released any more, and ends with the session: "
                 f"Consul does not take its key ({outcome.what})"
             )
 
-    def read(self, request: ReadKey, outcome: Outcome) -> None:
-        """A key was read, for a verdict or because it is in doubt."""
-        if isinstance(outcome, RefusedWhole) and request.purpose == "doubt":
-            self.doubts.refused_alone(request.context, outcome)
-        if not isinstance(outcome, KeysRead):
-            return  # the next audit, or look, checks it again
+    def _judge(self, slot: Slot, lease: BaseLease, outcome: KeyAnswer) -> None:
+        """The key of a lease was read for a verdict. If not, the next audit checks it again."""
+        if not isinstance(outcome, KeysRead) or slot.lease is not lease or slot.works:
+            return
         entry = outcome.entries[0] if outcome.entries else None
-        if request.purpose == "doubt":
-            self.doubts.read(request.context, entry)
-            return
-        slot, lease = request.context
-        if slot.lease is not lease or slot.works:
-            return
-        life = self._session.current
         if entry is None:
             self.keeper.lose(slot, "key deleted")
-        elif entry.session == life.session_id:
+        elif entry.session == self._session.current.session_id:
             if entry.modify_index != lease.fence:
                 self.doubts.leftover(slot)  # still ours in Consul: it must be given back
                 self.keeper.lose(slot, "key overwritten")
@@ -174,25 +162,10 @@ class Audit:
                     self.keeper.release_found(slot, entry.modify_index)
         else:
             # Not ours: read the session to find out whether it has ended, or only this lock is lost.
-            taken = "key taken over" if entry.session is not None else "released by a stranger"
-            self._out.send(
-                ReadSession(life.generation, life.session_id, context=(slot, lease, taken), timeout=self._timeout)
-            )
+            taken: LossReason = "key taken over" if entry.session is not None else "released by a stranger"
+            self._session.read(if_alive=partial(self._lose_alone, slot, lease, taken))
 
-    def session_read(self, request: ReadSession, outcome: Outcome) -> None:
-        """The session was read, and `Session` has noted the answer. If it exists, only the lock is lost."""
-        if not isinstance(outcome, SessionRead) or outcome.session is None:
-            return
-        if request.context is None:
-            self.sweep()  # gone and back again: a snapshot was restored
-        elif isinstance(request.context, tuple):
-            slot, lease, reason = request.context
-            if slot.lease is lease and not slot.works:
-                self.keeper.lose(slot, reason)
-
-    def swept(self, request: ReadPrefix | Transact, outcome: Outcome) -> None:
-        """A request of the sweep was answered."""
-        if isinstance(request, ReadPrefix):
-            self._sweep.listed(request, outcome)
-        else:
-            self._sweep.checked(request, outcome)
+    def _lose_alone(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
+        """The session exists: only the lock is lost."""
+        if slot.lease is lease and not slot.works:
+            self.keeper.lose(slot, reason)

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import deque
 
 from ..keys import lock_key_of
-from .ledger import Kind, Work
+from .ledger import LockWork, ReleaseWork, Work
 from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
-__all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Outcomes"]
+__all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item", "Outcomes"]
 
 #: Consul's limit of operations in a transaction (1.8.7, measured: 413 past it; newer versions take 128).
 MAX_OPS = 64
@@ -29,6 +29,9 @@ MAX_BYTES = 256 * 1024
 OVERHEAD = 200
 #: After so many rolled back rounds the rest of a batch goes in halves.
 ROUNDS_BEFORE_HALVES = 2
+
+#: A work, and the operations that do it.
+Item = tuple[Work, list[Operation]]
 
 
 class Outcomes:
@@ -61,8 +64,8 @@ class Batch:
     def __init__(self, max_ops: int, max_in_flight: int | None) -> None:
         self._max_ops = max_ops
         self._max_in_flight = max_in_flight
-        self._wanted: deque[tuple[Work, list[Operation]]] = deque()
-        self._in_flight: dict[Transact, list[tuple[Work, list[Operation]]]] = {}
+        self._wanted: deque[Item] = deque()
+        self._in_flight: dict[Transact, list[Item]] = {}
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
@@ -85,7 +88,7 @@ class Batch:
         """The next transaction to send, or None when there is nothing to send or enough in flight."""
         if not self._wanted or (self._max_in_flight is not None and len(self._in_flight) >= self._max_in_flight):
             return None
-        items: list[tuple[Work, list[Operation]]] = []
+        items: list[Item] = []
         operations: list[Operation] = []
         size, limit = 0, self._wanted[0][0].limit
         while self._wanted:
@@ -96,24 +99,24 @@ class Batch:
                 len(items) + 1 > limit
                 or len(operations) + len(ops) > self._max_ops
                 or size > MAX_BYTES
-                or work.many
-                or items[0][0].many
+                or len(work.slots) > 1
+                or len(items[0][0].slots) > 1
             ):
                 break
             self._wanted.popleft()
             work.sent = work.landed = True
             items.append((work, ops))
             operations.extend(ops)
-        calls = tuple(call for work, _ in items for call in work.calls if not call.settled)
-        request = Transact(generation, tuple(operations), "commit", calls, timeout=timeout)
+        calls = tuple(call for work, _ in items for call in work.answers if not call.settled)
+        request = Transact(generation, tuple(operations), calls, timeout=timeout)
         self._in_flight[request] = items
         return request
 
-    def take(self, request: Transact) -> list[tuple[Work, list[Operation]]] | None:
-        """The works of an answered transaction; None when its generation is over."""
-        return self._in_flight.pop(request, None)
+    def take(self, request: Transact) -> list[Item]:
+        """The works of a transaction that was answered."""
+        return self._in_flight.pop(request)
 
-    def committed(self, items: list[tuple[Work, list[Operation]]], answer: Committed) -> Outcomes:
+    def committed(self, items: list[Item], answer: Committed) -> Outcomes:
         """The outcomes of a transaction that was committed.
 
         Each key is in a transaction for one work only (rule 6), so entries are found by key; the last
@@ -128,11 +131,11 @@ class Batch:
         outcomes.granted = [(work, by_key) for work, _ in items]
         return outcomes
 
-    def rolled_back(self, items: list[tuple[Work, list[Operation]]], answer: RolledBack) -> Outcomes:
+    def rolled_back(self, items: list[Item], answer: RolledBack) -> Outcomes:
         """The outcomes of a transaction that was rolled back: the losers are refused, the rest is sent again first."""
         by_position = {refused.position: refused for refused in answer.refused}
         outcomes = Outcomes()
-        rest: list[tuple[Work, list[Operation]]] = []
+        rest: list[Item] = []
         position = 0
         for work, ops in items:
             found = []
@@ -148,7 +151,7 @@ class Batch:
         self.again(rest, halves=all(work.rounds >= ROUNDS_BEFORE_HALVES - 1 for work, _ in rest))
         return outcomes
 
-    def again(self, items: list[tuple[Work, list[Operation]]], halves: bool) -> None:
+    def again(self, items: list[Item], halves: bool) -> None:
         """Send works again, before all others. ``halves``: in transactions of at most half their number."""
         limit = max(1, (len(items) + 1) // 2)
         for work, ops in reversed(items):
@@ -159,29 +162,31 @@ class Batch:
             self._wanted.appendleft((work, ops))
 
     @staticmethod
-    def operations(work: Work, session_id: str, value: bytes, flags: int, delete: bool) -> list[Operation]:
-        """The operations that do a work.
+    def locking(work: LockWork, session_id: str, value: bytes, flags: int) -> list[Operation]:
+        """The operations of a lock, which has its tenure in ``value`` (rule 4)."""
+        operations = []
+        for slot in work.slots:
+            if work.many and slot.lease is not None:
+                # Held already: it must still be held when the others are taken. The index is enough: each
+                # change of the holder changes it too.
+                operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
+            else:
+                operations.append(Operation(Verb.LOCK, slot.key, value, flags, session_id))
+        # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
+        operations += [Operation(Verb.DELETE, place.key) for place in work.places]
+        if work.shows:
+            operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots]
+        return operations
 
-        A lock has its tenure in ``value`` (rule 4). A release is guarded by the index of its tenure (rule 5), so it can
-        free no other tenure, whenever it arrives. An unlock without flags would set them to 0 (measured), so they are
-        given again.
+    @staticmethod
+    def releasing(work: ReleaseWork, session_id: str, flags: int, delete: bool) -> list[Operation]:
+        """The operations of a release.
+
+        It is guarded by the index of its tenure (rule 5), so it can free no other tenure, whenever it arrives. An
+        unlock without flags would set them to 0 (measured), so they are given again.
         """
-        if work.kind is Kind.LOCK:
-            operations = []
-            for slot in work.slots:
-                if work.many and slot.lease is not None:
-                    # Held already: it must still be held when the others are taken. The index is enough: each
-                    # change of the holder changes it too.
-                    operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
-                else:
-                    operations.append(Operation(Verb.LOCK, slot.key, value, flags, session_id))
-            # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
-            operations += [Operation(Verb.DELETE, place.key) for place in work.places]
-            if work.shows:
-                operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots]
-            return operations
-        key = work.slots[0].key
-        if delete or work.slots[0].is_place:
+        key = work.slot.key
+        if delete or work.slot.is_place:
             return [
                 Operation(Verb.CHECK_SESSION, key, session=session_id),
                 Operation(Verb.DELETE_CAS, key, index=work.index),

@@ -9,10 +9,11 @@ with true: a token that may destroy sessions can mostly read them, and if not, t
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 
 from .messages import confirmed_destroy
-from .requests import DestroySession, Outcome, ReadSession, Request, SessionRead
+from .requests import DestroyAnswer, DestroySession, Request, SessionAnswer, SessionRead
 from .step import Outbox
 
 __all__ = ["PREDECESSOR_WAIT", "Destroys"]
@@ -42,15 +43,11 @@ class Destroys:
     Args:
         outbox: of the Locker.
         timeout: the limit on one request, in seconds.
-
-    Attributes:
-        generation: the first one of the core: its requests have it, so that answers to an older core's are known.
     """
 
     def __init__(self, outbox: Outbox, timeout: float) -> None:
         self._out = outbox
         self._timeout = timeout
-        self.generation = 0
         self._given: dict[str, _Given] = {}
         self._former: dict[str, float] = {}  # id -> until when it may block calls, on the clock of the steps
 
@@ -76,9 +73,11 @@ class Destroys:
         """Try to destroy a session once."""
         given = self._given.get(session_id)
         if given is not None:
+            if given.request is not None:
+                self._out.forget(given.request)
             given.since = self._out.now
-            given.request = request = DestroySession(self.generation, session_id, timeout=self._timeout)
-            self._out.send(request)
+            given.request = request = DestroySession(0, session_id, timeout=self._timeout)
+            self._out.ask(request, partial(self._destroyed, given, request), lasting=True)
 
     def hurry(self, began: float) -> None:
         """Consul has created a session, so it works: try all destroys again at once that pause or hang.
@@ -92,23 +91,24 @@ class Destroys:
                 self._out.cancel(("destroy", session_id))
                 self.again(session_id)
 
-    def answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
-        """A destroy, or the read that confirms it, was answered. If it failed, it is tried again after a pause."""
-        session_id = request.session_id
-        given = self._given.get(session_id)
-        if given is None or given.request is not request:
-            return
-        if isinstance(request, DestroySession):
-            confirming = confirmed_destroy(request, outcome)
-            if confirming is not None:
-                given.request = confirming
-                self._out.send(confirming)
-                return
-        elif isinstance(outcome, SessionRead) and outcome.session is None:
+    def _destroyed(self, given: _Given, request: DestroySession, outcome: DestroyAnswer) -> None:
+        """A destroy was answered: if it did not fail, a read is to confirm it."""
+        given.request = confirming = confirmed_destroy(request, outcome)
+        if confirming is None:
+            self._pause(given, request.session_id)
+        else:
+            self._out.ask(confirming, partial(self._confirmed, given, request.session_id), lasting=True)
+
+    def _confirmed(self, given: _Given, session_id: str, outcome: SessionAnswer) -> None:
+        """The read that is to confirm a destroy was answered."""
+        if isinstance(outcome, SessionRead) and outcome.session is None:
             self._former[session_id] = self._out.now + PREDECESSOR_WAIT  # an earlier refusal may still arrive
-            del self._given[session_id]
-            return
+            self._given.pop(session_id, None)
+        else:
+            self._pause(given, session_id)
+
+    def _pause(self, given: _Given, session_id: str) -> None:
         given.request = None
         pause = min(DESTROY_PAUSE_MAX, DESTROY_PAUSE * 2.0 ** min(given.attempts, 10))
         given.attempts += 1
-        self._out.timer(("destroy", session_id), self._out.now + pause)
+        self._out.timer(("destroy", session_id), self._out.now + pause, partial(self.again, session_id))

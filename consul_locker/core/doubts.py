@@ -13,14 +13,27 @@ fail. A key for which it does not fail is read, and given back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from math import inf
 from typing import Protocol
 
 from .batch import MAX_OPS
 from .ledger import Ledger, Slot
 from .refused_keys import RefusedKeys, halves
-from .requests import Committed, Entry, Operation, Outcome, ReadKey, Refusal, RefusedWhole, RolledBack, Transact, Verb
+from .requests import (
+    Committed,
+    KeyAnswer,
+    KeysRead,
+    Operation,
+    ReadKey,
+    Refusal,
+    RefusedWhole,
+    RolledBack,
+    Transact,
+    TransactAnswer,
+    Verb,
+)
 from .session import Session
 from .step import Outbox
 
@@ -71,7 +84,7 @@ class _Doubt:
         self.due = now + FIRST_PAUSE
 
 
-def not_ours(outcome: Outcome) -> set[int] | None:
+def not_ours(outcome: TransactAnswer) -> set[int] | None:
     """The positions of the keys that a transaction of checks shows not to be ours; None if it shows nothing."""
     if isinstance(outcome, Committed):
         return set()
@@ -97,13 +110,13 @@ class Doubts:
         self._former_due = inf  # when the former keys are checked next
         self.former_for = FORMER_FOR
         self._timer = inf  # when the next look is
-        self._looks: set[Transact] = set()  # the requests of the last look that were not answered yet
+        self._looks = 0  # how many requests of the last look were not answered yet
         self.releaser: Releaser  # set once, with the audit's keeper
 
     def begin(self) -> None:
         """A session is in use: nothing of it is in doubt yet."""
         self._timer = self._former_due = inf
-        self._looks.clear()
+        self._looks = 0
         self._doubts.clear()
         for former in self._former:
             former.clear()
@@ -141,32 +154,32 @@ class Doubts:
         at = self._out.now + delay
         if self._session.life is not None and at < self._timer:
             self._timer = at
-            self._out.timer(("look",), at)
+            self._out.timer(("look",), at, self.look)
 
     # ----------------------------------------------------------------------------------------- looks
 
     def look(self) -> None:
         """Check the keys that we may have without a lease."""
-        life = self._session.life
-        if life is None:
-            return
         self._timer = inf
         if self._looks:  # Consul has not answered the last look: do not send another one
             self._look_within(LOOK_EVERY)
             return
         slots = [*self._in_doubt(), *self._former_slots()]
         for start in range(0, len(slots), MAX_OPS):
-            part = slots[start : start + MAX_OPS]
-            operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
-            look = Transact(life.generation, operations, "unheld", context=part, consistent=True, timeout=self._timeout)
-            self._looks.add(look)
-            self._out.send(look)
+            self._look_at(slots[start : start + MAX_OPS])
         # A key in use is not checked here, but it may be idle again at any time.
         then = self._out.now + LOOK_EVERY
         dues = (doubt.due if slot.state == "unknown" else then for slot, doubt in self._doubts.items())
         due = min(self._former_due, min(dues, default=inf))
         if due < inf:
             self._look_within(due - self._out.now)
+
+    def _look_at(self, part: Sequence[Slot]) -> None:
+        life = self._session.current
+        operations = tuple(Operation(Verb.CHECK_SESSION, slot.key, session=life.session_id) for slot in part)
+        look = Transact(life.generation, operations, consistent=True, timeout=self._timeout)
+        self._looks += 1
+        self._out.ask(look, partial(self._looked, part))
 
     def _in_doubt(self) -> Iterable[Slot]:
         """The keys in doubt that are due; not those held or in use."""
@@ -192,14 +205,18 @@ class Doubts:
 
     # ----------------------------------------------------------------------------------------- answers
 
-    def looked(self, request: Transact, outcome: Outcome) -> None:
+    def _looked(self, part: Sequence[Slot], outcome: TransactAnswer) -> None:
         """A look was answered. A key for which the check did not fail is ours."""
-        self._looks.discard(request)
+        self._looks -= 1
         if isinstance(outcome, RefusedWhole):
-            self._refused_whole(request, outcome)
+            if len(part) == 1:
+                self._refused_alone(part[0], outcome)
+            else:
+                for half in halves(part):
+                    self._look_at(half)
             return
         others = not_ours(outcome)
-        for position, slot in enumerate(request.context):
+        for position, slot in enumerate(part):
             if others is None:
                 if isinstance(outcome, RolledBack):
                     self._later(slot)  # Consul may refuse this check again and again
@@ -208,15 +225,7 @@ class Doubts:
             else:
                 self.found(slot)
 
-    def _refused_whole(self, request: Transact, outcome: RefusedWhole) -> None:
-        if len(request.context) == 1:
-            self.refused_alone(request.context[0], outcome)
-            return
-        for half in halves(request):
-            self._looks.add(half)
-            self._out.send(half)
-
-    def refused_alone(self, slot: Slot, outcome: RefusedWhole) -> None:
+    def _refused_alone(self, slot: Slot, outcome: RefusedWhole) -> None:
         """Consul refused to check this key. If it does not take the key, we cannot have it: it is checked no more."""
         if not outcome.of_key:
             self._later(slot)
@@ -240,11 +249,16 @@ class Doubts:
             return
         self.leftover(slot)  # during a work of the key: it is checked after that
         if not slot.works:
-            generation = self._session.current.generation
-            self._out.send(ReadKey(generation, slot.key, "doubt", context=slot, timeout=self._timeout))
+            read = ReadKey(self._session.current.generation, slot.key, timeout=self._timeout)
+            self._out.ask(read, partial(self._read, slot))
 
-    def read(self, slot: Slot, entry: Entry | None) -> None:
-        """A key in doubt was read."""
+    def _read(self, slot: Slot, outcome: KeyAnswer) -> None:
+        """A key in doubt was read. If not, the next look checks it again."""
+        if isinstance(outcome, RefusedWhole):
+            self._refused_alone(slot, outcome)
+        if not isinstance(outcome, KeysRead):
+            return
+        entry = outcome.entries[0] if outcome.entries else None
         if entry is None or entry.session != self._session.current.session_id:
             self._clear(slot)
         elif self._idle(slot):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..lease import BaseLease
+from ..models import LossReason
+from .calls import LockCall, ManyReleases
 from .denials import Denials
-from .ledger import Kind, Slot
-from .messages import Call
+from .ledger import LockWork, ReleaseWork, Slot
 
 __all__ = ["Endings"]
 
@@ -13,7 +14,7 @@ __all__ = ["Endings"]
 class Endings(Denials):
     """The end of a stop, and of a generation."""
 
-    def refuse_waiting(self) -> list[Call]:
+    def refuse_waiting(self) -> list[LockCall]:
         """A stop begins: take out every call that wants a lock, and every operation not sent yet.
 
         Works in flight are still answered by Consul; a lock granted by one of them is given back.
@@ -21,16 +22,16 @@ class Endings(Denials):
         Returns:
             The calls, for the caller to refuse.
         """
-        calls: list[Call] = []
+        calls: list[LockCall] = []
         for work in list(self._ledger.works()):
-            if work.kind is Kind.LOCK:
+            if isinstance(work, LockWork):
                 if not work.takes_places:
                     calls.extend(work.live())
                 work.calls = []
                 if not work.sent:
                     self._batch.unwant(work)
                     for following in self._ledger.finish(work):
-                        if following.kind is Kind.RELEASE:
+                        if isinstance(following, ReleaseWork):
                             self._start(following)
         for slot in list(self._ledger.slots.values()):
             for call in [call for call in slot.waiters if not call.settled]:
@@ -38,14 +39,14 @@ class Endings(Denials):
                 self._waiting.remove(call)
         return sorted(calls, key=lambda call: call.order)
 
-    def end_leases(self, reason: str) -> None:
+    def end_leases(self, reason: LossReason) -> None:
         """A stop destroys the session: its leases are not valid from now on. The signals follow later."""
         for slot in self._ledger.slots.values():
             if slot.lease is not None:
                 self._out.end(slot.lease, reason)
         self._ledger.leases.clear()
 
-    def end_generation(self, reason: str, released: bool = False) -> list[Call]:
+    def end_generation(self, reason: LossReason, released: bool = False) -> list[LockCall]:
         """The session is over: every lease with it, and every operation.
 
         Args:
@@ -56,18 +57,17 @@ class Endings(Denials):
             The calls that still want a lock, in the order in which they came.
         """
         ledger = self._ledger
-        calls: list[Call] = []
+        calls: list[LockCall] = []
         gone: list[tuple[Slot, BaseLease]] = []
         for work in ledger.works():
-            if work.takes_places:
-                continue  # its call is in the line, or gone
-            if work.kind is Kind.LOCK:
-                calls.extend(work.live())
-            else:
-                if work.lease is not None:
-                    gone.append((work.slots[0], work.lease))
-                for call in work.live():
-                    self._out.settle(call, False if call.verb == "release" else call.argument[1])
+            if isinstance(work, LockWork):
+                if not work.takes_places:  # else its call is in the line, or gone
+                    calls.extend(work.live())
+                continue
+            if work.lease is not None:
+                gone.append((work.slot, work.lease))
+            if work.call is not None:
+                self._out.settle(work.call, work.call.released if isinstance(work.call, ManyReleases) else False)
         for slot in list(ledger.slots.values()):
             calls.extend(call for call in slot.waiters if not call.settled)
             lease = slot.lease

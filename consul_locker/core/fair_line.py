@@ -13,16 +13,28 @@ calls behind it would wait for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from ..errors import ConsulLockerError
 from .batch import MAX_OPS
+from .calls import LockCall, Obstacle, TakePlaces
 from .fair_places import Contender, FairGrants, leader, packed, queue_of, sharer, successor_of, turn_of, turn_read_of
-from .ledger import Ledger, Slot, Work
+from .ledger import Ledger, LockWork, Slot
 from .line import WATCH_WAIT, Waiting, pause_length, poll_pause
-from .messages import Call, CancelRequest
-from .requests import Entry, KeysRead, Operation, Outcome, RefusedWhole, Transact, Verb, Watch
+from .refused_keys import failure_of, halves
+from .requests import (
+    Committed,
+    Entry,
+    KeyAnswer,
+    KeysRead,
+    Operation,
+    RefusedWhole,
+    Transact,
+    TransactAnswer,
+    Verb,
+    WatchKey,
+)
 from .session import Session
 from .step import Outbox
 
@@ -36,14 +48,13 @@ class FairLine(Waiting):
 
     def __init__(self, outbox: Outbox, session: Session, ledger: Ledger) -> None:
         super().__init__(outbox, session, ledger)
-        self._contenders: dict[Call, Contender] = {}
-        self._watched: dict[Watch, Contender] = {}
-        self._taking: dict[Work, Contender] = {}
+        self._contenders: dict[LockCall, Contender] = {}
+        self._taking: dict[LockWork, Contender] = {}
         self._to_read: list[Contender] = []
 
     # --------------------------------------------------------------------------------------- the line
 
-    def admits(self, call: Call) -> bool:
+    def admits(self, call: LockCall) -> bool:
         """Whether it is the call's turn to ask for the lock. If not, the call waits here, and asks when it is."""
         contender = self._contenders.get(call)
         if contender is not None and contender.has_turn:
@@ -54,12 +65,12 @@ class FairLine(Waiting):
             contender.has_turn = True
             return True
         if self.may_wait(call) and any(other.queues for other in self._line(contender.slots[0])):
-            self._wait(contender, contender.slots[0], "held")  # another call of this Locker waits already
+            self._wait(contender, contender.slots[0], Obstacle.HELD)  # another call of this Locker waits already
         else:
             self._read_turn(contender)
         return False
 
-    def admitted(self, call: Call) -> bool:
+    def admitted(self, call: LockCall) -> bool:
         """Whether it is the call's turn in the queue. Then its order among the calls of this Locker does not matter."""
         contender = self._contenders.get(call)
         return contender is not None and contender.has_turn
@@ -68,29 +79,33 @@ class FairLine(Waiting):
         """Always False: only a turn read can tell."""
         return False
 
-    def places(self, call: Call) -> tuple[Slot, ...]:
+    def places(self, call: LockCall) -> tuple[Slot, ...]:
         """The places of a call, to be given back by the transaction that takes its locks."""
         contender = self._contenders.get(call)
         return tuple(contender.places.values()) if contender is not None else ()
 
-    def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
+    def add(
+        self, call: LockCall, slot: Slot, obstacle: Obstacle = Obstacle.HELD, error: ConsulLockerError | None = None
+    ) -> None:
         """A call has to wait. It keeps its places."""
         contender = self._enter(call)
-        if reason != "local":
+        if obstacle is not Obstacle.LOCAL:
             contender.doubtful = slot.lease
-        self._wait(contender, slot, reason, error)
+        self._wait(contender, slot, obstacle, error)
 
-    def _wait(self, contender: Contender, slot: Slot, reason: str, error: ConsulLockerError | None = None) -> None:
-        self._begin(contender.call, reason, error)
+    def _wait(
+        self, contender: Contender, slot: Slot, obstacle: Obstacle, error: ConsulLockerError | None = None
+    ) -> None:
+        self._begin(contender.call, obstacle, error)
         contender.blocked = slot
         if not contender.places:
             self._take_places(contender)
-        elif reason == "held":
+        elif obstacle is Obstacle.HELD:
             self._read_turn(contender)
-        elif reason != "local":  # an obstacle in this Locker calls `serve` when it ends
+        elif obstacle is not Obstacle.LOCAL:  # an obstacle in this Locker calls `serve` when it ends
             self._pause_contender(contender)
 
-    def _enter(self, call: Call) -> Contender:
+    def _enter(self, call: LockCall) -> Contender:
         contender = self._contenders.get(call)
         if contender is None:
             slots = tuple(self._ledger.slot(id) for id in call.ids)
@@ -110,31 +125,30 @@ class FairLine(Waiting):
             return
         life = self._session.current
         self._clear_waits(contender)
-        contender.place_call = place_call = Call("queue", contender.call.ids, waiter=contender.call.waiter)
-        place_call.deadline, place_call.wait_until = contender.call.deadline, contender.call.wait_until
+        contender.place_call = place_call = TakePlaces(contender.call)
         # Behind another call of this Locker there is no need to read the queue.
         first = not any(other.queues for slot in contender.slots for other in self._line(slot))
         places = tuple(self._ledger.place(slot, life.session_id) for slot in contender.slots)
         contender.work = work = self.grants.take_places(places, place_call, show=first)
         self._taking[work] = contender
 
-    def placed(self, work: Work, entries: Iterable[Entry]) -> None:
+    def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
         """The places are taken; ``entries`` show the queues."""
         contender = self._taken(work)
         contender.places = {place.place_for: place for place in work.slots}
         if work.shows:
             self._take_turn(contender, entries)
 
-    def not_placed(self, work: Work, error: ConsulLockerError) -> None:
+    def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
         """The places could not be taken. That does not end the wait."""
         self._failed(self._taken(work), error)
 
-    def _taken(self, work: Work) -> Contender:
+    def _taken(self, work: LockWork) -> Contender:
         contender = self._taking.pop(work)
         contender.work = contender.place_call = None
         return contender
 
-    def granted(self, work: Work) -> None:
+    def granted(self, work: LockWork) -> None:
         """The locks were granted, and the transaction gave the places back."""
         used: set[Slot] = set()
         for call in work.calls:
@@ -158,7 +172,7 @@ class FairLine(Waiting):
                     self._take_places(contender)
                 return
 
-    def remove(self, call: Call) -> None:
+    def remove(self, call: LockCall) -> None:
         """A call waits no longer: its places are given back, or go to a call that shared them."""
         contender = self._contenders.get(call)
         if contender is None:
@@ -200,7 +214,7 @@ class FairLine(Waiting):
         lock = self._ledger.slots.get(slot.place_for) if slot.is_place else slot
         if lock is None or lock.works:
             return
-        sharing: list[Call] = []
+        sharing: list[LockCall] = []
         while (contender := sharer(lock, self._line(lock))) is not None:
             self._take_out(contender)
             self._leave_places(contender)
@@ -225,33 +239,37 @@ class FairLine(Waiting):
         contender.read_due = True
         self._to_read.append(contender)
 
-    def turn_reads(self, generation: int, timeout: float) -> list[Transact]:
-        """At the end of a step: the turn reads, several calls in one transaction."""
+    def read_turns(self, generation: int, timeout: float) -> None:
+        """At the end of a step: send the turn reads, several calls in one transaction."""
         wanted, self._to_read = [one for one in dict.fromkeys(self._to_read) if one.read_due], []
-        return [turn_read_of(part, generation, timeout) for part in packed(wanted)]
+        for part in packed(wanted):
+            self._send_turn_read(part, generation, timeout)
 
-    def split_turn_read(self, request: Transact) -> None:
-        """A turn read was refused as a whole: the calls that still wait for it are read in two halves."""
-        part = [contender for contender in request.context if contender.turn_read is request]
-        middle = (len(part) + 1) // 2
-        for half in filter(None, (part[:middle], part[middle:])):
-            self._out.send(turn_read_of(half, request.generation, request.timeout))
+    def _send_turn_read(self, part: Sequence[Contender], generation: int, timeout: float | None) -> None:
+        request = turn_read_of(part, generation, timeout)
+        self._out.ask(request, partial(self._turn_answered, part, request))
 
-    def turn_answered(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
-        """A turn read was answered by ``entries``; or it failed, and ``failure`` says why."""
-        for contender in request.context:
+    def _turn_answered(self, part: Sequence[Contender], request: Transact, outcome: TransactAnswer) -> None:
+        """A turn read was answered. Some of its calls may wait for something else by now, or no longer."""
+        if isinstance(outcome, RefusedWhole) and len(part) > 1:
+            left = [contender for contender in part if contender.turn_read is request]
+            for half in filter(None, halves(left)):
+                self._send_turn_read(half, request.generation, request.timeout)
+            return
+        for contender in part:
             if contender.turn_read is not request:
-                continue  # it waits for something else by now, or no longer
+                continue
             contender.turn_read = None
-            if failure is not None:
-                self._failed(contender, failure)
+            if isinstance(outcome, Committed):
+                self._take_turn(contender, outcome.entries)
             else:
-                self._take_turn(contender, entries)
+                self._failed(contender, failure_of(outcome, request.calls[0].ids)[0])
 
     def _take_turn(self, contender: Contender, entries: Iterable[Entry]) -> None:
         """Decide whether it is a call's turn. If not, wait for what is before it."""
         session_id = self._session.current.session_id
-        contender.call.error = None  # of an earlier turn read
+        if contender.call.waiting is not None:
+            contender.call.waiting.error = None  # of an earlier turn read
         by_key = {entry.key: entry for entry in entries}
         queues = [queue_of(slot.key, by_key.values()) for slot in contender.slots]
         for queue in queues:
@@ -263,7 +281,7 @@ class FairLine(Waiting):
         elif turn.before is None:
             self._try_lock(contender)
         elif not contender.places and self.may_wait(contender.call):
-            self._wait(contender, turn.blocked[0], "held")
+            self._wait(contender, turn.blocked[0], Obstacle.HELD)
         elif not contender.places:
             self.remove(contender.call)
             self.grants.refuse_queued(contender.call, turn.blocked, by_key.get(turn.blocked[0].key))
@@ -279,7 +297,8 @@ class FairLine(Waiting):
             Operation(Verb.DELETE_CAS, entry.key, index=entry.modify_index) for entry in queue if entry.session is None
         )
         for start in range(0, len(dead), MAX_OPS):
-            self._out.send(Transact(self._session.current.generation, dead[start : start + MAX_OPS], "tidy"))
+            # Nobody waits for the answer: what is left of them is seen by the next turn read.
+            self._out.send(Transact(self._session.current.generation, dead[start : start + MAX_OPS]))
         for entry in queue:
             if entry.session == session_id:
                 place = self._ledger.slot_of(entry.key)
@@ -297,8 +316,8 @@ class FairLine(Waiting):
     def _failed(self, contender: Contender, error: ConsulLockerError) -> None:
         """Consul did not answer. A call that has waited before goes on waiting, as after any failure."""
         call = contender.call
-        if self.outlasts(call, error):
-            call.error = error
+        if call.waiting is not None and self.outlasts(call, error):
+            call.waiting.error = error
             self._pause_contender(contender)
         else:
             self.remove(call)
@@ -312,15 +331,11 @@ class FairLine(Waiting):
             self._pause_contender(contender)
             return
         self._clear_waits(contender)
-        contender.watch = watch = Watch(self._session.current.generation, "key", key, index, WATCH_WAIT)
-        self._watched[watch] = contender
-        self._out.send(watch)
+        contender.watch = watch = WatchKey(self._session.current.generation, key, index, WATCH_WAIT)
+        self._out.ask(watch, partial(self._place_watched, contender, watch))
 
-    def watched(self, request: Watch, outcome: Outcome) -> None:
-        """A watch was answered."""
-        contender = self._watched.pop(request, None)
-        if contender is None:
-            return  # given up meanwhile
+    def _place_watched(self, contender: Contender, request: WatchKey, outcome: KeyAnswer) -> None:
+        """What is before a call was watched."""
         contender.watch = None
         if not isinstance(outcome, KeysRead):
             contender.polled = isinstance(outcome, RefusedWhole)
@@ -347,18 +362,15 @@ class FairLine(Waiting):
         contender.pauses += 1
         random = self._out.random()
         length = poll_pause(random) if contender.polled else pause_length(contender.pauses, random)
-        self._out.timer(("pause", contender.call), self._out.now + length)
+        at = self._out.now + length
+        self._out.timer(("pause", contender.call), at, partial(self._contender_pause_over, contender))
 
-    def obstacle(self, call: Call) -> Slot | None:
+    def obstacle(self, call: LockCall) -> Slot | None:
         """The lock that a waiting call could not have at the last turn read."""
         contender = self._contenders.get(call)
         return contender.blocked or contender.slots[0] if contender is not None and not contender.has_turn else None
 
-    def pause_over(self, name: Any) -> None:
-        """A pause is over."""
-        contender = self._contenders.get(name)
-        if contender is None or not contender.paused:
-            return
+    def _contender_pause_over(self, contender: Contender) -> None:
         contender.paused = False
         if contender.places:
             self._read_turn(contender)
@@ -369,8 +381,7 @@ class FairLine(Waiting):
         """End the read, the watch and the pause of a call: something else follows."""
         contender.read_due, contender.turn_read = False, None
         if contender.watch is not None:
-            self._watched.pop(contender.watch, None)
-            self._out.send(CancelRequest(contender.watch))
+            self._out.give_up(contender.watch)
             contender.watch = None
         if contender.paused:
             contender.paused = False
@@ -389,7 +400,6 @@ class FairLine(Waiting):
         """The session is over, and all places with it. The calls are answered elsewhere (`Lifecycle`)."""
         for contender in self._contenders.values():
             self._clear_waits(contender)
-        self._watched.clear()
         self._contenders.clear()
         self._taking.clear()
         self._to_read.clear()

@@ -5,7 +5,7 @@ fair_line.py keeps the calls and moves them on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -13,10 +13,10 @@ from ..errors import ConsulLockerError
 from ..keys import is_place, place_number
 from ..lease import BaseLease
 from .batch import MAX_OPS
-from .ledger import Slot, Work
+from .calls import Lock, LockCall, TakePlaces
+from .ledger import LockWork, Slot
 from .line import LineGrants
-from .messages import Call
-from .requests import Entry, Operation, Transact, Verb, Watch
+from .requests import Entry, Operation, Transact, Verb, WatchKey
 
 __all__ = [
     "Contender",
@@ -35,7 +35,7 @@ __all__ = [
 class FairGrants(LineGrants, Protocol):
     """What the queue needs of `Grants`."""
 
-    def take_places(self, places: tuple[Slot, ...], place_call: Call, show: bool) -> Work:
+    def take_places(self, places: tuple[Slot, ...], place_call: TakePlaces, show: bool) -> LockWork:
         """Take places, all or none. `FairLine.placed` or `not_placed` follows, unless ``place_call`` is settled.
 
         ``show``: whether the answer shows the queues.
@@ -47,13 +47,13 @@ class FairGrants(LineGrants, Protocol):
     def given_back(self, place: Slot) -> None:
         """A place was given back by another operation than its own."""
 
-    def withdraw(self, work: Work) -> None:
+    def withdraw(self, work: LockWork) -> None:
         """Take an operation back if it was not sent yet. If it was, its lock is given back when it is answered."""
 
-    def refuse_queued(self, call: Call, slots: list[Slot], lock: Entry | None) -> None:
+    def refuse_queued(self, call: LockCall, slots: list[Slot], lock: Entry | None) -> None:
         """Refuse a call that does not wait. ``lock``: the entry of the first slot's key, None if there is none."""
 
-    def fail(self, call: Call, slots: Iterable[Slot], error: ConsulLockerError) -> None:
+    def fail(self, call: LockCall, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """Answer a call with an error."""
 
     def release_found(self, slot: Slot, index: int) -> None:
@@ -100,15 +100,15 @@ class Contender:
         "work",
     )
 
-    def __init__(self, call: Call, slots: tuple[Slot, ...]) -> None:
+    def __init__(self, call: LockCall, slots: tuple[Slot, ...]) -> None:
         self.call = call
         self.slots = slots
         self.places: dict[str, Slot] = {}
-        self.work: Work | None = None
-        self.place_call: Call | None = None
+        self.work: LockWork | None = None
+        self.place_call: TakePlaces | None = None
         self.read_due = False
         self.turn_read: Transact | None = None
-        self.watch: Watch | None = None
+        self.watch: WatchKey | None = None
         self.paused = False
         self.pauses = 0
         self.has_turn = False
@@ -124,7 +124,7 @@ class Contender:
             and not slot.works  # it may be about to be given back
             and not lease.exclusive
             and lease is not self.doubtful
-            and self.call.verb in ("lock", "lock_many")
+            and not self.call.exclusive
         )
 
     @property
@@ -163,13 +163,13 @@ def packed(contenders: Iterable[Contender]) -> list[list[Contender]]:
     return parts
 
 
-def turn_read_of(part: list[Contender], generation: int, timeout: float | None) -> Transact:
+def turn_read_of(part: Sequence[Contender], generation: int, timeout: float | None) -> Transact:
     """The turn read of some calls: the locks and their queues, in one transaction of reads."""
     operations = tuple(
         dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for contender in part for slot in contender.slots)
     )
     calls = tuple(contender.call for contender in part)
-    request = Transact(generation, operations, "turn", calls, context=part, timeout=timeout)
+    request = Transact(generation, operations, calls, timeout=timeout)
     for contender in part:
         contender.read_due, contender.turn_read = False, request
     return request
@@ -177,17 +177,17 @@ def turn_read_of(part: list[Contender], generation: int, timeout: float | None) 
 
 def leader(contender: Contender, line: Iterable[Contender]) -> Contender | None:
     """The call of `lock` in the line that has a place which ``contender`` shares, if there is one."""
-    if contender.call.verb != "lock":
+    if not isinstance(contender.call, Lock):
         return None
-    sharing = (other for other in line if other.call.verb == "lock" and other.queues)
+    sharing = (other for other in line if isinstance(other.call, Lock) and other.queues)
     return next((other for other in sharing if other is not contender), None)
 
 
 def successor_of(contender: Contender, line: Iterable[Contender]) -> Contender | None:
     """The first call in the line that shared the place of ``contender``, which leaves, and so takes it over."""
-    if contender.call.verb != "lock":
+    if not isinstance(contender.call, Lock):
         return None
-    others = (other for other in line if other.call.verb == "lock")
+    others = (other for other in line if isinstance(other.call, Lock))
     return next((other for other in others if other.work is None and not other.is_new), None)
 
 
@@ -195,7 +195,7 @@ def sharer(lock: Slot, line: Iterable[Contender]) -> Contender | None:
     """The first call in the line that shares the lease that this Locker has of the lock."""
     if lock.lease is None or lock.lease.exclusive:
         return None  # there is nothing to share: do not go through the line, which may be long
-    return next((one for one in line if one.call.verb == "lock" and one.shares(lock)), None)
+    return next((one for one in line if isinstance(one.call, Lock) and one.shares(lock)), None)
 
 
 class Turn(NamedTuple):

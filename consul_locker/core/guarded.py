@@ -13,13 +13,12 @@ from typing import Any
 
 from ..config.options import LockerOptions
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable, LockLost
-from ..lease import BaseLease
 from .audit import Audit
 from .batch import MAX_OPS
+from .calls import Guarded
 from .ledger import Ledger
-from .messages import Call
 from .refusals import denied
-from .requests import Outcome, Refusal, Refused, RefusedWhole, RolledBack
+from .requests import Refusal, Refused, RefusedWhole, RolledBack
 
 __all__ = ["guard_refused", "own_operations"]
 
@@ -70,24 +69,24 @@ def _own_operation(name: str, operation: object) -> dict[str, Any]:
     return own
 
 
-def _names_session(call: Call, refused: Refused, session_id: str) -> bool:
+def _names_session(call: Guarded, refused: Refused, session_id: str) -> bool:
     """Whether a user's own operation was refused because the lease's session, which it names, does not exist.
 
     Consul may not have checked the guard then. Another missing session says nothing about the lease.
     """
-    operation: dict[str, Any] = call.argument[1][refused.position]
+    operation = call.operations[refused.position]
     return refused.refusal is Refusal.INVALID_SESSION and operation["KV"].get("Session") == session_id
 
 
 def guard_refused(
-    call: Call, outcome: Outcome, ledger: Ledger, audit: Audit, options: LockerOptions
+    call: Guarded, outcome: RolledBack | RefusedWhole, ledger: Ledger, audit: Audit, options: LockerOptions
 ) -> ConsulLockerError:
     """The error of a user's transaction that was refused: because of the lock, or of its own operations."""
-    lease: BaseLease = call.argument[0]
+    lease = call.lease
     if isinstance(outcome, RolledBack):
         for refused in outcome.refused:
             if refused.refusal is Refusal.DENIED:  # nothing else was looked at, so it says nothing about the lock
-                inner = call.argument[1][refused.position]["KV"]
+                inner = call.operations[refused.position]["KV"]
                 right = "key:read" if inner["Verb"].startswith(("get", "check")) else "key:write"
                 return denied(options, "guarded", refused.what, inner["Key"], right)
             if refused.position < GUARDS or _names_session(call, refused, lease.session_id):
@@ -99,6 +98,6 @@ def guard_refused(
         return ConsulUnavailable(
             f"Consul refused the operations, not the lock: {what}", operation="guarded", status=409
         )
-    assert isinstance(outcome, RefusedWhole)  # never split: the user wants all or nothing
+    # Never split: the user wants all or nothing.
     why = "too large (413)" if outcome.status == 413 else f"a whole ({outcome.status}: {outcome.what})"
     return ConsulUnavailable(f"Consul refused the operations as {why}", operation="guarded", status=outcome.status)

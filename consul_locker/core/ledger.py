@@ -18,106 +18,134 @@ unknown    a doubt, or a release that was not confirmed
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from enum import Enum
+from collections.abc import Iterator, Sequence
+from typing import Union
 
 from ..keys import lock_id, lock_key, lock_key_of, place_key
 from ..lease import BaseLease
-from .messages import Call
+from .calls import Call, LockCall, ReleaseCall
 from .requests import Entry
 
-__all__ = ["Kind", "Ledger", "Slot", "Work"]
+__all__ = ["Ledger", "LockWork", "ReleaseWork", "Slot", "Work"]
 
 
-class Kind(Enum):
-    """Whether a `Work` locks or releases its keys."""
-
-    LOCK = "lock"
-    RELEASE = "release"
-
-
-class Work:
-    """One operation wanted on one key, or on several at once (`lock_many`).
+class _Work:
+    """One operation wanted on one key, or on several at once.
 
     Attributes:
-        kind: whether it locks or releases.
         slots: the keys that it locks, or the one that it releases.
-        calls: the calls that it answers; calls that share it are added while it is wanted or in flight.
-        exclusive: whether the grant is a hold.
-        many: whether it is a set of locks, which is never split and has a transaction of its own.
-        places: places in the queues of a fair Locker that it gives back when it is granted.
-        shows: whether it takes places, and its answer shows their queues.
-        tenure: the number of the tenure that a lock writes into the key (rule 4).
-        lease: the lease that a release ends; None when it ends a lock that was found in Consul.
-        index: the ModifyIndex that a release is guarded by; None until it is known.
         started: whether it is under way: it became the first work of all its slots.
         sent: whether it is in a transaction that was sent, and cannot be taken back.
         landed: whether Consul may have processed it: sent, and not refused unread.
-        reading: whether the key is being read for a release, whose index is not known, or was refused.
         rounds: how many transactions with it were rolled back because of others.
         limit: the most works in a transaction with it.
     """
 
-    __slots__ = (
-        "calls",
-        "exclusive",
-        "index",
-        "kind",
-        "landed",
-        "lease",
-        "limit",
-        "many",
-        "places",
-        "reading",
-        "rounds",
-        "sent",
-        "shows",
-        "slots",
-        "started",
-        "tenure",
-    )
+    __slots__ = ("landed", "limit", "rounds", "sent", "slots", "started")
 
-    def __init__(
-        self,
-        kind: Kind,
-        slots: tuple[Slot, ...],
-        calls: list[Call],
-        limit: int,
-        exclusive: bool = False,
-        places: tuple[Slot, ...] = (),
-        *,
-        shows: bool = False,
-    ) -> None:
-        self.kind = kind
+    def __init__(self, slots: tuple[Slot, ...], limit: int) -> None:
         self.slots = slots
-        self.places = places
-        self.shows = shows
-        self.calls = calls
-        self.exclusive = exclusive
-        self.many = len(slots) > 1
-        self.tenure = 0
-        self.lease: BaseLease | None = None
-        self.index: int | None = None
         self.started = False
         self.sent = False
         self.landed = False
         self.rounds = 0
         self.limit = limit
-        self.reading = False
 
     @property
     def keys(self) -> tuple[Slot, ...]:
         """The slots that it changes; no other work may change them meanwhile (rule 6)."""
+        return self.slots
+
+
+class LockWork(_Work):
+    """Locks one key, or several at once (`lock_many`): then it is never split, and has a transaction of its own.
+
+    Attributes:
+        calls: the calls that it answers; calls that share it are added while it is wanted or in flight.
+        exclusive: whether the grant is a hold.
+        places: places in the queues of a fair Locker that it gives back when it is granted.
+        shows: whether it takes places, and its answer shows their queues.
+        tenure: the number of the tenure that it writes into the key (rule 4).
+    """
+
+    __slots__ = ("calls", "exclusive", "places", "shows", "tenure")
+
+    def __init__(
+        self,
+        slots: tuple[Slot, ...],
+        calls: list[LockCall],
+        limit: int,
+        *,
+        exclusive: bool = False,
+        places: tuple[Slot, ...] = (),
+        shows: bool = False,
+    ) -> None:
+        super().__init__(slots, limit)
+        self.calls = calls
+        self.exclusive = exclusive
+        self.places = places
+        self.shows = shows
+        self.tenure = 0
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a set of locks."""
+        return len(self.slots) > 1
+
+    @property
+    def keys(self) -> tuple[Slot, ...]:
+        """The slots that it changes."""
         return self.slots + self.places
+
+    @property
+    def answers(self) -> Sequence[Call]:
+        """The calls whose answer depends on it."""
+        return self.calls
 
     @property
     def takes_places(self) -> bool:
         """Whether it takes places in queues, not locks; see `Slot.is_place`."""
-        return self.kind is Kind.LOCK and self.slots[0].is_place
+        return self.slots[0].is_place
 
-    def live(self) -> list[Call]:
+    def live(self) -> list[LockCall]:
         """The calls that still want an answer."""
         return [call for call in self.calls if not call.settled]
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether all its callers have gone."""
+        return bool(self.calls) and all(call.settled for call in self.calls)
+
+
+class ReleaseWork(_Work):
+    """Releases one key.
+
+    Attributes:
+        call: the call that it answers; None for a release of the core's own.
+        lease: the lease that it ends; None when it ends a lock that was found in Consul.
+        index: the ModifyIndex that it is guarded by; None until it is known.
+    """
+
+    __slots__ = ("call", "index", "lease")
+
+    def __init__(self, slot: Slot, call: ReleaseCall | None, limit: int) -> None:
+        super().__init__((slot,), limit)
+        self.call = call
+        self.lease: BaseLease | None = None
+        self.index: int | None = None
+
+    @property
+    def slot(self) -> Slot:
+        """The key that it releases."""
+        return self.slots[0]
+
+    @property
+    def answers(self) -> Sequence[Call]:
+        """The call whose answer depends on it."""
+        return () if self.call is None else (self.call,)
+
+
+Work = Union[LockWork, ReleaseWork]
 
 
 class Slot:
@@ -131,7 +159,7 @@ class Slot:
         self.place_for = place_for  # the id of the lock in whose queue it is a place; empty for a lock
         self.lease: BaseLease | None = None
         self.works: deque[Work] = deque()
-        self.waiters: list[Call] = []  # in the order in which they came
+        self.waiters: list[LockCall] = []  # in the order in which they came
         # Tenures that may still be granted; a negative one is never seen, so it stays until the generation ends.
         self.doubts: set[int] = set()
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
@@ -156,7 +184,7 @@ class Slot:
     def state(self) -> str:
         """The slot's state, one of those above."""
         if self.works:
-            return "acquiring" if self.works[0].kind is Kind.LOCK else "releasing"
+            return "acquiring" if isinstance(self.works[0], LockWork) else "releasing"
         if self.lease is not None:
             return "held"
         return "unknown" if self.doubts or self.leftover else "free"
@@ -226,20 +254,25 @@ class Ledger:
         self.tenure += 1
         return self.tenure
 
-    def want(
+    def want_lock(
         self,
-        kind: Kind,
         slots: tuple[Slot, ...],
-        calls: list[Call],
+        calls: list[LockCall],
+        *,
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
-        *,
         shows: bool = False,
-    ) -> Work:
-        """Put a work at the end of the line of each of its keys, all at once: so sets cannot block each other."""
-        work = Work(kind, slots, calls, self._max_ops, exclusive, places, shows=shows)
+    ) -> LockWork:
+        """Put a lock at the end of the line of each of its keys, all at once: so sets cannot block each other."""
+        work = LockWork(slots, calls, self._max_ops, exclusive=exclusive, places=places, shows=shows)
         for slot in work.keys:
             slot.works.append(work)
+        return work
+
+    def want_release(self, slot: Slot, call: ReleaseCall | None) -> ReleaseWork:
+        """Put a release at the end of the line of its key."""
+        work = ReleaseWork(slot, call, self._max_ops)
+        slot.works.append(work)
         return work
 
     def startable(self, work: Work) -> bool:

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, SessionEnded, SessionUnavailable
 from ..fsm import Fsm, Queued
+from ..models import LossReason
 from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
 from .audit import Audit
 from .batch import MAX_OPS, Batch
+from .calls import Call, LeaveHold, LockCall, ManyReleases, Release, ReleaseAll, ReleaseCall, Stop
 from .fair_line import FairLine
 from .ledger import Ledger
 from .line import Waiting
 from .machine import READY, STOPPED, TABLE, Actions
-from .messages import Call, confirmed_destroy
+from .messages import confirmed_destroy
 from .pipeline import LeaseType, Parts
 from .queries import Questions
-from .requests import DestroySession, Outcome, ReadSession, SessionRead
-from .session import Session
+from .requests import DestroyAnswer, DestroySession, ReadSession, SessionAnswer, SessionRead
+from .session import Session, SessionOwner
 from .step import Outbox
 
 __all__ = ["Lifecycle"]
@@ -58,7 +61,8 @@ class Lifecycle:
         self._closed = closed
         self._out = out = Outbox(random)
         self.commands = out.commands
-        self.session = Session(options, out, timeout)
+        owner: SessionOwner = self
+        self.session = Session(options, out, timeout, owner)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
         self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger)
@@ -86,8 +90,8 @@ class Lifecycle:
         # The destroy of a stop, while it is under way, and then the read that confirms it.
         self.stopping: DestroySession | ReadSession | None = None
         self._giving_back = False  # a stop waits for releases before it destroys
-        self._stops: list[Call] = []
-        self._interrupted: list[Call] = []  # calls of a session that was given up; they are handled again
+        self._stops: list[Stop] = []
+        self._interrupted: list[LockCall] = []  # calls of a session that was given up; they are handled again
         self._gave_up = False
         actions: Actions = self
         self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
@@ -128,7 +132,7 @@ class Lifecycle:
             self._gave_up = True
             self.fsm.handle("give_up")
         else:
-            self._out.timer(("retry",), self._out.now + pause)
+            self._out.timer(("retry",), self._out.now + pause, partial(self.fsm.handle, "retry"))
 
     def leave_paused(self) -> None:
         """On leaving paused."""
@@ -159,7 +163,7 @@ class Lifecycle:
         self.session.cause = None
         self._gave_up = False
 
-    def await_session(self, call: Call) -> None:
+    def await_session(self, call: LockCall | ReleaseCall) -> None:
         """A call without a session: it waits for one, unless Consul refuses one for good."""
         if self.session.refusal is None:
             self.fsm.defer_until_transition(READY)
@@ -182,20 +186,16 @@ class Lifecycle:
         """Locks and releases in stopped."""
         self._out.settle(call, error=self._ended())
 
-    def _refuse_all(self, calls: list[Call]) -> None:
+    def _refuse_all(self, calls: list[LockCall]) -> None:
         for call in calls:
             self.refuse(call)
 
-    def release_early(self, call: Call) -> None:
+    def release_early(self, call: ReleaseCall) -> None:
         """A release while there is no session: there is nothing to release, unless a lock stands before it."""
-        if call.verb == "release_all":
-            behind = bool(self._buffered_locks(None))
-        else:
-            behind = bool(self._buffered_locks(call.id))
-        if behind:
+        if self._buffered_locks(call.id if isinstance(call, Release) else None):
             self.fsm.defer_until_transition(READY)
         else:
-            self._out.settle(call, 0 if call.verb == "release_all" else True)
+            self._out.settle(call, 0 if isinstance(call, ManyReleases) else True)
 
     def _buffered_locks(self, id: str | None) -> list[Queued]:
         return [
@@ -204,7 +204,7 @@ class Lifecycle:
             if queued.input in ("lock", "release") and (id is None or id in queued.args[0].ids)
         ]
 
-    def ask_lock(self, call: Call) -> None:
+    def ask_lock(self, call: LockCall) -> None:
         """A lock in ready."""
         if call.settled:
             return  # its timeout was over while it was deferred
@@ -213,24 +213,25 @@ class Lifecycle:
         else:
             self._grants.lock(call)
 
-    def _call_while_stopping(self, call: Call) -> None:
+    def _call_while_stopping(self, call: LockCall | ReleaseCall) -> None:
         """A call during a stop: refused, or deferred if a start is to follow."""
         if self._starting:
             self.fsm.defer_until_transition(READY)
         else:
             self.refuse(call)
 
-    def ask_release(self, call: Call) -> None:
+    def ask_release(self, call: ReleaseCall) -> None:
         """A release in ready."""
         if call.settled:
             return
-        if call.verb == "leave":
+        if isinstance(call, LeaveHold):
             self._grants.leave(call)  # during a stop too: leaving a hold raises nothing (rule 9)
         elif self._stops:
             self._call_while_stopping(call)
-        elif call.verb == "release":
+        elif isinstance(call, Release):
             self._grants.release(call)
         else:
+            assert isinstance(call, ReleaseAll)  # there is no other kind
             self._grants.release_all(call)
 
     def start_again(self) -> None:
@@ -244,7 +245,8 @@ class Lifecycle:
             self.fsm.discard(lambda queued: queued.input == "start")  # the last call decides: stop
             self._refuse_buffered()
             return  # another stop is under way
-        self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout)
+        over = partial(self._finish_stop, confirmed=False)
+        self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout, over)
         first = self._waiting.begin_stop()
         self._giving_back = bool(first)
         self._refuse_all(self._grants.refuse_waiting())
@@ -253,7 +255,7 @@ class Lifecycle:
             self._giving_back = True
             first += [slot for slot in self.ledger.slots.values() if not slot.is_place]
         leases = [slot.lease for slot in first if slot.lease is not None and slot.lease.live]
-        self._grants.leave(Call("leave", argument=leases))
+        self._grants.leave(LeaveHold(leases))
         self._destroy_when_given_back()
 
     def _destroy_when_given_back(self) -> None:
@@ -265,31 +267,27 @@ class Lifecycle:
     def _destroy_now(self) -> None:
         self._grants.end_leases("stopped")
         life = self.session.current
-        self.stopping = DestroySession(life.generation, life.session_id, timeout=self._timeout)
-        self._out.send(self.stopping)
+        self.stopping = request = DestroySession(life.generation, life.session_id, timeout=self._timeout)
+        self._out.ask(request, partial(self._stop_destroyed, request))
 
-    def _destroy_again(self) -> None:
-        """The pause after a destroy that was not confirmed is over: destroy again, unless the stop is over."""
-        if self.stopping is not None:
-            self._destroy_now()
-
-    def _stop_answered(self, request: DestroySession | ReadSession, outcome: Outcome) -> None:
-        """The destroy of a stop was answered, or the read that is to confirm it.
+    def _stop_destroyed(self, request: DestroySession, outcome: DestroyAnswer) -> None:
+        """The destroy of a stop was answered.
 
         A server that has just started answers a destroy with true and does nothing (`Destroys`). Only a read that does
         not find the session confirms the destroy. After a read that finds it, or fails, another destroy is sent.
         """
-        if isinstance(request, ReadSession):
-            if isinstance(outcome, SessionRead) and outcome.session is None:
-                self._finish_stop(confirmed=True)
-            else:
-                self._out.timer(("stop", "again"), self._out.now + STOP_PAUSE)
-            return
-        self.stopping = confirmed_destroy(request, outcome)
-        if self.stopping is None:
+        self.stopping = confirming = confirmed_destroy(request, outcome)
+        if confirming is None:
             self._finish_stop(confirmed=False)
         else:
-            self._out.send(self.stopping)
+            self._out.ask(confirming, self._stop_read)
+
+    def _stop_read(self, outcome: SessionAnswer) -> None:
+        """The read that is to confirm the destroy of a stop was answered."""
+        if isinstance(outcome, SessionRead) and outcome.session is None:
+            self._finish_stop(confirmed=True)
+        else:
+            self._out.timer(("stop", "again"), self._out.now + STOP_PAUSE, self._destroy_now)
 
     def _check_stopped(self) -> None:
         """Answer the stops once the state is stopped."""
@@ -315,13 +313,29 @@ class Lifecycle:
         for call in stops:
             self._out.settle(call)
 
-    # ------------------------------------------------------------------------------- the session's end
+    # ------------------------------------------------------------------- what becomes of the session
 
-    def _end_session(self, reason: str) -> None:
+    def session_created(self) -> None:
+        """The attempt under way brought a session."""
+        self._out.emit("session_created", session_id=self.session.current.session_id)
+        self.fsm.handle("session_created")
+
+    def session_failed(self, refused: bool) -> None:
+        """The attempt under way failed; ``refused``: for a lasting reason."""
+        limit = self.options.max_retries
+        count = f"{self.session.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
+        self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
+        self.fsm.handle("session_refused" if refused else "session_failed")
+
+    def snapshot_restored(self) -> None:
+        """There is a sign of a restored snapshot."""
+        self._audit.sweep()
+
+    def _end_session(self, reason: LossReason) -> None:
         life = self.session.end()
         self._out.emit("session_ended", session_id=life.session_id, reason=reason)
 
-    def _give_up_session(self, reason: str) -> None:
+    def _give_up_session(self, reason: LossReason) -> None:
         """Give up the session in use: its locks are lost, and it is destroyed in the background.
 
         It may still exist in Consul. If it did, its locks would be denied to the next session.
@@ -331,7 +345,7 @@ class Lifecycle:
         self._end_session(reason)
         self.session.destroys.add(life.session_id)
 
-    def _lose(self, reason: str) -> None:
+    def session_lost(self, reason: LossReason) -> None:
         """The session is lost: a new one is created, and calls that still want a lock are served by it."""
         if self._stops:
             self._finish_stop(confirmed=reason == "session destroyed")
@@ -342,7 +356,7 @@ class Lifecycle:
         self.fsm.handle("session_lost")
         self._repeat(calls)
 
-    def _repeat(self, calls: list[Call]) -> None:
+    def _repeat(self, calls: list[LockCall]) -> None:
         for call in calls:
             if self.state == STOPPED:
                 self._out.settle(call, error=self._refusal())  # they came before the Locker gave up

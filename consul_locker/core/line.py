@@ -16,13 +16,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
+from functools import partial
+from math import inf
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..errors import AccessDenied, AlreadyLocked, ConsulLockerError, InvalidLockId
-from .ledger import Ledger, Slot, Work
-from .messages import Call, CancelRequest
-from .requests import Entry, KeysRead, Outcome, RefusedWhole, Transact, Watch
+from .calls import Lock, LockCall, Obstacle, Wait
+from .ledger import Ledger, LockWork, Slot
+from .requests import Entry, KeyAnswer, KeysRead, PollKey, RefusedWhole, WatchKey
 from .session import Session
 from .step import Outbox
 
@@ -49,14 +51,19 @@ def poll_pause(random: float) -> float:
     return POLL_EVERY * (1 + random / 2)
 
 
-def next_index(request: Watch, outcome: KeysRead) -> int:
+def next_index(request: WatchKey | PollKey, outcome: KeysRead) -> int:
     """The index of the next watch on a key, after a watch that showed nothing new.
 
     An index that falls means a restored snapshot: begin at 0 again (doc, measured). The index of a poll is the key's.
     """
-    if request.target == "poll":
+    if isinstance(request, PollKey):
         return outcome.index
     return outcome.index if outcome.index == request.index else 0
+
+
+def _blocked_locally(call: LockCall) -> bool:
+    """Whether a waiting call waits for another one of this Locker, so that no watch needs to wake it."""
+    return call.waiting is not None and call.waiting.obstacle is Obstacle.LOCAL
 
 
 #: Refusals that repeat: a call does not wait after one of these.
@@ -66,10 +73,10 @@ FOR_GOOD = (AccessDenied, InvalidLockId)
 class LineGrants(Protocol):
     """The part of `Grants` that waiting uses."""
 
-    def lock(self, call: Call) -> None:
+    def lock(self, call: LockCall) -> None:
         """Try to lock again."""
 
-    def deny(self, slots: list[Slot], calls: list[Call], reason: str) -> None:
+    def deny(self, slots: list[Slot], calls: list[LockCall], obstacle: Obstacle) -> None:
         """Refuse the calls."""
 
 
@@ -80,8 +87,7 @@ class Waiting:
         self._out = outbox
         self._session = session
         self._ledger = ledger
-        self._watches: dict[str, Watch] = {}  # id -> the query under way
-        self._ids: dict[Watch, str] = {}  # and back
+        self._watches: dict[str, WatchKey | PollKey] = {}  # id -> the query under way
         self._paused: set[str] = set()  # ids with a timer for the next attempt
         self._watch_next: dict[str, int] = {}  # paused id -> the index from which to watch it after the pause
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
@@ -90,39 +96,32 @@ class Waiting:
 
     # ------------------------------------------------------------- for a fair Locker only: see fair_line.py
 
-    def admits(self, call: Call) -> bool:
+    def admits(self, call: LockCall) -> bool:
         """Whether the call may ask for its locks now."""
         return True
 
-    def admitted(self, call: Call) -> bool:
+    def admitted(self, call: LockCall) -> bool:
         """Whether it is the call's turn in the queue."""
         return False
 
-    def places(self, call: Call) -> tuple[Slot, ...]:
+    def places(self, call: LockCall) -> tuple[Slot, ...]:
         """The places that the transaction gives back which grants the call its locks."""
         return ()
 
-    def granted(self, work: Work) -> None:
+    def granted(self, work: LockWork) -> None:
         """Locks were granted."""
 
-    def placed(self, work: Work, entries: Iterable[Entry]) -> None:
+    def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
         """Places were taken; ``entries`` show the queues."""
 
-    def not_placed(self, work: Work, error: ConsulLockerError) -> None:
+    def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
         """Places could not be taken."""
 
     def lost(self, place: Slot) -> None:
         """A place is gone."""
 
-    def turn_reads(self, generation: int, timeout: float) -> list[Transact]:
-        """The turn reads to send at the end of a step."""
-        return []
-
-    def turn_answered(self, request: Transact, entries: Iterable[Entry], failure: ConsulLockerError | None) -> None:
-        """A turn read was answered by ``entries``; or it failed, and ``failure`` says why."""
-
-    def split_turn_read(self, request: Transact) -> None:
-        """A turn read was refused as a whole."""
+    def read_turns(self, generation: int, timeout: float) -> None:
+        """Send the turn reads that are due at the end of a step."""
 
     def begin_stop(self) -> list[Slot]:
         """A stop begins. Returns the places to give back first."""
@@ -130,15 +129,15 @@ class Waiting:
 
     # --------------------------------------------------------------------------------------- the line
 
-    def may_wait(self, call: Call) -> bool:
+    def may_wait(self, call: LockCall) -> bool:
         """Whether a refused call has time left to wait for another holder (not only for a former session)."""
-        if call.wait == 0.0 or call.wait_until is None:
+        if call.wait == 0.0 or call.waiting is None:
             return call.wait != 0.0
-        return self._out.now < call.wait_until
+        return self._out.now < call.waiting.until
 
-    def outlasts(self, call: Call, error: ConsulLockerError) -> bool:
+    def outlasts(self, call: LockCall, error: ConsulLockerError) -> bool:
         """Whether a waiting call goes on waiting after a failure. It does not after a refusal that repeats."""
-        return call.wait_until is not None and self.may_wait(call) and not isinstance(error, FOR_GOOD)
+        return call.waiting is not None and self.may_wait(call) and not isinstance(error, FOR_GOOD)
 
     def known_taken(self, slot: Slot) -> bool:
         """Whether a watch or a timer will wake the line, so that no attempt is needed before.
@@ -147,41 +146,49 @@ class Waiting:
         """
         return slot.id in self._paused or slot.id in self._watches
 
-    def wait_or_deny(self, call: Call, slot: Slot, reason: str) -> None:
+    def wait_or_deny(self, call: LockCall, slot: Slot) -> None:
         """A call is blocked by another call of this Locker: it waits, or is refused."""
         if self.may_wait(call):
-            self.add(call, slot, reason)
+            self.add(call, slot, Obstacle.LOCAL)
         else:
             self.remove(call)
-            self._out.count("denied")
-            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, reason, shared=slot.is_shared))
+            self._deny_local(call, slot)
 
-    def add(self, call: Call, slot: Slot, reason: str = "held", error: ConsulLockerError | None = None) -> None:
+    def _deny_local(self, call: LockCall, slot: Slot) -> None:
+        self._out.count("denied")
+        error = AlreadyLocked(slot.id, slot.key, Obstacle.LOCAL.value, shared=slot.is_shared)
+        self._out.settle(call, error=error)
+
+    def add(
+        self, call: LockCall, slot: Slot, obstacle: Obstacle = Obstacle.HELD, error: ConsulLockerError | None = None
+    ) -> None:
         """Put a call into the line of a key, in the order of arrival."""
-        self._begin(call, reason, error)
+        self._begin(call, obstacle, error)
         self._add_to_line(call, slot)
-        if reason == "held":
+        if obstacle is Obstacle.HELD:
             if slot.id not in self._watches and slot.id not in self._watch_next:
                 self._watch(slot, 0)
-        elif reason != "local":
+        elif obstacle is not Obstacle.LOCAL:
             self._pause(slot)
 
-    def _begin(self, call: Call, reason: str, error: ConsulLockerError | None) -> None:
+    def _begin(self, call: LockCall, obstacle: Obstacle, error: ConsulLockerError | None) -> None:
         """A call has to wait. Its ``wait`` counts from the first time that it has to."""
-        call.reason = reason
-        call.error = error
-        if call.wait_until is None:
-            if call.wait is None:
-                call.wait_until = float("inf")
-            else:
-                call.wait_until = self._out.now + call.wait
-                self._out.timer(("wait", call), call.wait_until)
+        if call.waiting is None:
+            call.waiting = Wait(inf if call.wait is None else self._out.now + call.wait)
+            if call.wait is not None:
+                self.limit(call, call.waiting.until)
+        call.waiting.obstacle = obstacle
+        call.waiting.error = error
+
+    def limit(self, call: LockCall, at: float) -> None:
+        """Set the moment at which a call waits no longer."""
+        self._out.timer(("wait", call), at, partial(self._over, call))
 
     @staticmethod
-    def _add_to_line(call: Call, slot: Slot) -> None:
+    def _add_to_line(call: LockCall, slot: Slot) -> None:
         insort(slot.waiters, call, key=attrgetter("order"))
 
-    def remove(self, call: Call) -> None:
+    def remove(self, call: LockCall) -> None:
         """Take a call out of its line; after the last one the watch ends."""
         for id in call.ids:
             slot = self._ledger.slots.get(id)
@@ -190,29 +197,26 @@ class Waiting:
                 self._end_unneeded_watch(slot)
             elif slot is not None:
                 self._ledger.tidy(slot)
-        if call.wait_until is not None:
+        if call.waiting is not None:
             self._out.cancel(("wait", call))
 
-    def obstacle(self, call: Call) -> Slot | None:
+    def obstacle(self, call: LockCall) -> Slot | None:
         """The lock that a call waits for; None while it does not wait."""
         slots = (self._ledger.slots.get(id) for id in call.ids)
         return next((slot for slot in slots if slot is not None and call in slot.waiters), None)
 
-    def over(self, call: Call) -> None:
+    def _over(self, call: LockCall) -> None:
         """A call's ``wait`` is over."""
-        if call.settled:
-            return
-        slot = self.obstacle(call)
-        if slot is None:
+        slot, waiting = self.obstacle(call), call.waiting
+        if slot is None or waiting is None:
             return  # an attempt is under way; its answer decides
         self.remove(call)
-        if call.error is not None:
-            self._out.settle(call, error=call.error)
-        elif call.reason == "local":
-            self._out.count("denied")
-            self._out.settle(call, error=AlreadyLocked(slot.id, slot.key, "local", shared=slot.is_shared))
+        if waiting.error is not None:
+            self._out.settle(call, error=waiting.error)
+        elif waiting.obstacle is Obstacle.LOCAL:
+            self._deny_local(call, slot)
         else:
-            self.grants.deny([slot], [call], call.reason)
+            self.grants.deny([slot], [call], waiting.obstacle)
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: each waiting call that can go on does, in order of arrival."""
@@ -224,11 +228,11 @@ class Waiting:
         for call in list(slot.waiters):
             if call not in slot.waiters:
                 continue  # an earlier iteration of this loop has served it too
-            if slot.works and call.verb != "lock":
+            if slot.works and not isinstance(call, Lock):
                 break  # an attempt is under way, which only callers of lock may share
-            if slot.lease is not None and (slot.lease.exclusive or call.verb in ("hold", "hold_many")):
+            if slot.lease is not None and (slot.lease.exclusive or call.exclusive):
                 continue
-            if taken and call.reason != "local":
+            if taken and not _blocked_locally(call):
                 continue  # Consul refused it although we have a lease: a watch or timer wakes it, no hot loop
             slot.waiters.remove(call)
             self.grants.lock(call)
@@ -236,12 +240,11 @@ class Waiting:
 
     def _end_unneeded_watch(self, slot: Slot) -> None:
         """End the watch and the pause of a key that no call waits for."""
-        if any(call.reason != "local" for call in slot.waiters):
+        if not all(map(_blocked_locally, slot.waiters)):
             return
         watch = self._watches.pop(slot.id, None)
         if watch is not None:
-            del self._ids[watch]
-            self._out.send(CancelRequest(watch))
+            self._out.give_up(watch)
         paused = slot.id in self._paused
         if paused:
             self._paused.remove(slot.id)
@@ -258,20 +261,20 @@ class Waiting:
     # ----------------------------------------------------------------------------------- watches and pauses
 
     def _watch(self, slot: Slot, index: int) -> None:
-        target, wait = ("poll", 0.0) if slot.id in self._polled else ("key", WATCH_WAIT)
-        watch = Watch(self._session.current.generation, target, slot.key, index, wait)
+        generation = self._session.current.generation
+        watch: WatchKey | PollKey
+        if slot.id in self._polled:
+            watch = PollKey(generation, slot.key, index, 0.0)
+        else:
+            watch = WatchKey(generation, slot.key, index, WATCH_WAIT)
         self._watches[slot.id] = watch
-        self._ids[watch] = slot.id
-        self._out.send(watch)
+        self._out.ask(watch, partial(self._watched, slot, watch))
 
-    def watched(self, request: Watch, outcome: Outcome) -> None:
+    def _watched(self, slot: Slot, request: WatchKey | PollKey, outcome: KeyAnswer) -> None:
         """A watch on a key was answered."""
-        id = self._ids.pop(request, None)
-        if id is None:
-            return  # given up meanwhile
-        slot = self._ledger.slots[id]
+        id = slot.id
         del self._watches[id]
-        if isinstance(outcome, RefusedWhole) and request.target == "key":
+        if isinstance(outcome, RefusedWhole) and isinstance(request, WatchKey):
             self._polled.add(id)
             self._watch(slot, 0)
             return
@@ -286,7 +289,7 @@ class Waiting:
             self.serve(slot)
             return
         slot.entry = entry
-        if outcome.index > request.index and request.target == "key":
+        if outcome.index > request.index and isinstance(request, WatchKey):
             self._watch(slot, outcome.index)
         else:
             self._pause(slot)
@@ -303,12 +306,10 @@ class Waiting:
         self._pauses[slot.id] = count = self._pauses.get(slot.id, 0) + 1
         random = self._out.random()
         length = poll_pause(random) if slot.id in self._polled else pause_length(count, random)
-        self._out.timer(("pause", slot.id), self._out.now + length)
+        self._out.timer(("pause", slot.id), self._out.now + length, partial(self._pause_over, slot.id))
 
-    def pause_over(self, id: Any) -> None:
+    def _pause_over(self, id: str) -> None:
         """A pause before the next attempt at a key is over."""
-        if id not in self._paused:
-            return
         self._paused.remove(id)
         index = self._watch_next.pop(id, None)
         slot = self._ledger.slots.get(id)
@@ -320,12 +321,9 @@ class Waiting:
 
     def end_generation(self) -> None:
         """The session is over: watches and timers end. The calls are answered elsewhere (`Lifecycle`)."""
-        for watch in self._watches.values():
-            self._out.send(CancelRequest(watch))
         for id in self._paused:
             self._out.cancel(("pause", id))
         self._watches.clear()
-        self._ids.clear()
         self._paused.clear()
         self._watch_next.clear()
         self._pauses.clear()

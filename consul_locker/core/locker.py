@@ -16,28 +16,15 @@ lifecycle.py. A core whose step was broken off is replaced by another one (runti
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 from ..errors import LockTimeout
-from .calls import LOCKS, RELEASES
+from .calls import Call, LeaveHold, LockCall, Obstacle, Question, Reboot, ReleaseCall, Start, Stop
 from .lifecycle import Lifecycle
 from .machine import ACQUIRING, READY, STOPPED
-from .messages import Abandoned, Answered, Call, Event, TimerFired
+from .messages import Abandoned, Answered, Event, TimerFired
 from .queries import lock_info
-from .requests import (
-    CreateSession,
-    DestroySession,
-    FindNode,
-    Outcome,
-    RawTransact,
-    ReadKey,
-    ReadPrefix,
-    ReadSession,
-    RenewSession,
-    Request,
-    Transact,
-    Watch,
-)
+from .requests import SessionCreated
 
 __all__ = ["LockerCore"]
 
@@ -83,7 +70,7 @@ class LockerCore(Lifecycle):
             stopped: whether the Locker is stopped.
         """
         self._out.now = now
-        self.session.generation = self.session.destroys.generation = old.session.generation + 1
+        self.session.generation = old.session.generation + 1
         self.ledger.tenure = old.ledger.tenure
         self._out.counters = old.counters()
         self._out.count("lost", lost)
@@ -113,13 +100,17 @@ class LockerCore(Lifecycle):
         """
         self._out.now = now
         if self.session.deadline_passed():
-            self._lose("deadline passed")
+            self.session_lost("deadline passed")
         if isinstance(event, Call):
             self._called(event)
         elif isinstance(event, Answered):
-            self._answered(event.request, event.outcome)
+            known = self._out.answered(event.request, event.outcome)
+            if not known and isinstance(event.outcome, SessionCreated):
+                self.session.destroy_stray(event.outcome.session_id)
+            if self._giving_back:
+                self._destroy_when_given_back()
         elif isinstance(event, TimerFired):
-            self._timer(event.name)
+            self._out.fired(event.name)
         else:
             self._abandoned(event)
         self._grants.flush()
@@ -140,27 +131,33 @@ class LockerCore(Lifecycle):
         call.order = self._order
         if call.timeout is not None:
             call.deadline = self._out.now + call.timeout
-            self._out.limit(call)
-        if call.verb in LOCKS:
+            self._limit(call)
+        if isinstance(call, LockCall):
             self.fsm.handle("lock", call)
-        elif call.verb == "leave" and not any(lease.live for lease in call.argument):
+        elif isinstance(call, LeaveHold) and not any(lease.live for lease in call.leases):
             self._out.settle(call, 0)  # lost before; the Locker's state does not matter
-        elif call.verb in RELEASES:
+        elif isinstance(call, ReleaseCall):
             self.fsm.handle("release", call)
-        elif call.verb == "stop":
+        elif isinstance(call, Question):
+            self._questions.ask(call, self.session.generation)
+        elif isinstance(call, Stop):
             self._stops.append(call)
             self.fsm.handle("stop")
             self._check_stopped()
-        elif call.verb == "start":
+        elif isinstance(call, Start):
             self.session.refusal = None  # the cause may be gone by now: the next attempt shows it
             self.fsm.handle("start")
             self._out.settle(call)
-        elif call.verb == "reboot":
-            self._reboot(call)
         else:
-            self._questions.ask(call, self.session.generation)
+            assert isinstance(call, Reboot)  # there is no other kind
+            self._reboot(call)
 
-    def _reboot(self, call: Call) -> None:
+    def _limit(self, call: Call) -> None:
+        """Set the timer of a call's ``timeout``."""
+        if call.deadline is not None:
+            self._out.timer(("call", call), call.deadline, partial(self._time_over, call))
+
+    def _reboot(self, call: Reboot) -> None:
         if not self._stops:
             if self.state == READY:
                 self._give_up_session("rebooted")
@@ -175,7 +172,7 @@ class LockerCore(Lifecycle):
         call = event.call
         if call.settled:
             # It was answered while its caller went.
-            if not self.ended:
+            if isinstance(call, LockCall) and not self.ended:
                 self._grants.return_unused(call)
             return
         call.settled = True
@@ -186,122 +183,18 @@ class LockerCore(Lifecycle):
     def _withdraw(self, call: Call) -> None:
         """A settled call leaves the buffer, the line, and what was not sent yet."""
         self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
-        if call.verb in LOCKS:
+        if isinstance(call, LockCall):
             self._grants.abandon(call)
-        if call in self._stops:
+        if isinstance(call, Stop) and call in self._stops:
             self._stops.remove(call)
             if not self._stops and self.state == READY:
                 self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
 
-    # ---------------------------------------------------------------------------------------- answers
-
-    def _answered(self, request: Request, outcome: Outcome) -> None:
-        if isinstance(request, CreateSession):
-            self._session_answered(request, outcome)
-        elif isinstance(request, DestroySession) or (isinstance(request, ReadSession) and request.confirms):
-            if request is self.stopping:
-                self._stop_answered(request, outcome)
-            else:
-                self.session.destroys.answered(request, outcome)
-        elif isinstance(request, (ReadKey, ReadSession, RawTransact)) and request.call is not None:
-            self._questions.answered(request, outcome)
-        elif isinstance(request, FindNode):
-            self._attempted(self.session.nodes_found(request, outcome))
-        elif request.generation == self.session.generation and self.session.life is not None:
-            reason = self._of_this_generation(request, outcome)
-            if reason == "sweep":
-                self._audit.sweep()
-            elif reason is not None:
-                self._lose(reason)
-            elif self._giving_back:
-                self._destroy_when_given_back()
-
-    def _of_this_generation(self, request: Request, outcome: Outcome) -> str | None:
-        """An answer that counts. Returns the reason when it shows the session lost."""
-        if isinstance(request, Transact):
-            if request.purpose == "commit":
-                return self._grants.answered(request, outcome)
-            if request.purpose == "holder":
-                self._grants.named(request, outcome)
-            elif request.purpose == "turn":
-                self._grants.turn_answered(request, outcome)
-            elif request.purpose == "unheld":
-                self._audit.doubts.looked(request, outcome)
-            elif request.purpose == "sweep":
-                self._audit.swept(request, outcome)
-            elif request.purpose == "audit":
-                self._audit.audited(request, outcome)
-        elif isinstance(request, RenewSession):
-            return self.session.renewed(request, outcome)
-        elif isinstance(request, ReadSession):
-            if self.session.is_renewal(request):
-                return self.session.renewed(request, outcome)
-            reason = self.session.read(request, outcome)
-            if reason is None:
-                self._audit.session_read(request, outcome)
-            return reason
-        elif isinstance(request, Watch):
-            if request.target == "session":
-                return self.session.watched(request, outcome)
-            self._waiting.watched(request, outcome)
-        elif isinstance(request, ReadKey):
-            if request.purpose == "release":
-                self._grants.read_for_release(request.context, outcome)
-            else:
-                self._audit.read(request, outcome)
-        else:
-            assert isinstance(request, ReadPrefix)  # the last kind of request there is
-            self._audit.swept(request, outcome)
-        return None
-
-    def _session_answered(self, request: CreateSession, outcome: Outcome) -> None:
-        self._attempted(self.session.created(request, outcome))
-
-    def _attempted(self, verdict: str) -> None:
-        """The attempt under way has a verdict: one of those that `Session.created` returns."""
-        if verdict == "created":
-            self._out.emit("session_created", session_id=self.session.current.session_id)
-            self.fsm.handle("session_created")
-        elif verdict in ("failed", "refused"):
-            limit = self.options.max_retries
-            count = f"{self.session.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
-            self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
-            self.fsm.handle("session_failed" if verdict == "failed" else "session_refused")
-
-    # ----------------------------------------------------------------------------------------- timers
-
-    def _timer(self, name: tuple[Any, ...]) -> None:
-        # The timer of the session's deadline needs no branch: each step checks the deadline first.
-        kind = name[0]
-        if kind == "retry":
-            self.fsm.handle("retry")
-        elif kind == "renew":
-            self.session.renew(fresh=len(name) > 1)
-        elif kind == "audit":
-            self._audit.audit()
-        elif kind == "look":
-            self._audit.doubts.look()
-        elif kind == "watch":
-            if self.session.rewatch():
-                self._audit.sweep()
-        elif kind == "pause":
-            self._waiting.pause_over(name[1])
-        elif kind == "wait":
-            self._waiting.over(name[1])
-        elif kind == "destroy":
-            self.session.destroys.again(name[1])
-        elif name == ("stop", "again"):
-            self._destroy_again()
-        elif kind == "stop" and self.state == READY and self._stops:
-            self._finish_stop(confirmed=False)
-        elif kind == "call":
-            self._time_over(name[1])
+    # ------------------------------------------------------------------------------------ time limits
 
     def _time_over(self, call: Call) -> None:
         """A call's ``timeout`` is over: it is answered, and leaves nothing behind."""
-        if call.settled:
-            return
-        if call.verb == "stop" and self.state == READY:
+        if isinstance(call, Stop) and self.state == READY:
             self._finish_stop(confirmed=False)
             return
         self._out.settle(call, error=self._too_late(call))
@@ -309,10 +202,16 @@ class LockerCore(Lifecycle):
 
     def _too_late(self, call: Call) -> LockTimeout:
         """The error of a call whose ``timeout`` is over: what it waits for, what failed last, or no answer."""
-        slot = self._waiting.obstacle(call) if call.reason and call.error is None else None
-        if slot is None:
-            cause = call.error if self.session.life is not None else call.error or self.session.cause
-            return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=cause)
-        entry = slot.entry if call.reason == "held" and self.options.identify_holder else None
-        holder = lock_info(slot.id, entry) if entry is not None else None
-        return LockTimeout(slot.id, call.timeout, self.state, call.verb, call.reason, holder, self.options.fair)
+        waiting = call.waiting
+        error = waiting.error if waiting is not None else None
+        if isinstance(call, LockCall) and waiting is not None and error is None:
+            slot = self._waiting.obstacle(call)
+            if slot is not None:
+                obstacle = waiting.obstacle
+                entry = slot.entry if obstacle is Obstacle.HELD and self.options.identify_holder else None
+                holder = lock_info(slot.id, entry) if entry is not None else None
+                return LockTimeout(
+                    slot.id, call.timeout, self.state, call.verb, obstacle.value, holder, self.options.fair
+                )
+        cause = error or (self.session.cause if self.session.life is None else None)
+        return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=cause)

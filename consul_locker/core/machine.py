@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..fsm import Action, State, Table
-from .messages import Call
+from .calls import Call, LockCall, ReleaseCall
 
 __all__ = ["ACQUIRING", "PAUSED", "READY", "STATES", "STOPPED", "TABLE", "Actions"]
 
@@ -60,16 +60,16 @@ class Actions(Protocol):
     def leave_stopped(self) -> None:
         """Begin anew, with all retries."""
 
-    def await_session(self, call: Call) -> None:
+    def await_session(self, call: LockCall | ReleaseCall) -> None:
         """Defer a call until ready, or tell it why Consul refuses a session."""
 
-    def release_early(self, call: Call) -> None:
+    def release_early(self, call: ReleaseCall) -> None:
         """Answer a release without a session, or defer it behind a lock."""
 
-    def ask_lock(self, call: Call) -> None:
+    def ask_lock(self, call: LockCall) -> None:
         """Answer a lock from the cache, or ask Consul."""
 
-    def ask_release(self, call: Call) -> None:
+    def ask_release(self, call: ReleaseCall) -> None:
         """Take a lock from the cache, and ask Consul to release it."""
 
     def start_again(self) -> None:

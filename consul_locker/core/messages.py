@@ -36,6 +36,9 @@ from ..lease import BaseLease
 from .calls import Call as Call  # it is one of the events, so it is found here, too
 from .requests import DestroySession, Failed, Outcome, ReadSession, Request
 
+#: What tells the timers of a Locker apart.
+TimerName = tuple[object, ...]
+
 
 def confirmed_destroy(request: DestroySession, outcome: Outcome) -> ReadSession | None:
     """The read that confirms a destroy; None if the destroy failed."""
@@ -69,7 +72,7 @@ class Abandoned:
 class TimerFired:
     """The timer of that name is due."""
 
-    name: tuple[Any, ...]
+    name: TimerName
 
 
 Event = Union[Call, Answered, Abandoned, TimerFired]
@@ -88,7 +91,7 @@ class CancelRequest:
 class SetTimer:
     """Set a timer, in place of an earlier one of that name."""
 
-    name: tuple[Any, ...]
+    name: TimerName
     at: float  #: on the same clock as the ``now`` of `LockerCore.step`, in seconds
 
 
@@ -96,7 +99,7 @@ class SetTimer:
 class CancelTimer:
     """Cancel the timer of that name, if it is set."""
 
-    name: tuple[Any, ...]
+    name: TimerName
 
 
 @dataclass(frozen=True)

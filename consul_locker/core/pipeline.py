@@ -6,22 +6,24 @@ Locks and releases have this in common; `Releases` and `Grants` build on it.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, ConsulUnavailable
 from ..lease import BaseLease, SessionLife
+from ..models import LossReason
 from ..strategies import Strategy
 from .audit import Audit
 from .batch import Batch
-from .ledger import Kind, Ledger, Slot, Work
+from .calls import LockCall, ReleaseCall
+from .ledger import Ledger, LockWork, ReleaseWork, Slot, Work
 from .line import Waiting
-from .messages import Call
 from .refusals import denied
-from .refused_keys import error_of
-from .requests import Failed, Operation, Outcome, ReadKey, Refusal, Refused, RefusedWhole
+from .requests import KeyAnswer, Operation, ReadKey, Refusal, Refused, Transact, TransactAnswer
 from .session import Session
 from .step import Outbox
 
@@ -48,7 +50,7 @@ class Parts:
     timeout: float
 
 
-class Operations:
+class Operations(ABC):
     """The operations of one Locker, while it is ready."""
 
     def __init__(self, parts: Parts) -> None:
@@ -68,19 +70,24 @@ class Operations:
         value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
 
-    def _want(
+    def _want_lock(
         self,
-        kind: Kind,
         slots: tuple[Slot, ...],
-        calls: list[Call],
+        calls: list[LockCall],
+        *,
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
         shows: bool = False,
-    ) -> Work:
-        work = self._ledger.want(kind, slots, calls, exclusive, places, shows=shows)
+    ) -> LockWork:
+        work = self._ledger.want_lock(slots, calls, exclusive=exclusive, places=places, shows=shows)
         if self._ledger.startable(work):
             self._start(work)
         return work
+
+    def _want_release(self, slot: Slot, call: ReleaseCall | None) -> None:
+        work = self._ledger.want_release(slot, call)
+        if self._ledger.startable(work):
+            self._start(work)
 
     def _tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
         """Send a signal and count it, for a lock; not for a place in a queue."""
@@ -89,42 +96,61 @@ class Operations:
                 self._out.count(counter)
             self._out.emit(signal, id=slot.id, key=slot.key, **facts)
 
-    def _tell_lost(self, slot: Slot, lease: BaseLease, reason: str) -> None:
+    def _tell_lost(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
         self._tell("lock_lost", slot, "lost", lease=lease, reason=reason)
 
     def _start(self, work: Work) -> None:
         """Start a work, which is first in line on all its keys."""
-        life = self._session.current
         work.started = True
-        slot = work.slots[0]
-        if work.kind is Kind.LOCK:
-            if work.calls and not work.live():
-                self._finish(work)  # all its callers have gone
-                return
-            for one in work.slots:
-                self._tell("lock_requested", one, "requests" if one is slot else None)
-            self._send(work, life)
+        if isinstance(work, LockWork):
+            self._start_lock(work)
+        else:
+            self._start_release(work)
+
+    def _start_lock(self, work: LockWork) -> None:
+        if work.unwanted:
+            self._finish(work)
             return
+        self._tell("lock_requested", work.slots[0], "requests")
+        for slot in work.slots[1:]:
+            self._tell("lock_requested", slot)
+        work.tenure = self._ledger.next_tenure()
+        value = f"{self._value}{work.tenure}}}".encode()
+        self._send(work, Batch.locking(work, self._session.current.session_id, value, self._options.flags))
+
+    def _start_release(self, work: ReleaseWork) -> None:
+        slot = work.slot
         if slot.lease is not None:
             self._end_lease(slot)  # granted while this release was in line
             work.lease, work.index = slot.lease, slot.lease.fence
             self._ledger.drop(slot)
         if work.index is None:
-            self._read_for_release(work, life)
+            self._read_for_release(work)
         else:
-            self._send(work, life)
+            self._send_release(work)
 
-    def _send(self, work: Work, life: SessionLife) -> None:
-        value = b""
-        if work.kind is Kind.LOCK:
-            work.tenure = self._ledger.next_tenure()
-            value = f"{self._value}{work.tenure}}}".encode()
+    def _send_release(self, work: ReleaseWork) -> None:
         options = self._options
+        session_id = self._session.current.session_id
+        self._send(work, Batch.releasing(work, session_id, options.flags, options.delete_on_release))
+
+    def _send(self, work: Work, operations: list[Operation]) -> None:
         if any(slot.key in self._audit.refused for slot in work.slots):
             work.limit = 1  # most likely refused again: a transaction of its own
-        self._batch.want(
-            work, Batch.operations(work, life.session_id, value, options.flags, options.delete_on_release)
-        )
+        self._batch.want(work, operations)
+
+    @abstractmethod
+    def _answered(self, request: Transact, outcome: TransactAnswer) -> None:
+        """A transaction of the batch was answered."""
+
+    def _read_for_release(self, work: ReleaseWork) -> None:
+        """Read the key of a release: its index is not known, or another one by now."""
+        read = ReadKey(self._session.current.generation, work.slot.key, timeout=self._timeout)
+        self._out.ask(read, partial(self._read, work))
+
+    @abstractmethod
+    def _read(self, work: ReleaseWork, outcome: KeyAnswer) -> None:
+        """The key was read for a release."""
 
     def flush(self) -> None:
         """At the end of a step: send what may be sent."""
@@ -136,9 +162,8 @@ class Operations:
             if request is None:
                 break
             self._out.count("transactions")
-            self._out.send(request)
-        for read in self._waiting.turn_reads(life.generation, self._timeout):
-            self._out.send(read)
+            self._out.ask(request, partial(self._answered, request))
+        self._waiting.read_turns(life.generation, self._timeout)
 
     def _end_lease(self, slot: Slot) -> None:
         """End the lease of a slot for all its callers, before the release is sent."""
@@ -146,13 +171,7 @@ class Operations:
             self._out.end(slot.lease, "released")
             self._ledger.leases.pop(slot.id, None)
 
-    def _read_for_release(self, work: Work, life: SessionLife) -> None:
-        work.reading = True
-        self._out.send(
-            ReadKey(life.generation, work.slots[0].key, "release", context=work, timeout=self._timeout)
-        )
-
-    def _lost(self, slot: Slot, reason: str) -> None:
+    def _lost(self, slot: Slot, reason: LossReason) -> None:
         lease = slot.lease
         if lease is not None:
             self._out.end(lease, reason)
@@ -160,7 +179,7 @@ class Operations:
             self._doubts.add_former(slot)
             self._tell_lost(slot, lease, reason)
 
-    def lose(self, slot: Slot, reason: str) -> None:
+    def lose(self, slot: Slot, reason: LossReason) -> None:
         """The lease of a key is lost, but not the session."""
         self._lost(slot, reason)
         if slot.is_place:
@@ -174,7 +193,7 @@ class Operations:
             self._batch.unwant(work)
         for slot in work.slots:
             # Only a request that may have reached Consul can be delivered once more.
-            if slot.lease is None and (work.landed or work.kind is Kind.RELEASE):
+            if slot.lease is None and (work.landed or isinstance(work, ReleaseWork)):
                 self._doubts.add_former(slot)
         for following in self._ledger.finish(work):
             self._start(following)
@@ -188,16 +207,15 @@ class Operations:
         # The claim is last: a call on the fast path, which is not counted here, may have taken the lease (`claim`).
         if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place) and lease.claim():
             self._end_lease(slot)
-            self._want(Kind.RELEASE, (slot,), [])
+            self._want_release(slot, None)
 
-    def _doubt(self, work: Work) -> None:
+    def _doubt(self, work: LockWork) -> None:
         """The outcome of a lock is unknown: it may still be granted at any time (rule 5)."""
-        if work.kind is Kind.LOCK:
-            for slot in work.slots:
-                if not (work.many and slot.lease is not None):  # that one was checked only
-                    # Sent in several transactions, one of which was seen: the number does not tell which.
-                    slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
-                    self._doubts.add(slot)
+        for slot in work.slots:
+            if not (work.many and slot.lease is not None):  # that one was checked only
+                # Sent in several transactions, one of which was seen: the number does not tell which.
+                slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
+                self._doubts.add(slot)
 
     def _refusal_error(self, operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
         """The error for a refusal that is not about the holder: missing rights, or something unexpected."""
@@ -206,11 +224,3 @@ class Operations:
                 return denied(self._options, operation, refused.what, f"{self._options.name}/")
         what = found[0][1].what
         return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
-
-    @staticmethod
-    def _failure(outcome: Outcome, ids: tuple[str, ...] = ()) -> tuple[ConsulLockerError, bool]:
-        if isinstance(outcome, Failed):
-            return outcome.error, outcome.sent
-        if isinstance(outcome, RefusedWhole):
-            return error_of(outcome, ids), False
-        return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True

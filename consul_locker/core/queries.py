@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
 from ..keys import lock_key
 from ..models import LockInfo
 from .audit import Audit
+from .calls import Guarded, Holder, Info, Question, ReadSessionInfo
 from .guarded import guard_refused
 from .ledger import Ledger
-from .messages import Call
 from .refused_keys import error_of
 from .requests import (
     Committed,
     Entry,
     Failed,
+    KeyAnswer,
     KeysRead,
-    Outcome,
     RawTransact,
     ReadKey,
     ReadSession,
-    RefusedWhole,
-    SessionRead,
+    SessionAnswer,
+    TransactAnswer,
 )
 from .step import Outbox
 
@@ -50,40 +51,47 @@ class Questions:
         self._audit = audit
         self._timeout = timeout
 
-    def ask(self, call: Call, generation: int) -> None:
+    def ask(self, call: Question, generation: int) -> None:
         """Send the request that answers a call."""
-        if call.verb in ("info", "holder"):
-            key = lock_key(self._options.name, call.id)
-            self._out.send(ReadKey(generation, key, "info", call=call, timeout=self._timeout))
-        elif call.verb == "guarded":
-            self._out.send(RawTransact(generation, tuple(call.argument[1]), call, timeout=self._timeout))
-        elif call.argument is None:
-            self._out.settle(call, None)  # there is no session to read
+        if isinstance(call, Info):
+            read = ReadKey(generation, lock_key(self._options.name, call.id), timeout=self._timeout, question=True)
+            self._out.ask(read, partial(self._key_read, call, generation), lasting=True)
+        elif isinstance(call, Guarded):
+            transact = RawTransact(generation, call.operations, timeout=self._timeout)
+            self._out.ask(transact, partial(self._guarded, call), lasting=True)
+        elif isinstance(call, ReadSessionInfo) and call.session_id is not None:
+            self._read_session(generation, call.session_id, call)
         else:
-            self._out.send(ReadSession(generation, call.argument, call=call, timeout=self._timeout))
+            self._out.settle(call, None)  # there is no session to read
 
-    def answered(self, request: ReadKey | ReadSession | RawTransact, outcome: Outcome) -> None:
-        """A question was answered, or its request failed."""
-        call = request.call
-        assert call is not None
+    def _read_session(self, generation: int, session_id: str, call: Question, info: LockInfo | None = None) -> None:
+        """Read a session for a call: for `holder` with what is known of the lock."""
+        read = ReadSession(generation, session_id, timeout=self._timeout, question=True)
+        self._out.ask(read, partial(self._session_read, call, info), lasting=True)
+
+    def _key_read(self, call: Info, generation: int, outcome: KeyAnswer) -> None:
         if isinstance(outcome, Failed):
             self._out.settle(call, error=outcome.error)
-        elif isinstance(outcome, KeysRead):
-            entry = outcome.entries[0] if outcome.entries else None
-            info = lock_info(call.id, entry) if entry is not None else None
-            if call.verb == "holder" and (info is None or info.session_id is None):
-                info = None
-            elif call.verb == "holder" and info is not None and info.session_id is not None:
-                call.argument = info
-                self._out.send(ReadSession(request.generation, info.session_id, call=call, timeout=self._timeout))
-                return
-            self._out.settle(call, info)
-        elif isinstance(outcome, SessionRead):
-            self._out.settle(
-                call, outcome.session if call.verb != "holder" else call.argument.with_session(outcome.session)
-            )
-        elif isinstance(outcome, RefusedWhole) and isinstance(request, ReadKey):
+        elif not isinstance(outcome, KeysRead):
             self._out.settle(call, error=error_of(outcome, (call.id,)))
+        else:
+            info = lock_info(call.id, outcome.entries[0]) if outcome.entries else None
+            if not isinstance(call, Holder):
+                self._out.settle(call, info)
+            elif info is None or info.session_id is None:
+                self._out.settle(call, None)
+            else:
+                self._read_session(generation, info.session_id, call, info)
+
+    def _session_read(self, call: Question, info: LockInfo | None, outcome: SessionAnswer) -> None:
+        if isinstance(outcome, Failed):
+            self._out.settle(call, error=outcome.error)
+        else:
+            self._out.settle(call, outcome.session if info is None else info.with_session(outcome.session))
+
+    def _guarded(self, call: Guarded, outcome: TransactAnswer) -> None:
+        if isinstance(outcome, Failed):
+            self._out.settle(call, error=outcome.error)
         elif isinstance(outcome, Committed):
             self._out.settle(call, [lock_info(entry.key, entry) for entry in outcome.entries])
         else:

@@ -11,18 +11,21 @@ can be neither checked nor released, and it ends with the session.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import TypeVar
 
 from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
-from .requests import RefusedWhole, Transact
+from .requests import Failed, KeyAnswer, RefusedWhole, TransactAnswer
 from .step import Outbox
 
-__all__ = ["RefusedKeys", "error_of", "halves"]
+__all__ = ["RefusedKeys", "error_of", "failure_of", "halves"]
 
 #: How long a refused key is remembered, in seconds. Not for ever: an operator may turn Consul's check off.
 REFUSED_FOR = 600.0
 #: At most this many refused keys are remembered, the latest.
 MAX_REFUSED = 1024
+
+ItemT = TypeVar("ItemT")
 
 
 class RefusedKeys:
@@ -47,15 +50,10 @@ class RefusedKeys:
             del self._until[next(iter(self._until))]
 
 
-def halves(request: Transact) -> tuple[Transact, Transact]:
-    """The same reads in two transactions; the context has an item for each key, at least two of them."""
-    items, operations = request.context, request.operations
+def halves(items: Sequence[ItemT]) -> tuple[Sequence[ItemT], Sequence[ItemT]]:
+    """What a transaction was about, at least two items, in two parts."""
     middle = (len(items) + 1) // 2
-    cut = middle * (len(operations) // len(items))
-    return (
-        replace(request, operations=operations[:cut], context=items[:middle]),
-        replace(request, operations=operations[cut:], context=items[middle:]),
-    )
+    return items[:middle], items[middle:]
 
 
 def error_of(outcome: RefusedWhole, ids: tuple[str, ...]) -> ConsulLockerError:
@@ -73,3 +71,12 @@ def error_of(outcome: RefusedWhole, ids: tuple[str, ...]) -> ConsulLockerError:
     else:
         what = f"transaction: Consul did not take the request (status {outcome.status}: {outcome.what})"
     return ConsulUnavailable(what, operation="transaction", status=outcome.status)
+
+
+def failure_of(outcome: TransactAnswer | KeyAnswer, ids: tuple[str, ...] = ()) -> tuple[ConsulLockerError, bool]:
+    """The error of a request that was not done, and whether it may have taken effect all the same."""
+    if isinstance(outcome, Failed):
+        return outcome.error, outcome.sent
+    if isinstance(outcome, RefusedWhole):
+        return error_of(outcome, ids), False
+    return ConsulUnavailable("Consul refused the transaction without a reason", operation="transaction"), True

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..errors import ConsulLockerError, InvalidLockId
-from ..lease import BaseLease
-from .ledger import Kind, Slot, Work
-from .messages import Call
+from .calls import LeaveHold, ManyReleases, Release, ReleaseAll, ReleaseCall
+from .ledger import LockWork, ReleaseWork, Slot
 from .pipeline import Operations
-from .requests import KeysRead, Operation, Outcome, Refusal, Refused
+from .refused_keys import failure_of
+from .requests import KeyAnswer, KeysRead, Operation, Refusal, Refused
 
 __all__ = ["Releases"]
 
@@ -15,7 +15,7 @@ __all__ = ["Releases"]
 class Releases(Operations):
     """Releases, and the ends of holds."""
 
-    def release(self, call: Call) -> None:
+    def release(self, call: Release) -> None:
         """A call gives a lock back. Its lease is over at once, for all who share it (rule 8)."""
         slot = self._ledger.slot(call.id)
         if slot.lease is not None and not slot.lease.exclusive:
@@ -23,23 +23,30 @@ class Releases(Operations):
         if self._is_hold(slot):
             self._out.settle(call, False)  # release never ends a hold (rule 9), granted or wanted
             return
-        self._want(Kind.RELEASE, (slot,), [call])
+        self._want_release(slot, call)
 
-    def release_all(self, call: Call) -> None:
+    def release_all(self, call: ReleaseAll) -> None:
         """Every shared lock is given back; the call is answered with their number."""
-        slots = [slot for slot in self._ledger.slots.values() if self._is_shared(slot)]
-        call.argument = [len(slots), 0, None]  # still to come, released, the first error
+        self._release_many(call, [slot for slot in self._ledger.slots.values() if self._is_shared(slot)])
+
+    def leave(self, call: LeaveHold) -> None:
+        """A hold ends: each of its leases is released; those lost before stay lost."""
+        self._release_many(call, [self._ledger.slot(lease.id) for lease in call.leases if lease.live])
+
+    def _release_many(self, call: ManyReleases, slots: list[Slot]) -> None:
+        call.left = len(slots)
         if not slots:
             self._out.settle(call, 0)
         for slot in slots:
             self._end_lease(slot)
-            self._want(Kind.RELEASE, (slot,), [call])
+            self._want_release(slot, call)
 
     @staticmethod
     def _is_hold(slot: Slot) -> bool:
         """Whether there is a hold on a key once all works in its line are done."""
         if slot.works:
-            return slot.works[-1].kind is Kind.LOCK and slot.works[-1].exclusive
+            tail = slot.works[-1]
+            return isinstance(tail, LockWork) and tail.exclusive
         return slot.lease is not None and slot.lease.exclusive
 
     @staticmethod
@@ -48,47 +55,31 @@ class Releases(Operations):
         if slot.is_place:
             return False
         if slot.works:
-            return slot.works[-1].kind is Kind.LOCK and not slot.works[-1].exclusive
+            tail = slot.works[-1]
+            return isinstance(tail, LockWork) and not tail.exclusive
         return slot.lease is not None and not slot.lease.exclusive
 
-    def leave(self, call: Call) -> None:
-        """A hold ends: each of its leases is released; those lost before stay lost."""
-        leases: list[BaseLease] = [lease for lease in call.argument if lease.live]
-        call.argument = [len(leases), 0, None]
-        if not leases:
-            self._out.settle(call, 0)
-        for lease in leases:
-            slot = self._ledger.slot(lease.id)
-            self._end_lease(slot)
-            self._want(Kind.RELEASE, (slot,), [call])
-
-    def read_for_release(self, work: Work, outcome: Outcome) -> None:
+    def _read(self, work: ReleaseWork, outcome: KeyAnswer) -> None:
         """The key was read, because the index of a release was unknown or refused."""
-        slot = work.slots[0]
-        if not work.reading or not slot.works or slot.works[0] is not work:
-            return
-        work.reading = False
         if not isinstance(outcome, KeysRead):
-            self._release_failed(work, self._failure(outcome, (slot.id,))[0])
+            self._release_failed(work, failure_of(outcome, (work.slot.id,))[0])
             return
-        life = self._session.current
         entry = outcome.entries[0] if outcome.entries else None
-        if entry is None or entry.session != life.session_id:
+        if entry is None or entry.session != self._session.current.session_id:
             self._released(work, False)
             return
         work.index = entry.modify_index
-        self._send(work, life)
+        self._send_release(work)
 
-    def _release_refused(self, work: Work, found: list[tuple[Operation, Refused]]) -> None:
+    def _release_refused(self, work: ReleaseWork, found: list[tuple[Operation, Refused]]) -> None:
         """409: the index is another one, or the lock is not ours. Read the key to find out which (rule 5)."""
         if any(refused.refusal in (Refusal.DENIED, Refusal.OTHER) for _, refused in found):
             self._release_failed(work, self._refusal_error("release", found))
-            return
-        life = self._session.current
-        self._read_for_release(work, life)
+        else:
+            self._read_for_release(work)
 
-    def _released(self, work: Work, held: bool) -> None:
-        slot = work.slots[0]
+    def _released(self, work: ReleaseWork, held: bool) -> None:
+        slot = work.slot
         if held:  # if not, a sweep may have seen newer state than this answer: the next look decides
             slot.leftover = False
         if work.lease is not None:
@@ -96,39 +87,38 @@ class Releases(Operations):
                 self._tell("released", slot, "released", lease=work.lease)
             else:
                 self._tell_lost(slot, work.lease, "not held any more")
-        elif held and work.calls:
+        elif held and work.call is not None:
             # A user released a lock without a known lease: the signal is sent too, as by the original.
             self._tell("released", slot, lease=None)
-        for call in work.live():
-            self._answer_release(call, held, None)
+        if work.call is not None:
+            self._answer_release(work.call, held, None)
         self._finish(work)
 
-    def _release_failed(self, work: Work, error: ConsulLockerError) -> None:
-        slot = work.slots[0]
+    def _release_failed(self, work: ReleaseWork, error: ConsulLockerError) -> None:
+        slot = work.slot
         self._doubts.leftover(slot)
         if work.lease is not None:
             self._tell_lost(slot, work.lease, "release failed")
         # A key that Consul does not take was never locked, so there was nothing to release.
-        nothing = work.lease is None and isinstance(error, InvalidLockId)
-        for call in work.live():
-            self._answer_release(call, False, None if nothing and call.verb == "release_all" else error)
+        nothing = work.lease is None and isinstance(error, InvalidLockId) and isinstance(work.call, ReleaseAll)
+        if work.call is not None:
+            self._answer_release(work.call, False, None if nothing else error)
         self._finish(work)
 
-    def _answer_release(self, call: Call, held: bool, error: ConsulLockerError | None) -> None:
-        if call.verb == "release":
+    def _answer_release(self, call: ReleaseCall, held: bool, error: ConsulLockerError | None) -> None:
+        if not isinstance(call, ManyReleases):
             self._out.settle(call, held if error is None else None, error)
             return
-        tally = call.argument
-        tally[0] -= 1
-        tally[1] += held
-        tally[2] = tally[2] or error
-        if tally[0] == 0:
+        call.left -= 1
+        call.released += held
+        call.error = call.error or error
+        if call.left == 0:
             # Leaving a hold never raises: the release goes on in the background (rule 9).
-            failed = tally[2] if call.verb != "leave" else None
-            self._out.settle(call, tally[1] if failed is None else None, failed)
+            failed = call.error if not isinstance(call, LeaveHold) else None
+            self._out.settle(call, call.released if failed is None else None, failed)
 
     def release_found(self, slot: Slot, index: int) -> None:
         """Consul shows our session on an idle key without a lease: give it back at the index read (rule 5)."""
-        work = self._ledger.want(Kind.RELEASE, (slot,), [])
+        work = self._ledger.want_release(slot, None)
         work.index = index
         self._start(work)

@@ -1,17 +1,21 @@
-"""The requests of the core to Consul, and the answers."""
+"""What the core asks Consul, and what it is answered.
+
+The type of a request says what it is answered with: `RequestFor`. `step.Outbox.ask` sends it, together with the method
+that takes its answer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Union
+from typing import Any, Generic, TypeVar, Union
 
 from ..errors import ConsulLockerError
 from ..models import SessionInfo
-from .calls import Call as Call  # it is one of the events, so it is found here, too
+from .calls import Call
 
-# --------------------------------------------------------------------------------- requests
+# ----------------------------------------------------------------------------- operations of transactions
 
 
 class Verb(str, Enum):
@@ -39,136 +43,6 @@ class Operation:
     flags: int = 0
     session: str | None = None
     index: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A request to Consul. Compared by identity: each is sent once and answered once.
-
-    Attributes:
-        generation: the Locker's session attempt it belongs to.
-        timeout: the limit on the whole request, in seconds; None: the runtime's own.
-    """
-
-    generation: int
-    timeout: float | None = field(default=None, kw_only=True)
-
-
-@dataclass(frozen=True, eq=False)
-class CreateSession(Request):
-    """Answered by `SessionCreated`."""
-
-    name: str
-    ttl: float | None
-    lock_delay: float
-    behavior: str
-    checks: tuple[str, ...] | None
-    node: str | None = None  #: that it belongs to; None: the agent's own
-
-
-@dataclass(frozen=True, eq=False)
-class FindNode(Request):
-    """Look up the servers of a datacenter: a session can belong to the node of one. Answered by `NodesFound`."""
-
-    dc: str
-
-
-@dataclass(frozen=True, eq=False)
-class DestroySession(Request):
-    """Answered by `Done`."""
-
-    session_id: str
-
-
-@dataclass(frozen=True, eq=False)
-class RenewSession(Request):
-    """Answered by `Renewed`, or `Gone`. Goes over a connection reserved for renewals (rule 1)."""
-
-    session_id: str
-    fresh: bool = False  #: on a new connection: the attempt before failed
-
-
-@dataclass(frozen=True, eq=False)
-class ReadSession(Request):
-    """Read a session from the leader. Answered by `SessionRead`. With a ``call`` it is a user's question.
-
-    ``confirms``: whether it confirms a destroy.
-    """
-
-    session_id: str
-    context: Any = None
-    call: Call | None = None
-    confirms: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class ReadKey(Request):
-    """Read a key from the leader. Answered by `KeysRead` with one entry or none, or by `RefusedWhole`.
-
-    ``purpose``: what the core needs it for.
-    """
-
-    key: str
-    purpose: str
-    context: Any = None
-    call: Call | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ReadPrefix(Request):
-    """List the names of all keys with a prefix, from the leader. Answered by `NamesRead`."""
-
-    prefix: str
-
-
-@dataclass(frozen=True, eq=False)
-class Transact(Request):
-    """One transaction. Answered by `Committed`, `RolledBack` or `RefusedWhole`.
-
-    Attributes:
-        operations: at most 64.
-        purpose: what the core needs it for: ``"commit"`` (group commit), ``"audit"``, ``"unheld"`` (a look),
-            ``"sweep"``, ``"holder"``, ``"turn"`` or ``"tidy"`` (the queue of a fair Locker).
-        calls: the calls whose outcome depends on it; one that waits may carry it (`consul_locker.threads.runtime`).
-        context: data of the core.
-        consistent: for reads, whether the leader confirms that it still is the leader, before it answers.
-    """
-
-    operations: tuple[Operation, ...]
-    purpose: str = "commit"
-    calls: tuple[Call, ...] = ()
-    context: Any = None
-    consistent: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class RawTransact(Request):
-    """A transaction of a user's own operations, as Consul's JSON. Answered as a `Transact`."""
-
-    operations: tuple[dict[str, Any], ...]
-    call: Call
-
-
-@dataclass(frozen=True, eq=False)
-class Watch(Request):
-    """A blocking query. Answered when its target has changed, or when ``wait`` is over.
-
-    Attributes:
-        target: ``"session"`` (`SessionRead`), ``"key"`` (`KeysRead`, or `RefusedWhole` by a Consul that shows the key
-            in transactions only), ``"poll"``, the same at once and by transaction, or ``"node"``, all sessions there
-            (`SessionsRead`), which only a runtime asks.
-        name: the session's id, the node, or the key.
-        index: the X-Consul-Index seen last; 0 asks for the present state at once.
-        wait: how long Consul may hold it, in seconds; it adds up to a sixteenth of it.
-        node: a session's, where it is known: a runtime may watch all sessions there instead, for many Lockers.
-    """
-
-    target: str
-    name: str
-    index: int
-    wait: float
-    node: str = ""
-
 
 # ----------------------------------------------------------------------------------- answers
 
@@ -331,3 +205,154 @@ Outcome = Union[
     RefusedWhole,
     Failed,
 ]
+
+#: The answers to each kind of request.
+CreateAnswer = Union[SessionCreated, Failed]
+NodesAnswer = Union[NodesFound, Failed]
+DestroyAnswer = Union[Done, Failed]
+RenewAnswer = Union[Renewed, Gone, Failed]
+SessionAnswer = Union[SessionRead, Failed]
+SessionsAnswer = Union[SessionsRead, Failed]
+KeyAnswer = Union[KeysRead, RefusedWhole, Failed]
+NamesAnswer = Union[NamesRead, RefusedWhole, Failed]
+TransactAnswer = Union[Committed, RolledBack, RefusedWhole, Failed]
+
+# --------------------------------------------------------------------------------- requests
+
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A request to Consul. Compared by identity: each is sent once and answered once.
+
+    Attributes:
+        generation: the Locker's session attempt it belongs to.
+        timeout: the limit on the whole request, in seconds; None: the runtime's own.
+        question: whether a user asked it, so that nothing of the Locker's own depends on it.
+    """
+
+    generation: int
+    timeout: float | None = field(default=None, kw_only=True)
+    question: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class RequestFor(Request, Generic[AnswerT]):
+    """A request that is answered with one of these."""
+
+
+@dataclass(frozen=True, eq=False)
+class CreateSession(RequestFor[CreateAnswer]):
+    """Create a session."""
+
+    name: str
+    ttl: float | None
+    lock_delay: float
+    behavior: str
+    checks: tuple[str, ...] | None
+    node: str | None = None  #: that it belongs to; None: the agent's own
+
+
+@dataclass(frozen=True, eq=False)
+class FindNode(RequestFor[NodesAnswer]):
+    """Look up the servers of a datacenter: a session can belong to the node of one."""
+
+    dc: str
+
+
+@dataclass(frozen=True, eq=False)
+class DestroySession(RequestFor[DestroyAnswer]):
+    """Destroy a session."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, eq=False)
+class RenewSession(RequestFor[RenewAnswer]):
+    """Renew a session. Goes over a connection reserved for renewals (rule 1)."""
+
+    session_id: str
+    fresh: bool = False  #: on a new connection: the attempt before failed
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSession(RequestFor[SessionAnswer]):
+    """Read a session from the leader. ``confirms``: whether it confirms a destroy."""
+
+    session_id: str
+    confirms: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ReadKey(RequestFor[KeyAnswer]):
+    """Read a key from the leader: `KeysRead` has one entry or none."""
+
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPrefix(RequestFor[NamesAnswer]):
+    """List the names of all keys with a prefix, from the leader."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, eq=False)
+class Transact(RequestFor[TransactAnswer]):
+    """One transaction.
+
+    Attributes:
+        operations: at most 64.
+        calls: the calls whose outcome depends on it; one that waits may carry it (`consul_locker.threads.runtime`).
+        consistent: for reads, whether the leader confirms that it still is the leader, before it answers.
+    """
+
+    operations: tuple[Operation, ...]
+    calls: tuple[Call, ...] = ()
+    consistent: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class RawTransact(RequestFor[TransactAnswer]):
+    """A transaction of a user's own operations, as Consul's JSON."""
+
+    operations: tuple[Mapping[str, Any], ...]
+    question: bool = field(default=True, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Watch(Request):
+    """A blocking query. Answered when its target has changed, or when ``wait`` is over.
+
+    Attributes:
+        name: the session's id, the key, or the node.
+        index: the X-Consul-Index seen last; 0 asks for the present state at once.
+        wait: how long Consul may hold it, in seconds; it adds up to a sixteenth of it.
+        node: a session's, where it is known: a runtime may watch all sessions there instead, for many Lockers.
+    """
+
+    name: str
+    index: int
+    wait: float
+    node: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class WatchSession(Watch, RequestFor[SessionAnswer]):
+    """A watch on a session."""
+
+
+@dataclass(frozen=True, eq=False)
+class WatchKey(Watch, RequestFor[KeyAnswer]):
+    """A watch on a key. `RefusedWhole` by a Consul that shows the key in transactions only."""
+
+
+@dataclass(frozen=True, eq=False)
+class PollKey(Watch, RequestFor[KeyAnswer]):
+    """In place of a watch on such a key: a read by transaction, answered at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class WatchNode(Watch, RequestFor[SessionsAnswer]):
+    """A watch on all sessions of a node; only a runtime asks it."""

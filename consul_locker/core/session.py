@@ -9,31 +9,37 @@ own. If it is refused for its node, the servers there are looked up, and one of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
 from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
 from ..lease import SessionLife
+from ..models import LossReason
 from .destroys import Destroys
 from .gone import Evidence, Inquiry, Sign
-from .messages import CancelRequest
 from .refusals import lasting, needs_node, no_server
 from .requests import (
+    CreateAnswer,
     CreateSession,
     Failed,
     FindNode,
     Gone,
-    NodesFound,
-    Outcome,
+    NodesAnswer,
     ReadSession,
+    RenewAnswer,
     Renewed,
     RenewSession,
+    SessionAnswer,
     SessionCreated,
     SessionRead,
-    Watch,
+    WatchSession,
 )
 from .step import Outbox
 
-__all__ = ["FIRST_PAUSE", "Session"]
+__all__ = ["FIRST_PAUSE", "Session", "SessionOwner"]
 
 #: The first pause between attempts to create a session, in seconds; it doubles up to ``retry_interval``.
 #: Short, since most failures are an agent that restarts (1 to 4 s measured for a new leader).
@@ -65,8 +71,30 @@ WATCH_PAUSE = 0.5
 WATCH_PAUSE_MAX = 5.0
 
 
+class SessionOwner(Protocol):
+    """Who is told what becomes of a session."""
+
+    def session_created(self) -> None:
+        """There is a session."""
+
+    def session_failed(self, refused: bool) -> None:
+        """The attempt under way failed; ``refused``: for a lasting reason."""
+
+    def session_lost(self, reason: LossReason) -> None:
+        """The session in use is gone, or cannot be relied on any more."""
+
+    def snapshot_restored(self) -> None:
+        """There is a sign of a restored snapshot, which may bring back keys of the session in use."""
+
+
 class Session:
     """The session of a Locker, and the attempts to get one.
+
+    Args:
+        options: of the Locker.
+        outbox: of the Locker.
+        timeout: the limit on one request, in seconds.
+        owner: is told what becomes of the session.
 
     Attributes:
         generation: the number of the attempt under way or in use; answers of older ones change nothing.
@@ -77,10 +105,11 @@ class Session:
         destroys: the sessions that were given up.
     """
 
-    def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float) -> None:
+    def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float, owner: SessionOwner) -> None:
         self._options = options
         self._out = outbox
         self._timeout = timeout
+        self._owner = owner
         self.generation = 0
         self.life: SessionLife | None = None
         self.retries = 0
@@ -92,7 +121,7 @@ class Session:
         self._renewing_since = 0.0
         self._inquiry = Inquiry()
         self._reading: ReadSession | None = None  # the read that the inquiry sent after a 404
-        self._watch: Watch | None = None
+        self._watch: WatchSession | None = None
         self._watch_since = 0.0  # when it was sent
         self._watch_failures = 0  # in a row: answers that failed, or did not show the session
         self._watches_quick = 0  # in a row
@@ -120,80 +149,80 @@ class Session:
     def _request(self, node: str | None) -> None:
         options = self._options
         self._attempt_began = self._out.now
-        self._out.send(
-            CreateSession(
-                self.generation,
-                options.name,
-                options.ttl,
-                options.lock_delay,
-                options.behavior,
-                options.session_checks,
-                node,
-                timeout=self._timeout,
-            )
+        request = CreateSession(
+            self.generation,
+            options.name,
+            options.ttl,
+            options.lock_delay,
+            options.behavior,
+            options.session_checks,
+            node,
+            timeout=self._timeout,
         )
+        self._out.ask(request, partial(self.created, self.generation), lasting=True)
 
     def abandon_attempt(self) -> None:
         """The attempt under way is not wanted any more; a session that it brings will be destroyed."""
         self.generation += 1
 
-    def created(self, request: CreateSession, outcome: Outcome) -> str:
-        """An attempt was answered.
-
-        Returns:
-            ``"created"``, ``"failed"``, ``"refused"`` for a lasting reason, ``"searching"`` when a look-up of nodes
-            follows, or ``"late"`` for an attempt that is not wanted any more.
-        """
-        late = request.generation != self.generation or self.life is not None
+    def created(self, generation: int, outcome: CreateAnswer) -> None:
+        """An attempt was answered; perhaps one that is not wanted any more."""
+        late = generation != self.generation
         if isinstance(outcome, SessionCreated):
             if late:
-                if self.life is None or self.life.session_id != outcome.session_id:  # not the same answer again
-                    self.destroys.add(outcome.session_id)
-                return "late"
-            deadline = self._attempt_began + self._trust
-            if deadline <= self._out.now:  # its deadline has passed already; a next one would end the same way
                 self.destroys.add(outcome.session_id)
-                self.cause = ConsulUnavailable(
-                    f"Consul created a session, but took longer than the {self._trust:g} s for which it can be trusted",
-                    operation="session create",
-                    sent=True,
-                )
-                return "failed"
-            self.life = SessionLife(self.generation, outcome.session_id, deadline)
-            self.destroys.hurry(self._attempt_began)
-            self.refusal = self.cause = None
-            return "created"
-        if late:
-            return "late"
-        assert isinstance(outcome, Failed)  # requests.py answers a CreateSession with nothing else
-        self._found_node = None  # it may be gone, or ill: another one is looked for
-        dc = needs_node(self._options, outcome.error)
-        if dc is not None and not self._node_searched:
-            self._node_searched = True
-            self._out.send(FindNode(self.generation, dc, timeout=self._timeout))
-            return "searching"
-        return self._failed(outcome.error)
+            else:
+                self._created(outcome.session_id)
+        elif not late:
+            self._found_node = None  # it may be gone, or ill: another one is looked for
+            dc = needs_node(self._options, outcome.error)
+            if dc is not None and not self._node_searched:
+                self._node_searched = True
+                find = FindNode(self.generation, dc, timeout=self._timeout)
+                self._out.ask(find, partial(self._nodes_found, find), lasting=True)
+            else:
+                self._failed(outcome.error)
 
-    def nodes_found(self, request: FindNode, outcome: Outcome) -> str:
-        """The servers of the datacenter were looked up, for the attempt under way. Returns as `created` does."""
+    def destroy_stray(self, session_id: str) -> None:
+        """Consul has made a session that nobody asks for any more: it was asked for by a core before this one, say."""
+        if self.life is None or self.life.session_id != session_id:  # it is not the same answer again
+            self.destroys.add(session_id)
+
+    def _created(self, session_id: str) -> None:
+        deadline = self._attempt_began + self._trust
+        if deadline <= self._out.now:  # its deadline has passed already; a next one would end the same way
+            self.destroys.add(session_id)
+            self.cause = ConsulUnavailable(
+                f"Consul created a session, but took longer than the {self._trust:g} s for which it can be trusted",
+                operation="session create",
+                sent=True,
+            )
+            self._owner.session_failed(refused=False)
+            return
+        self.life = SessionLife(self.generation, session_id, deadline)
+        self.destroys.hurry(self._attempt_began)
+        self.refusal = self.cause = None
+        self._owner.session_created()
+
+    def _nodes_found(self, request: FindNode, outcome: NodesAnswer) -> None:
+        """The servers of the datacenter were looked up, for the attempt under way."""
         if request.generation != self.generation:
-            return "late"
+            return
         if isinstance(outcome, Failed):
-            return self._failed(outcome.error)
-        assert isinstance(outcome, NodesFound)  # nothing else answers a FindNode
-        if not outcome.names:
-            return self._failed(no_server(request.dc))
-        # A random one, so that the sessions of many Lockers do not all end with one node.
-        self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
-        self._request(self._found_node)
-        return "searching"
+            self._failed(outcome.error)
+        elif not outcome.names:
+            self._failed(no_server(request.dc))
+        else:
+            # A random one, so that the sessions of many Lockers do not all end with one node.
+            self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
+            self._request(self._found_node)
 
-    def _failed(self, error: ConsulLockerError) -> str:
+    def _failed(self, error: ConsulLockerError) -> None:
         self.cause = error
-        if not lasting(self._options, error):
-            return "failed"
-        self.refusal = error
-        return "refused"
+        refused = lasting(self._options, error)
+        if refused:
+            self.refusal = error
+        self._owner.session_failed(refused)
 
     def pause(self) -> float | None:
         """Count a failed attempt.
@@ -225,12 +254,16 @@ class Session:
         self._watch_answered = False
         self._node = ""
         self._schedule(self._attempt_began)
-        self._out.timer(("deadline",), self.current.deadline)
+        self._set_deadline()
         self._watch_again(0)
 
     def _schedule(self, since: float) -> None:
         every = READ_EVERY if self._ttl is None else self._ttl * RENEW_AFTER
-        self._out.timer(("renew",), since + every)
+        self._out.timer(("renew",), since + every, self.renew)
+
+    def _set_deadline(self) -> None:
+        # The step that this timer brings about does the rest: each one checks the deadline first.
+        self._out.timer(("deadline",), self.current.deadline, lambda: None)
 
     @property
     def _trust(self) -> float:
@@ -243,36 +276,48 @@ class Session:
             return
         self._renewing_since = self._out.now
         if self._ttl is None and self._inquiry.evidence is Evidence.NONE:
-            self._renewing = ReadSession(
-                self.generation, self.life.session_id, timeout=min(self._timeout, READ_EVERY / 2)
-            )
+            read = ReadSession(self.generation, self.life.session_id, timeout=min(self._timeout, READ_EVERY / 2))
+            self._renewing = read
+            self._out.ask(read, self._renewed_by_read)
         else:
             attempt = min(self._timeout, self._trust * RENEW_ATTEMPT)
-            self._renewing = RenewSession(self.generation, self.life.session_id, fresh, timeout=attempt)
-        self._out.send(self._renewing)
+            renewal = RenewSession(self.generation, self.life.session_id, fresh, timeout=attempt)
+            self._renewing = renewal
+            self._out.ask(renewal, self._renewed)
 
-    def renewed(self, request: RenewSession | ReadSession, outcome: Outcome) -> str | None:
-        """A renewal was answered. Returns the reason when the session is lost, else None."""
-        if request is not self._renewing or self.life is None:
-            return None  # of an older generation
+    def _renewed(self, outcome: RenewAnswer) -> None:
+        """A renewal was answered."""
         self._renewing = None
-        if isinstance(outcome, Renewed) or (isinstance(outcome, SessionRead) and outcome.session is not None):
-            if isinstance(outcome, Renewed) and outcome.ttl is not None and self._ttl is not None:
+        if isinstance(outcome, Renewed):
+            if outcome.ttl is not None and self._ttl is not None:
                 self._ttl = outcome.ttl  # the TTL that Consul applies
-            self._out.count("renewals")
-            self.life.deadline = self._renewing_since + self._trust
-            self._schedule(self._renewing_since)
-            self._out.timer(("deadline",), self.life.deadline)
-            return self._hear(Sign.LIVES)
+            self._extend()
+        else:
+            self._not_renewed(Sign.RENEWAL_404 if isinstance(outcome, Gone) else Sign.RENEWAL_SILENT)
+
+    def _renewed_by_read(self, outcome: SessionAnswer) -> None:
+        """The read in place of a renewal was answered."""
+        self._renewing = None
+        if not isinstance(outcome, SessionRead):
+            self._not_renewed(Sign.READ_SILENT)
+        elif outcome.session is None:
+            self._not_renewed(Sign.UNSEEN)
+        else:
+            self._extend()
+
+    def _extend(self) -> None:
+        self._out.count("renewals")
+        self.current.deadline = self._renewing_since + self._trust
+        self._schedule(self._renewing_since)
+        self._set_deadline()
+        self._hear(Sign.LIVES)
+
+    def _not_renewed(self, sign: Sign) -> None:
         # Renewals go on in any case: the inquiry takes time, and the deadline does not wait for it.
         self._out.count("renewals_failed")
         pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
-        self._out.timer(("renew", "again"), self._out.now + pause)
-        if isinstance(outcome, Gone):
-            return self._hear(Sign.RENEWAL_404)
-        if isinstance(outcome, SessionRead):
-            return self._hear(Sign.UNSEEN)
-        return self._hear(Sign.RENEWAL_SILENT if isinstance(request, RenewSession) else Sign.READ_SILENT)
+        self._out.timer(("renew", "again"), self._out.now + pause, partial(self.renew, fresh=True))
+        self._hear(sign)
 
     def is_renewal(self, request: ReadSession) -> bool:
         """Whether a read of the session is the renewal under way (of a session without a TTL)."""
@@ -284,52 +329,61 @@ class Session:
 
     # -------------------------------------------------------------------------------------- inquiry
 
-    def _hear(self, sign: Sign) -> str | None:
-        """Note a sign, and send the request that is still needed for proof. Returns as `renewed`."""
+    def _hear(self, sign: Sign) -> None:
+        """Note a sign, and send the request that is still needed for proof."""
         evidence = self._inquiry.hear(sign)
         if evidence is Evidence.PROVEN:
-            return "session destroyed"
+            self._owner.session_lost("session destroyed")
+            return
         if evidence is not Evidence.REFUSED:
             self._reading = None  # the 404 that it followed counts no more
         elif self._reading is None and sign is Sign.RENEWAL_404:
-            self._reading = self._read_session(self._inquiry)
+            self._reading = self.read(lambda: None)
         if sign is Sign.UNSEEN:
             self.renew()
-        return None
 
-    def _read_session(self, context: Inquiry | None) -> ReadSession:
+    def read(self, if_alive: Callable[[], None]) -> ReadSession:
+        """Have the leader read the session in use.
+
+        Args:
+            if_alive: called if the session is found.
+
+        Returns:
+            The request.
+        """
         life = self.current
-        request = ReadSession(life.generation, life.session_id, context, timeout=self._timeout)
-        self._out.send(request)
+        request = ReadSession(life.generation, life.session_id, timeout=self._timeout)
+        self._out.ask(request, partial(self._was_read, request, if_alive))
         return request
 
-    def read(self, request: ReadSession, outcome: Outcome) -> str | None:
-        """The session was read by the leader, for whatever reason. Returns the reason when it is lost, else None."""
+    def _was_read(self, request: ReadSession, if_alive: Callable[[], None], outcome: SessionAnswer) -> None:
         after_404 = request is self._reading
         if after_404:
             self._reading = None
         if not isinstance(outcome, SessionRead):
-            return self._hear(Sign.READ_SILENT)
-        if outcome.session is not None:
-            return self._hear(Sign.LIVES)
-        return self._hear(Sign.READ_EMPTY if after_404 else Sign.UNSEEN)
+            self._hear(Sign.READ_SILENT)
+        elif outcome.session is None:
+            self._hear(Sign.READ_EMPTY if after_404 else Sign.UNSEEN)
+        else:
+            self._hear(Sign.LIVES)
+            if_alive()
+
+    def lost(self, reason: LossReason) -> None:
+        """The session in use is gone: somebody else has the proof."""
+        self._owner.session_lost(reason)
 
     # ---------------------------------------------------------------------------------------- watch
 
     def _watch_again(self, index: int) -> None:
-        self._watch = Watch(self.generation, "session", self.current.session_id, index, WATCH_WAIT, self._node)
+        self._watch = WatchSession(self.generation, self.current.session_id, index, WATCH_WAIT, self._node)
         self._watch_since = self._out.now
-        self._out.send(self._watch)
+        self._out.ask(self._watch, partial(self._watched, self._watch))
 
-    def watched(self, request: Watch, outcome: Outcome) -> str | None:
+    def _watched(self, request: WatchSession, outcome: SessionAnswer) -> None:
         """The watch on the session was answered.
 
-        Returns:
-            ``"sweep"`` when the query was answered with nothing new before its wait was over: a sign of a restored
-            snapshot. Else None.
+        Answered with nothing new before its wait was over, it is a sign of a restored snapshot.
         """
-        if request is not self._watch or self.life is None:
-            return None
         self._watch = None
         # A query from index 0 that is not the first follows one that failed, or that did not find the session: then a
         # snapshot may have been restored.
@@ -338,38 +392,37 @@ class Session:
             self._watch_failures += 1
             self._watch_later(self._watch_failures)
             if isinstance(outcome, SessionRead):
-                # A server that has not applied its log yet shows no session either: ask the leader.
-                self._read_session(None)
-            return None
+                # A server that has not applied its log yet shows no session either: ask the leader. Gone and back
+                # again, a snapshot was restored.
+                self.read(if_alive=self._owner.snapshot_restored)
+            return
         self._watch_failures = 0
         lasted = self._out.now - self._watch_since
         self._watches_quick = self._watches_quick + 1 if lasted < QUICK_WATCH else 0
         self._node = outcome.session.node
         if outcome.index == request.index and lasted >= request.wait * IDLE:
             self._watch_again(outcome.index)  # its wait was over, and nothing had happened
-            return None
+            return
         # An index that does not rise may mean a restored snapshot (doc, measured): begin at 0 again.
         index = outcome.index if outcome.index > request.index else 0
         if self._watches_quick > QUICK_WATCHES:
             self._watch_later(self._watches_quick - QUICK_WATCHES, index)
         else:
             self._watch_again(index)
-        return "sweep" if started_over or 0 < outcome.index <= request.index else None
+        if started_over or 0 < outcome.index <= request.index:
+            self._owner.snapshot_restored()
 
     def _watch_later(self, times: int, index: int = 0) -> None:
         self._watch_from = index
         pause = min(WATCH_PAUSE * 2.0 ** min(times - 1, 10), WATCH_PAUSE_MAX)
-        self._out.timer(("watch", "session"), self._out.now + pause * (0.5 + self._out.random() / 2))
+        at = self._out.now + pause * (0.5 + self._out.random() / 2)
+        self._out.timer(("watch", "session"), at, self._rewatch)
 
-    def rewatch(self) -> bool:
-        """Watch again, after a pause: with an index if there is one, as looks alone are quick and pause for ever.
-
-        Returns whether a sweep is due: a query with an index does not show a snapshot that was restored meanwhile.
-        """
-        if self.life is None or self._watch is not None:
-            return False
+    def _rewatch(self) -> None:
+        """Watch again, after a pause: with an index if there is one, as looks alone are quick and pause for ever."""
         self._watch_again(self._watch_from)
-        return self._watch_from > 0
+        if self._watch_from > 0:  # a query with an index does not show a snapshot that was restored meanwhile
+            self._owner.snapshot_restored()
 
     # ------------------------------------------------------------------------------------------ end
 
@@ -383,7 +436,6 @@ class Session:
         self._renewing = self._reading = None
         for name in (("renew",), ("renew", "again"), ("deadline",), ("watch", "session")):
             self._out.cancel(name)
-        if self._watch is not None:
-            self._out.send(CancelRequest(self._watch))
-            self._watch = None
+        self._watch = None
+        self._out.end_generation()
         return life

@@ -13,23 +13,24 @@ A list that is empty proves nothing, since an ACL may hide the keys. Held keys a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from .batch import MAX_OPS
 from .doubts import Doubts, not_ours
 from .ledger import Ledger
-from .refused_keys import RefusedKeys
+from .refused_keys import RefusedKeys, halves
 from .requests import (
     Failed,
+    NamesAnswer,
     NamesRead,
     Operation,
-    Outcome,
     ReadPrefix,
     RefusedWhole,
-    Request,
     RolledBack,
     Transact,
+    TransactAnswer,
     Verb,
 )
 from .session import Session
@@ -80,9 +81,9 @@ class Sweep:
     def begin(self) -> None:
         """A session is in use: there is nothing to sweep yet."""
         self._wanted = False  # another sweep is to begin
-        self._pending: Request | None = None  # the request that was not answered yet
+        self._pending = False  # whether a request was not answered yet
         self._names: Iterator[str] | None = None  # of keys yet to be checked, of the sweep under way
-        self._parts: list[tuple[str, ...]] = []  # keys to check again; the next part is last
+        self._parts: list[Sequence[str]] = []  # keys to check again; the next part is last
         self._not_before = 0.0
         self._failures = 0  # in a row
         self._requests = 0  # of the sweep under way
@@ -96,20 +97,25 @@ class Sweep:
 
     def go_on(self) -> None:
         """Begin a sweep, or go on with one, if it is due."""
-        if self._session.life is None or self._pending is not None or self._out.now < self._not_before:
+        if self._session.life is None or self._pending or self._out.now < self._not_before:
             return
         if self._names is not None:
             self._check()
         elif self._wanted:
             self._wanted = False
             self._requests = 0
-            self._send(ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout))
+            self._begin_request()
+            self._out.ask(
+                ReadPrefix(self._session.life.generation, self._prefix, timeout=self._timeout), self._listed
+            )
 
-    def listed(self, request: ReadPrefix, outcome: Outcome) -> None:
+    def _begin_request(self) -> None:
+        self._pending = True
+        self._requests += 1
+
+    def _listed(self, outcome: NamesAnswer) -> None:
         """The names of all keys were read."""
-        if request is not self._pending:
-            return
-        self._pending = None
+        self._pending = False
         if isinstance(outcome, NamesRead):
             self._failures = 0
             self._names = iter(outcome.names)
@@ -121,28 +127,25 @@ class Sweep:
                 what = f"the keys below {self._prefix!r} cannot be listed: {outcome.error}"
                 self._out.warn(f"{what}; locks that a restored snapshot brought back may last as long as the session")
 
-    def checked(self, request: Transact, outcome: Outcome) -> None:
+    def _checked(self, keys: Sequence[str], outcome: TransactAnswer) -> None:
         """Some keys were checked."""
-        if request is not self._pending:
-            return
-        self._pending = None
+        self._pending = False
         others = not_ours(outcome)
         if others is not None:
-            for position, key in enumerate(request.context):
+            for position, key in enumerate(keys):
                 slot = self._ledger.slot_of(key) if position not in others else None
                 if slot is not None:
                     self._doubts.found(slot)
         elif isinstance(outcome, RolledBack) and outcome.refused:
             # An ACL forbids to read some of them: check the rest again.
             refused = {refused.position for refused in outcome.refused}
-            self._parts.append(tuple(key for position, key in enumerate(request.context) if position not in refused))
-        elif isinstance(outcome, RefusedWhole) and len(request.context) > 1:
-            middle = (len(request.context) + 1) // 2
-            self._parts += [request.context[middle:], request.context[:middle]]
+            self._parts.append(tuple(key for position, key in enumerate(keys) if position not in refused))
+        elif isinstance(outcome, RefusedWhole) and len(keys) > 1:
+            self._parts += reversed(halves(keys))
         elif isinstance(outcome, RefusedWhole) and outcome.of_key:
-            self._refused.add(request.context[0])  # Consul does not take it, so we cannot have it
+            self._refused.add(keys[0])  # Consul does not take it, so we cannot have it
         else:
-            self._parts.append(request.context)
+            self._parts.append(keys)
             self._pause()
             return
         self._failures = 0
@@ -152,7 +155,7 @@ class Sweep:
         life = self._session.current
         assert self._names is not None
         unknown = (key for key in self._names if self._is_unknown(key, life.session_id))
-        keys: tuple[str, ...] = ()
+        keys: Sequence[str] = ()
         while self._parts and not keys:
             keys = self._parts.pop()
         keys = keys or tuple(islice(unknown, MAX_OPS))
@@ -161,15 +164,12 @@ class Sweep:
             self._not_before = self._out.now + max(REST, self._requests * REST_EACH)
             return
         operations = tuple(Operation(Verb.CHECK_SESSION, key, session=life.session_id) for key in keys)
-        self._send(Transact(life.generation, operations, "sweep", context=keys, consistent=True, timeout=self._timeout))
+        self._begin_request()
+        check = Transact(life.generation, operations, consistent=True, timeout=self._timeout)
+        self._out.ask(check, partial(self._checked, keys))
 
     def _is_unknown(self, key: str, session_id: str) -> bool:
         return self._ledger.may_be_unknown(key, session_id) and key not in self._refused
-
-    def _send(self, request: Request) -> None:
-        self._pending = request
-        self._requests += 1
-        self._out.send(request)
 
     def _pause(self) -> None:
         pause = min(FIRST_PAUSE * 2.0 ** min(self._failures, 10), LONGEST_PAUSE)

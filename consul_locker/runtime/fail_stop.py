@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..core.calls import LeaveHold, Reboot, Start, Stop
 from ..core.locker import LockerCore
 from ..core.machine import STOPPED
 from ..core.messages import Abandoned, Answered, Call, Emit, Event, Forget, LeaseEnded, Settle
@@ -21,8 +22,8 @@ __all__ = ["BROKEN_OFF", "FailStop"]
 
 #: The reason of losses after a step that was broken off.
 BROKEN_OFF = "broken off"
-#: What calls are answered that end something: they raise nothing, since the end of the session has done their work.
-_ENDED = {"leave": 0, "stop": None, "start": None, "reboot": None}
+#: What calls are answered that raise nothing: the end of the session, and the new beginning, have done their work.
+_ANSWERS: dict[type[Call], int | None] = {LeaveHold: 0, Stop: None, Start: None, Reboot: None}
 
 
 class _Once:
@@ -65,7 +66,6 @@ class FailStop:
         self.session_id: str | None = None
         self.state: str | None = None
         self.stopped = False
-        self._first = 0  # the first generation of the core
         self._event: Event | None = None  # of the step that was begun, and has not ended
         self._broken: LockerCore | None = None  # of which a step was broken off, maybe after its `end`
         self._telling: tuple[_Once | None, Emit] | None = None  # the signal that is being queued
@@ -77,11 +77,11 @@ class FailStop:
             self.answered(event.call)
         elif isinstance(event, Call) and not event.settled:
             self.calls[event] = None
-            if event.verb == "stop":
+            if isinstance(event, Stop):
                 self.stopped = True
-            elif event.verb == "start":
+            elif isinstance(event, Start):
                 self.stopped = False
-            elif event.verb == "reboot" and not any(call.verb == "stop" for call in self.open()):
+            elif isinstance(event, Reboot) and not any(isinstance(call, Stop) for call in self.open()):
                 self.stopped = False  # during a stop it does nothing
 
     def end(self) -> None:
@@ -168,22 +168,16 @@ class FailStop:
             new.commands.append(self._answer(call))
         lost = len(self.leases)
         new.follow(old, now, sessions=sessions, lost=lost, state=self.state, stopped=self.stopped)
-        self._first = new.session.destroys.generation
         self.core = new
 
     @staticmethod
     def _answer(call: Call) -> Settle:
-        if call.verb in _ENDED:
-            return Settle(call, _ENDED[call.verb])
+        if type(call) in _ANSWERS:
+            return Settle(call, _ANSWERS[type(call)])
         text = "a step of the Locker was broken off by an exception, and its session was given up with all its locks"
         return Settle(call, error=ConsulUnavailable(text, operation=call.verb, sent=True))
 
     def run(self, event: Event, now: float) -> None:
-        """Let the core take a step that was begun, unless the event was for a core before it."""
-        if isinstance(event, Call):
-            if event.settled:  # when this core came
-                return
-        elif isinstance(event, Answered) and event.request.generation < self._first:
-            if not isinstance(event.outcome, SessionCreated):  # that must be destroyed
-                return
-        self.core.step(event, now)
+        """Let the core take a step that was begun; not for a call that was answered when this core came."""
+        if not (isinstance(event, Call) and event.settled):
+            self.core.step(event, now)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from ..client.addresses import Addresses
 from ..client.aio import AsyncTransport
@@ -19,7 +19,17 @@ from ..client.allowance import Allowance
 from ..client.credentials import Credentials
 from ..client.encode import Encoder
 from ..config.options import ClientOptions
-from ..core.messages import Answered, CancelRequest, CancelTimer, Command, Event, Forget, SetTimer, TimerFired
+from ..core.messages import (
+    Answered,
+    CancelRequest,
+    CancelTimer,
+    Command,
+    Event,
+    Forget,
+    SetTimer,
+    TimerFired,
+    TimerName,
+)
 from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
@@ -66,13 +76,13 @@ def destroys(command: Command) -> bool:
 def _keeps_alive(request: Request) -> bool:
     """Whether a session's life depends on a request: its renewal, or a read of it by the core (not for a destroy)."""
     if isinstance(request, ReadSession):
-        return request.call is None and not request.confirms
+        return not (request.question or request.confirms)
     return isinstance(request, RenewSession)
 
 
-def _for_a_destroy(timer: tuple[Any, ...]) -> bool:
+def _for_a_destroy(timer: TimerName) -> bool:
     """Whether it is the timer for the next attempt of a failed destroy (`consul_locker.core.session` names it)."""
-    return bool(timer[0] == "destroy")
+    return timer[0] == "destroy"
 
 
 class _Timer:
@@ -123,7 +133,7 @@ class IoLoop:
         self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not ended yet
-        self._timers: dict[tuple[Receive, tuple[Any, ...]], _Timer] = {}
+        self._timers: dict[tuple[Receive, TimerName], _Timer] = {}
         self._watches = Watches(options, encoder, self._transport, self._watch_limit)
         allowance.on_lowered(self._refused)
         self._closed = False
@@ -296,7 +306,7 @@ class IoLoop:
         else:
             timer.handle = self._loop.call_later(max(0.0, timer.at - self._clock.now()), timer.fire)
 
-    def _unset(self, key: tuple[Receive, tuple[Any, ...]]) -> None:
+    def _unset(self, key: tuple[Receive, TimerName]) -> None:
         timer = self._timers.pop(key, None)
         if timer is not None and timer.handle is not None:
             timer.handle.cancel()

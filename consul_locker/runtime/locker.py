@@ -15,6 +15,18 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..core.batch import MAX_OPS
+from ..core.calls import (
+    Guarded,
+    Info,
+    LeaveHold,
+    LockCall,
+    Question,
+    ReadSessionInfo,
+    Reboot,
+    Release,
+    ReleaseAll,
+    Start,
+)
 from ..core.guarded import own_operations
 from ..core.locker import LockerCore
 from ..core.machine import STATES
@@ -38,7 +50,7 @@ __all__ = [
 LeaseT = TypeVar("LeaseT", bound=BaseLease)
 
 #: Calls that a closed factory refuses: they need Consul, or a new session. The others are answered without.
-NEED_OPEN = frozenset(("guarded", "holder", "info", "reboot", "session_info", "start"))
+NEED_OPEN = (Question, Reboot, Start)
 #: The most ids of one `lock_many`: its transaction is never split, and each id is one operation of it; two with
 #: fair=True, since it also gives back a place in a queue.
 MAX_MANY = MAX_OPS
@@ -207,7 +219,7 @@ class BaseLocker(Generic[LeaseT]):
         Raises:
             RuntimeError: the factory is closed, or the process was forked; on asyncio also: not its event loop runs.
         """
-        self._submit(Call("start"))
+        self._submit(Start())
 
     def reboot(self) -> None:
         """Give up the session, pause, and try again. Every lock is lost ("rebooted"). Returns at once.
@@ -217,7 +229,7 @@ class BaseLocker(Generic[LeaseT]):
         Raises:
             RuntimeError: as for `start`.
         """
-        self._submit(Call("reboot"))
+        self._submit(Reboot())
 
     # -------------------------------------------------------------------------------------- for the faces
 
@@ -232,11 +244,11 @@ class BaseLocker(Generic[LeaseT]):
         self._observers = {**self._observers, signal: (*self._observers.get(signal, ()), observer)}
 
     def _submit(self, call: Call) -> Any:
-        self._factory._check(open=call.verb in NEED_OPEN)
+        self._factory._check(open=isinstance(call, NEED_OPEN))
         return self._runtime.submit(call)
 
     def _ask(self, call: Call) -> Any:
-        self._factory._check(open=call.verb in NEED_OPEN)
+        self._factory._check(open=isinstance(call, NEED_OPEN))
         return self._runtime.ask(call)
 
     def _mark_forked(self) -> None:
@@ -272,12 +284,11 @@ class BaseLocker(Generic[LeaseT]):
         found: LeaseT = lease
         return found
 
-    def _lock_call(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+    def _lock_call(self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any) -> LockCall:
         """A call for locks, with checked arguments."""
         limit = seconds("timeout", timeout)
-        return Call(
-            verb,
-            tuple(dict.fromkeys(check_id(id) for id in ids)),
+        return kind(
+            dict.fromkeys(check_id(id) for id in ids),
             wait=seconds("wait", wait),
             timeout=self._options.default_timeout if timeout is None else limit,
         )
@@ -304,10 +315,10 @@ class BaseLocker(Generic[LeaseT]):
         return [found[id] for id in ids]
 
     def _release_call(self, id: Any) -> Call:
-        return Call("release", (check_id(id),), timeout=self._options.default_timeout)
+        return Release(check_id(id), timeout=self._options.default_timeout)
 
     def _release_all_call(self) -> Call:
-        return Call("release_all", timeout=self._options.default_timeout)
+        return ReleaseAll(timeout=self._options.default_timeout)
 
     def _guarded_call(self, lease: BaseLease, operations: Iterable[Mapping[str, Any]]) -> Call:
         """A call for the user's own KV operations.
@@ -322,7 +333,7 @@ class BaseLocker(Generic[LeaseT]):
         if lease.key == lock_key(self.name, lease.id):
             lease.check()
             if lease.session_id == self.session_id:
-                return Call("guarded", (lease.id,), argument=(lease, [*lease.guard(), *own]))
+                return Guarded(lease, [*lease.guard(), *own])
             lease.check()  # its session ended just now
         raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
 
@@ -332,13 +343,13 @@ class BaseLocker(Generic[LeaseT]):
         return answers[len(lease.guard()) :]
 
     @staticmethod
-    def _question(verb: str, id: Any) -> Call:
-        return Call(verb, (check_id(id),))
+    def _question(kind: type[Info], id: Any) -> Call:
+        return kind(check_id(id))
 
     def _session_question(self, session_id: str | None) -> Call:
         if session_id is not None and not (isinstance(session_id, str) and SESSION_UUID.fullmatch(session_id)):
             raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
-        return Call("session_info", argument=self.session_id if session_id is None else session_id)
+        return ReadSessionInfo(self.session_id if session_id is None else session_id)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
         """Check the arguments of `wait_for_state`, and return its limit in seconds."""
@@ -353,13 +364,15 @@ class BaseLocker(Generic[LeaseT]):
         """Whether the code that runs now is within the hold."""
         return True
 
-    def _hold_call(self, hold: Hold, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Call:
+    def _hold_call(
+        self, hold: Hold, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any
+    ) -> LockCall:
         """A call for a hold.
 
         Raises:
             RuntimeError: the caller holds one of them already.
         """
-        call = self._lock_call(verb, ids, wait, timeout)
+        call = self._lock_call(kind, ids, wait, timeout)
         for id in call.ids:
             other = self._holds.get((hold.caller, id))
             if other is not None and not other.over and self._is_within(other):
@@ -377,11 +390,11 @@ class BaseLocker(Generic[LeaseT]):
     def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
         """The call that gives back the leases of a hold."""
         hold.over = True
-        ids = tuple(lease.id for lease in leases)
-        for id in ids:
+        call = LeaveHold(leases)
+        for id in call.ids:
             if self._holds.get((hold.caller, id)) is hold:  # else a thread of a pool has begun another hold since
                 del self._holds[hold.caller, id]
-        return Call("leave", ids, argument=leases)
+        return call
 
     @contextmanager
     def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:

@@ -41,11 +41,22 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from ..client.aio import AsyncTransport
 from ..client.encode import Encoder, HttpRequest, HttpResponse
 from ..config.options import ClientOptions
-from ..core.requests import Failed, Outcome, SessionRead, SessionsRead, Watch
+from ..core.requests import (
+    Failed,
+    Outcome,
+    PollKey,
+    SessionRead,
+    SessionsRead,
+    Watch,
+    WatchKey,
+    WatchNode,
+    WatchSession,
+)
 from ..errors import ConsulLockerError, ConsulUnavailable
 from ..models import SessionInfo
 
@@ -69,7 +80,7 @@ INDEX_RETURNS = 10.0
 NODE_QUERIES, NODE_QUERIES_IN = 4, 1.0
 
 
-_Key = tuple[str, str, int, float]
+_Key = tuple[type[Watch], str, int, float]
 
 
 class _Query:
@@ -129,8 +140,8 @@ class Watches:
         self._nodes: dict[str, _Node] = {}  # those that are watched
         self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began
         # Watches on keys come first: a caller waits for each; a lost session is noticed by its renewal, too.
-        kinds = ("key", "poll", "node", "session")
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
+        kinds = (WatchKey, PollKey, WatchNode, WatchSession)
+        self._lines: dict[type[Watch], deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
         self._crowded = asyncio.Event()  # set while watches wait for their turn
         self._asking: set[asyncio.Task[HttpResponse]] = set()  # queries with an index
         self._moved_at = float("-inf")  # when another address came in use
@@ -143,12 +154,12 @@ class Watches:
             ConsulUnavailable: there is no answer; all watches that share the query get this.
             ConsulLockerError: it cannot be encoded.
         """
-        if request.target == "session" and request.index and request.node and self._many_sessions():
+        if isinstance(request, WatchSession) and request.index and request.node and self._many_sessions():
             return await self._on_node(request)
         return await self._share(request)
 
     def _many_sessions(self) -> bool:
-        alone = sum(1 for target, _, index, _ in self._queries if target == "session" and index)
+        alone = sum(1 for kind, _, index, _ in self._queries if kind is WatchSession and index)
         return alone >= OWN_SESSION_WATCHES
 
     async def _on_node(self, request: Watch) -> Outcome:
@@ -158,7 +169,7 @@ class Watches:
         try:
             while not node.lacks(request):
                 asked = node.index
-                outcome = await self._share(Watch(request.generation, "node", request.node, asked, request.wait))
+                outcome = await self._share(WatchNode(request.generation, request.node, asked, request.wait))
                 if not isinstance(outcome, SessionsRead):
                     return outcome
                 if node.index == asked:  # the first of the watches that share this answer
@@ -173,7 +184,7 @@ class Watches:
                 del self._nodes[request.node]
 
     async def _share(self, request: Watch) -> Outcome:
-        key = request.target, request.name, request.index, request.wait
+        key = type(request), request.name, request.index, request.wait
         query = self._queries.get(key)
         if query is None:
             query = self._queries[key] = _Query()
@@ -197,7 +208,7 @@ class Watches:
         try:
             while True:
                 await self._pause(request)
-                await self._await_turn(request.target)
+                await self._await_turn(type(request))
                 try:
                     outcome = await (self._poll(request, consistent=True) if looks else self._turn(request))
                     looks = False
@@ -222,7 +233,7 @@ class Watches:
         """Wait before a query begins, if there were too many. Nothing is missed by that: queries have an index."""
         if request.index and not self._allowed():
             await asyncio.sleep(POLL_PAUSE)  # the present state was read just before
-        elif request.target == "node":
+        elif isinstance(request, WatchNode):
             begun = self._begun.setdefault(request.name, deque(maxlen=NODE_QUERIES))
             if len(begun) == NODE_QUERIES:
                 await asyncio.sleep(max(0.0, begun[0] + NODE_QUERIES_IN - self._loop.time()))
@@ -250,21 +261,21 @@ class Watches:
         """How many queries may run; if none may keep a connection, one poll."""
         return max(1, self._allowed())
 
-    async def _await_turn(self, target: str) -> None:
+    async def _await_turn(self, kind: type[Watch]) -> None:
         """Wait for a turn. First come, first served; watches on keys before those on sessions."""
         if self._running < self._most and not self._waiting:
             self._running += 1
             return
         turn = self._loop.create_future()
-        self._lines[target].append(turn)
+        self._lines[kind].append(turn)
         self._crowded.set()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
                 self._end_turn()
-            elif turn in self._lines[target]:  # else its turn came just now
-                self._lines[target].remove(turn)
+            elif turn in self._lines[kind]:  # else its turn came just now
+                self._lines[kind].remove(turn)
                 self._uncrowd()
             raise
 
@@ -292,7 +303,7 @@ class Watches:
         if not self._allowed():
             return await self._poll(request)
         wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
-        http = self._encoder.encode(Watch(request.generation, request.target, request.name, request.index, wait))
+        http = self._encoder.encode(replace(request, wait=wait))
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
         limit = wait * (1 + 1 / 16) + self._options.timeout
         moves = self._transport.addresses.moves
@@ -335,8 +346,7 @@ class Watches:
     async def _poll(self, request: Watch, consistent: bool = False) -> Outcome | None:
         """The present state; None if it is not new."""
         # Consul takes a wait of 0 for its own default, so no index is sent: such a read is answered at once.
-        read = Watch(request.generation, request.target, request.name, 0, request.wait)
-        http = self._encoder.encode(read)
+        http = self._encoder.encode(replace(request, index=0))
         if consistent:
             http = http.consistent()
         outcome = http.decode(await self._transport.send(http, self._options.timeout))

@@ -93,10 +93,7 @@ class Carriers:
 
     def has_time(self, call: Call) -> bool:
         """Whether a call can wait for a whole request without passing its own time limit."""
-        limit = call.deadline
-        if call.wait_until is not None and (limit is None or call.wait_until < limit):
-            limit = call.wait_until
-        return limit is None or limit - self._clock.now() >= self._timeout
+        return call.limit - self._clock.now() >= self._timeout
 
     def send(self, request: Transact) -> Outcome:
         """Send a transaction on this thread, and return what came of it."""

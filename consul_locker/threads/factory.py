@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 
 from ..config.options import LockerOptions
-from ..core.messages import Call
+from ..core.calls import Stop
 from ..errors import ConsulUnavailable
 from ..may_wait import MACHINES, THIS_THREAD
 from ..runtime.delivery import DELIVERY_LIMIT
@@ -147,7 +147,7 @@ class LockerFactory(BaseFactory[Locker]):
                 return
             self._closed = True
             lockers = list(self._lockers)
-        stops = [(locker, Call("stop", timeout=max(0.0, deadline - time.monotonic()))) for locker in lockers]
+        stops = [(locker, Stop(timeout=max(0.0, deadline - time.monotonic()))) for locker in lockers]
         for locker, stop in stops:
             locker._runtime.submit(stop)
         for locker, stop in stops:

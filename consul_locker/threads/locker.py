@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..config.options import LockerOptions
-from ..core.messages import Call
+from ..core import calls
+from ..core.calls import Holder, HoldMany, Info, Lock, LockCall, LockMany, Stop
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import BaseFactory
@@ -83,7 +84,7 @@ class Locker(BaseLocker[Lease]):
         self.fsm = self._fsm_view(
             self.submit_lock,
             self.submit_release,
-            lambda: self._runtime.submit(Call("stop", timeout=factory._stop_limit(None))),
+            lambda: self._runtime.submit(Stop(timeout=factory._stop_limit(None))),
         )
         self._runtime.begin()
 
@@ -116,7 +117,7 @@ class Locker(BaseLocker[Lease]):
         found = self._cached(id)
         if found is not None:
             return found
-        lease: Lease = self._ask(self._lock_call("lock", (id,), wait, timeout))
+        lease: Lease = self._ask(self._lock_call(Lock, (id,), wait, timeout))
         return lease
 
     def submit_lock(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Future[Lease]:
@@ -136,7 +137,7 @@ class Locker(BaseLocker[Lease]):
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
             RuntimeError: the process was forked.
         """
-        future: Future[Lease] = self._submit(self._lock_call("lock", (id,), wait, timeout))
+        future: Future[Lease] = self._submit(self._lock_call(Lock, (id,), wait, timeout))
         return future
 
     def lock_many(
@@ -158,7 +159,7 @@ class Locker(BaseLocker[Lease]):
         given = self._ids(ids)
         if not given:
             return []
-        return self._in_order(self._ask(self._lock_call("lock_many", given, wait, timeout)), given)
+        return self._in_order(self._ask(self._lock_call(LockMany, given, wait, timeout)), given)
 
     def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Holding[Lease]:
         """Hold a lock while the body of a ``with`` runs: exclusive also among this Locker's callers.
@@ -179,7 +180,7 @@ class Locker(BaseLocker[Lease]):
 
     @contextmanager
     def _hold_one(self, id: Any, wait: Any, timeout: Any) -> Iterator[Lease]:
-        with self._holding("hold", (id,), wait, timeout) as leases:
+        with self._holding(calls.Hold, (id,), wait, timeout) as leases:
             yield leases[0]
 
     def hold_many(
@@ -187,12 +188,12 @@ class Locker(BaseLocker[Lease]):
     ) -> Holding[list[Lease]]:
         """Hold several locks, all or none, while the body of a ``with`` runs. As `hold` and `lock_many`."""
         given = self._ids(ids)  # once: they may come from a generator
-        return Holding(lambda: self._holding("hold_many", given, wait, timeout), f"locker.hold_many({given!r})", "with")
+        return Holding(lambda: self._holding(HoldMany, given, wait, timeout), f"locker.hold_many({given!r})", "with")
 
     @contextmanager
-    def _holding(self, verb: str, ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
+    def _holding(self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
         hold = Hold(threading.get_ident())
-        call = self._hold_call(hold, verb, ids, wait, timeout)
+        call = self._hold_call(hold, kind, ids, wait, timeout)
         if not call.ids:
             yield []
             return
@@ -304,7 +305,7 @@ class Locker(BaseLocker[Lease]):
             RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
                 forked.
         """
-        self._ask(Call("stop", timeout=self._factory._stop_limit(timeout)))
+        self._ask(Stop(timeout=self._factory._stop_limit(timeout)))
 
     def __enter__(self) -> Locker:
         return self
@@ -355,7 +356,7 @@ class Locker(BaseLocker[Lease]):
             InvalidLockId: the id cannot name a lock.
             RuntimeError: the factory is closed, or as for `stop`.
         """
-        info: LockInfo | None = self._ask(self._question("info", id))
+        info: LockInfo | None = self._ask(self._question(Info, id))
         return info
 
     def holder(self, id: LockId) -> LockInfo | None:
@@ -367,7 +368,7 @@ class Locker(BaseLocker[Lease]):
         Returns:
             The key with its ``session``, which is None if it ended between the requests; None if the lock is free.
         """
-        info: LockInfo | None = self._ask(self._question("holder", id))
+        info: LockInfo | None = self._ask(self._question(Holder, id))
         return info
 
     def session_info(self, session_id: str | None = None) -> SessionInfo | None:

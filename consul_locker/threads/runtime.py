@@ -20,7 +20,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..core.calls import LOCKS, RELEASES
+from ..core.calls import LeaveHold, Lock, LockCall, Release, ReleaseCall, Stop
 from ..core.locker import LockerCore
 from ..core.messages import (
     Abandoned,
@@ -60,9 +60,9 @@ __all__ = ["ThreadRuntime"]
 _LOGGER = logging.getLogger("consul_locker")
 
 #: The calls that wait for a transaction of the batch. While this thread sends one, no other goes out.
-BATCHED = LOCKS | RELEASES
+BATCHED = (LockCall, ReleaseCall)
 #: Calls that end something. They raise nothing when Consul cannot be reached.
-ENDS = frozenset(("leave", "stop"))
+ENDS = (LeaveHold, Stop)
 
 
 class ThreadRuntime:
@@ -112,17 +112,18 @@ class ThreadRuntime:
             rest = self._sort()
         self._carry_out(rest, None)
 
-    def refuse_wait(self, verb: str = "") -> None:
+    def refuse_wait(self, call: Call | None = None) -> None:
         """Refuse a call that would wait while the library itself waits for this thread.
 
         Args:
-            verb: the call's; "" for one that may wait for anything.
+            call: that would wait; None for one that may wait for anything.
 
         Raises:
             RuntimeError: it must not wait here.
         """
-        advice = f"use submit_{verb} there" if verb in ("lock", "release") else "let another thread do it"
-        THIS_THREAD.refuse_wait(self._delivery.here, advice, batched=verb in BATCHED or not verb)
+        submitted = isinstance(call, (Lock, Release))
+        advice = f"use submit_{call.verb} there" if call is not None and submitted else "let another thread do it"
+        THIS_THREAD.refuse_wait(self._delivery.here, advice, batched=call is None or isinstance(call, BATCHED))
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -154,11 +155,10 @@ class ThreadRuntime:
             RuntimeError: it would wait for its own thread.
             ConsulLockerError: the call's answer.
         """
-        leases = call.argument if call.verb == "leave" else None  # read now: the core replaces the argument
-        if call.verb == "leave" and (THIS_THREAD.must_not_wait or self._delivery.here):
+        if isinstance(call, LeaveHold) and (THIS_THREAD.must_not_wait or self._delivery.here):
             self.step(call)  # the garbage collector closes a generator, say: leaving a hold must not raise there
             return None
-        self.refuse_wait(call.verb)
+        self.refuse_wait(call)
         waiter = call.waiter = Waiter()
         below, in_call = THIS_THREAD.sleeps_in, THIS_THREAD.in_call
         try:
@@ -175,7 +175,7 @@ class ThreadRuntime:
         except BaseException as error:
             # Interrupted by a KeyboardInterrupt, or a signal handler that raises: leave nothing behind.
             THIS_THREAD.sleeps_in, THIS_THREAD.in_call = below, in_call
-            clean_up = partial(self._clean_up, call, leases, below, error)
+            clean_up = partial(self._clean_up, call, below, error)
             try:
                 clean_up()
             except BaseException:  # it is interrupted again, or the stack is too deep
@@ -200,12 +200,11 @@ class ThreadRuntime:
             THIS_THREAD.in_call = in_call  # there is no transaction to send any more
             self._delivery.flush()
 
-    def _clean_up(self, call: Call, leases: Any, below: Waiter | None, error: BaseException) -> None:
+    def _clean_up(self, call: Call, below: Waiter | None, error: BaseException) -> None:
         """Leave nothing behind of a blocked call that was interrupted, wherever that was. May be done twice.
 
         Args:
             call: the call.
-            leases: those that it gives back; None for other calls.
             below: the waiter of the call that this one had interrupted.
             error: what interrupted it.
         """
@@ -218,16 +217,16 @@ class ThreadRuntime:
             unknown = ConsulUnavailable(f"the request was interrupted: {error!r}", sent=True)
             self.step(Answered(waiter.carries, Failed(unknown, True)))
         self.step(Abandoned(call))
-        if waiter.value and call.verb in ("hold", "hold_many"):  # granted, but its body will never run
-            leases = as_list(waiter.value)
-        if leases:
-            self.step(Call("leave", call.ids, argument=leases))
-        elif call.verb == "stop":
-            self.step(Call("stop"))  # a stop is final
+        if isinstance(call, LockCall) and call.exclusive and waiter.value:  # granted, but its body will never run
+            self.step(LeaveHold(as_list(waiter.value)))
+        elif isinstance(call, LeaveHold):
+            self.step(LeaveHold(call.leases))
+        elif isinstance(call, Stop):
+            self.step(Stop())  # a stop is final
 
     def leave_later(self, leases: list[Any]) -> None:
         """End a hold whose caller was interrupted before it could; the I/O thread does it."""
-        self._io_thread.do(partial(self.step, Call("leave", tuple(lease.id for lease in leases), argument=leases)))
+        self._io_thread.do(partial(self.step, LeaveHold(leases)))
 
     def wait_until(self, call: Call, deadline: float) -> None:
         """Wait for a call of `submit` until a moment of the monotonic clock; cancel it then."""
@@ -281,7 +280,7 @@ class ThreadRuntime:
         """Under the mutex: a step of the core. Returns what is to be done outside."""
         dead: Settle | None = None
         if event is not None:
-            if self._dead is not None and isinstance(event, Call) and event.verb not in ENDS:
+            if self._dead is not None and isinstance(event, Call) and not isinstance(event, ENDS):
                 dead = Settle(event, None, self._dead)
             else:
                 self._fail_stop.begin(event)
@@ -304,9 +303,9 @@ class ThreadRuntime:
                 if self._fail_stop.broken:
                     self._fail_stop.replace(now)
                 self._dead = error
-                calls = [call for call in self._fail_stop.open() if call.verb not in ENDS]
+                calls = [call for call in self._fail_stop.open() if not isinstance(call, ENDS)]
                 # No answer to the destroy of the stop will come.
-                events: list[Event] = [*map(Abandoned, calls), Call("stop"), TimerFired(("stop",))]
+                events: list[Event] = [*map(Abandoned, calls), Stop(), TimerFired(("stop",))]
                 for event in events:
                     self._fail_stop.begin(event)
                     self._fail_stop.run(event, now)

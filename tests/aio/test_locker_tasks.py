@@ -16,7 +16,7 @@ from consul_locker import (
     signals,
 )
 from consul_locker.aio import Locker, LockerFactory
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import ReadSessionInfo
 from consul_locker.core.requests import Transact, Watch
 from consul_locker.embedded import Agent
 
@@ -113,7 +113,7 @@ def test_eager_tasks(embedded: Agent, run: Run) -> None:
                 await locker.lock("a")
                 await locker.lock("b")
                 assert heard == ["a", "b"]
-            refused = Call("session_info", argument="/")  # before it is sent, so its task is over at once
+            refused = ReadSessionInfo("/")  # before it is sent, so its task is over at once
             with pytest.raises(ConfigurationError):
                 await locker._ask(refused)
             await asyncio.sleep(0)

@@ -8,7 +8,6 @@ from typing import Any
 
 from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions
-from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     CreateSession,
     DestroySession,
@@ -25,7 +24,9 @@ from consul_locker.core.requests import (
     Request,
     Transact,
     Verb,
-    Watch,
+    WatchKey,
+    WatchNode,
+    WatchSession,
 )
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.models import SessionInfo
@@ -51,12 +52,12 @@ def transact(*operations: Operation) -> Transact:
 
 
 def raw(*operations: Any) -> RawTransact:
-    return RawTransact(1, operations=operations, call=Call("guarded"))
+    return RawTransact(1, operations=operations)
 
 
 LOCK = Operation(Verb.LOCK, "writer/1/lock", b"{}", session=SID)
 
-KEY = ReadKey(1, key="writer/1/lock", purpose="info")
+KEY = ReadKey(1, key="writer/1/lock")
 
 ALL: list[Request] = [
     create(),
@@ -67,9 +68,9 @@ ALL: list[Request] = [
     ReadPrefix(1, prefix="writer/"),
     transact(LOCK),
     raw({"KV": {"Verb": "get", "Key": "k"}}),
-    Watch(1, target="session", name=SID, index=7, wait=1.5),
-    Watch(1, target="key", name="writer/1/lock", index=7, wait=1.5),
-    Watch(1, target="node", name="n1", index=7, wait=1.5),
+    WatchSession(1, name=SID, index=7, wait=1.5),
+    WatchKey(1, name="writer/1/lock", index=7, wait=1.5),
+    WatchNode(1, name="n1", index=7, wait=1.5),
     FindNode(1, dc="dc 1"),
 ]
 

@@ -13,7 +13,7 @@ import pytest
 from consul_locker.client.aio_connection import AsyncConnection
 from consul_locker.client.encode import Encoder, HttpRequest, HttpResponse
 from consul_locker.config.options import ClientOptions
-from consul_locker.core.messages import Answered, Call, CancelRequest
+from consul_locker.core.messages import Answered, CancelRequest
 from consul_locker.core.requests import (
     Failed,
     KeysRead,
@@ -23,7 +23,7 @@ from consul_locker.core.requests import (
     RenewSession,
     Request,
     SessionRead,
-    Watch,
+    WatchKey,
 )
 from consul_locker.runtime.clock import SystemClock
 from consul_locker.runtime.io_loop import IoLoop
@@ -126,7 +126,7 @@ def renewal(number: int, fresh: bool = False, timeout: float = WAIT) -> RenewSes
 
 
 def read(number: int) -> ReadKey:
-    return ReadKey(1, f"k{number}", "info", timeout=WAIT)
+    return ReadKey(1, f"k{number}", timeout=WAIT)
 
 
 @pytest.mark.parametrize(("connections", "together"), [(64, 48), (48, 36), (8, 6), (3, 2), (2, 1)])
@@ -149,7 +149,7 @@ def test_renewals_have_connections_of_their_own() -> None:
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for number in range(20):
             asking.begin(read(number))
-            asking.begin(Watch(1, "key", f"w{number}", 7, 300.0))
+            asking.begin(WatchKey(1, f"w{number}", 7, 300.0))
         await eventually(lambda: len(server.open) == 6)
         for _ in range(3):
             answers = await asyncio.gather(*(asking.ask(renewal(number)) for number in range(5)))
@@ -165,7 +165,7 @@ def test_the_read_that_renews_a_session_without_a_ttl_goes_there_too() -> None:
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for number in range(20):
             asking.begin(read(number))
-        asking.begin(ReadSession(1, SESSION.format(1), call=Call("session_info"), timeout=WAIT))
+        asking.begin(ReadSession(1, SESSION.format(1), question=True, timeout=WAIT))
         await eventually(lambda: len(server.open) == 6)
         assert isinstance(await asking.ask(ReadSession(1, SESSION.format(2), timeout=WAIT)), SessionRead)
         assert len(crowd.came) == 1
@@ -206,7 +206,7 @@ def test_watches_never_take_the_last_place(connections: int) -> None:
 
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         for count in range(1, connections + 1):
-            asking.begin(Watch(1, "key", f"w{count}", 7, 300.0))
+            asking.begin(WatchKey(1, f"w{count}", 7, 300.0))
             await eventually(lambda count=count: exchange._watches._running >= min(count, exchange._watch_limit()))
             await settle()
             assert isinstance(await asking.ask(read(count)), KeysRead)
@@ -291,7 +291,7 @@ def test_where_consul_refuses_connections_renewals_win_over_watches(monkeypatch:
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
 
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
-        watches = [Watch(1, "key", f"w{number}", 7, 300.0) for number in range(4)]
+        watches = [WatchKey(1, f"w{number}", 7, 300.0) for number in range(4)]
         for watch in watches:
             asking.begin(watch)
         await eventually(lambda: len(server.open) == 4)
@@ -320,7 +320,7 @@ def test_a_single_fault_is_no_refusal() -> None:
         assert isinstance(await asking.ask(renewal(2)), Renewed)
         for _ in range(3):
             server.accepts = 1
-            asking.begin(ReadKey(1, "k", "info", timeout=WAIT))
+            asking.begin(ReadKey(1, "k", timeout=WAIT))
             await eventually(lambda: server.refused)
             server.refused = 0
             server.accepts = None

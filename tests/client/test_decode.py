@@ -20,12 +20,12 @@ from consul_locker.core.requests import (
     Renewed,
     RolledBack,
     SessionRead,
-    Watch,
+    WatchKey,
 )
 
 from .examples import ALL, INFO, ITEM, LOCK, SESSION, SID, answer, create, plain, transact, unusable
 
-KEYS = Watch(1, target="key", name="k", index=7, wait=1.5)
+KEYS = WatchKey(1, name="k", index=7, wait=1.5)
 NODE = ALL[10]
 READ = ALL[3]
 RENEW = ALL[2]

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.requests import Failed, KeysRead, RefusedWhole, Watch
+from consul_locker.core.requests import Failed, KeysRead, PollKey, RefusedWhole
 from consul_locker.errors import AccessDenied
 
 from .examples import ALL, ENTRY, ITEM, KEY, answer, missing, unusable
 
-POLL = Watch(1, target="poll", name="k", index=7, wait=0.0)
+POLL = PollKey(1, name="k", index=7, wait=0.0)
 WATCH = ALL[9]
 #: Since February 2026 (measured), and 1.21.5 (source), which says it in /v1/kv only.
 INVALID = b"Invalid key in transaction: invalid key name, must not have '..'"

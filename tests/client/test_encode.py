@@ -18,12 +18,14 @@ from consul_locker.core.requests import (
     Done,
     FindNode,
     Operation,
+    PollKey,
     ReadKey,
     ReadSession,
     RenewSession,
     Request,
     Verb,
-    Watch,
+    WatchKey,
+    WatchSession,
 )
 from consul_locker.errors import ConfigurationError
 
@@ -57,11 +59,11 @@ from .examples import ALL, KEY, SID, TOKEN, create, full, plain, raw, transact
         (ALL[2], "PUT", f"/v1/session/renew/{SID}", None),
         (ALL[3], "GET", f"/v1/session/info/{SID}?consistent=1", None),
         (KEY, "PUT", "/v1/txn?consistent=1", [{"KV": {"Verb": "get", "Key": "writer/1/lock"}}]),
-        (Watch(1, target="poll", name="k", index=7, wait=0.0), "PUT", "/v1/txn", [{"KV": {"Verb": "get", "Key": "k"}}]),
+        (PollKey(1, name="k", index=7, wait=0.0), "PUT", "/v1/txn", [{"KV": {"Verb": "get", "Key": "k"}}]),
         (ALL[5], "GET", "/v1/kv/writer/?keys=True&consistent=1", None),
         (ALL[8], "GET", f"/v1/session/info/{SID}?index=7&wait=1500ms", None),
         (ALL[9], "GET", "/v1/kv/writer/1/lock?index=7&wait=1500ms", None),
-        (Watch(1, target="key", name="k", index=0, wait=5), "GET", "/v1/kv/k", None),
+        (WatchKey(1, name="k", index=0, wait=5), "GET", "/v1/kv/k", None),
         (ALL[10], "GET", "/v1/session/node/n1?index=7&wait=1500ms", None),
     ],
 )
@@ -126,9 +128,9 @@ def test_namespace_and_partition_go_with_every_request(request_: Request) -> Non
 @pytest.mark.parametrize("id", ["a/%2f", "?acquire=x", "#x", "a b", "é", "😀", "%", "a\\b", "&dc=x", "~", "%2e%2e"])
 def test_a_key_arrives_byte_for_byte(id: str) -> None:
     key = f"writer/{id}/lock"
-    read = plain.encode(ReadKey(1, key=key, purpose=""))
+    read = plain.encode(ReadKey(1, key=key))
     assert json.loads(read.body)[0]["KV"]["Key"] == key
-    parts = urlsplit(plain.encode(Watch(1, target="key", name=key, index=0, wait=5)).target)
+    parts = urlsplit(plain.encode(WatchKey(1, name=key, index=0, wait=5)).target)
     assert unquote_to_bytes(parts.path) == f"/v1/kv/{key}".encode()
     assert parts.query == ""
     assert parts.path.isascii()
@@ -141,7 +143,7 @@ def test_an_id_that_is_no_sessions_goes_into_no_path(session_id: Any) -> None:
         DestroySession(1, session_id=session_id),
         RenewSession(1, session_id=session_id),
         ReadSession(1, session_id=session_id),
-        Watch(1, target="session", name=session_id, index=0, wait=1),
+        WatchSession(1, name=session_id, index=0, wait=1),
     ):
         with pytest.raises(ConfigurationError, match="session_id"):
             plain.encode(request)

@@ -25,6 +25,7 @@ from locker_records import (  # beside this file; replay.py sees to the path
 )
 
 from consul_locker.config.options import LockerOptions
+from consul_locker.core.calls import Info, ReadSessionInfo
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Call, CancelTimer, Emit, SetTimer, Settle, TimerFired
 from consul_locker.core.requests import (
@@ -52,6 +53,7 @@ from consul_locker.errors import AlreadyLocked, ConsulUnavailable, SessionEnded
 from consul_locker.lease import BaseLease
 from consul_locker.models import LockInfo, SessionInfo
 from consul_locker.strategies import PermanentStrategy
+from tests.told import call_of, purpose_of
 
 #: The limit on one request, in seconds. No time passes but for the pauses between retries, so it is never reached.
 TIMEOUT = 10.0
@@ -90,6 +92,7 @@ class _Pending:
     nth: int
     request: Request
     args: list[Json]
+    call: Call | None  # the user's that came last: a read of his belongs to it
     answered: bool = False
 
 
@@ -146,7 +149,8 @@ class Replayer:
         self._labels: dict[Call, str] = {}
         self._calls: list[_Pending] = []
         self._read_first: dict[Any, _Pending] = {}  # by the work: releases that look for their tenure
-        self._answers: dict[Call, Json] = {}  # the script's answers to users' reads
+        self._asking: Call | None = None  # the user's call that came last
+        self._answers: dict[Call | None, Json] = {}  # the script's answers to users' reads
         self._asked: set[str] = set()  # keys and ids that went to Consul in a release
         self._timer: float | None = None
         self._index = 100
@@ -192,13 +196,14 @@ class Replayer:
         verb = VERBS.get(verb, verb)
         if verb == "session_info":
             # The original asks Consul for the session `undefined`; what the port takes for it is up to a face.
-            call = Call(verb, argument=step.get("id") or "")
+            call: Call = ReadSessionInfo(step.get("id") or "")
         elif verb in ("lock", "release", "info"):
-            call = Call(verb, (_text(step["id"]) if "id" in step else "undefined",))
+            call = call_of(verb, (_text(step["id"]) if "id" in step else "undefined",))
         else:
-            call = Call(verb)
+            call = call_of(verb)
         if "as" in step:
             self._labels[call] = step["as"]
+        self._asking = call
         self._give(call)
 
     def _give(self, event: Any) -> None:
@@ -221,8 +226,8 @@ class Replayer:
             outcome = SessionCreated(body["ID"]) if fine else _failed("an answer of the wrong form")
         elif isinstance(request, DestroySession):
             outcome = Done()
-        elif isinstance(request, (ReadKey, ReadSession)) and request.call is not None:
-            self._answers[request.call] = step["ok"]
+        elif isinstance(request, (ReadKey, ReadSession)) and request.question:
+            self._answers[pending.call] = step["ok"]
             outcome = self._read(request, step["ok"])
         elif not isinstance(step["ok"], bool):
             outcome = _failed("an answer of the wrong form")
@@ -322,21 +327,21 @@ class Replayer:
             self._asks("session.destroy", request, request.session_id)
         elif isinstance(request, ReadSession) and request.confirms:
             self._give(Answered(request, SessionRead(None, self._index)))  # the script said that it was destroyed
-        elif isinstance(request, ReadSession) and request.call is not None:
+        elif isinstance(request, ReadSession) and request.question:
             self._asks("session.info", request, request.session_id or None)
-        elif isinstance(request, ReadKey) and request.call is not None:
+        elif isinstance(request, ReadKey) and request.question:
             self._asks("kv.get", request, request.key)
-        elif isinstance(request, ReadKey) and request.purpose == "release":
+        elif isinstance(request, ReadKey):
             self._find_tenure(request)
-        elif isinstance(request, Transact) and request.purpose == "commit":
+        elif isinstance(request, Transact) and purpose_of(request.operations) == "commit":
             self._commit(request)
-        elif isinstance(request, Transact) and request.purpose == "holder":
+        elif isinstance(request, Transact) and purpose_of(request.operations) == "holder":
             entries = tuple(self._entry(op.key, STRANGER) for op in request.operations)
             self._give(Answered(request, Committed(entries)))
 
     def _asks(self, name: str, request: Request, arg: Json) -> _Pending:
         nth = sum(1 for each in self._calls if each.name == name)
-        pending = _Pending(name, nth, request, [arg])
+        pending = _Pending(name, nth, request, [arg], self._asking)
         self._calls.append(pending)
         self._note({"call": name, "nth": nth, "args": pending.args})
         return pending
@@ -348,7 +353,8 @@ class Replayer:
             return
         args = {"key": request.key, "value": "", "release": self._session()}
         self._read_first[request.key] = self._asks("kv.set", request, args)
-        self._releases(request.key, request.context.calls)
+        (slot,) = (slot for slot in self.core.ledger.slots.values() if slot.key == request.key)
+        self._releases(request.key, list(slot.works[0].answers))
 
     def _releases(self, key: str, calls: list[Call]) -> None:
         """The original tells twice of a release that it sends."""
@@ -401,8 +407,8 @@ class Replayer:
         value = command.value
         if isinstance(value, BaseLease):
             value = value.live
-        elif isinstance(value, (LockInfo, SessionInfo)) or call.verb in ("info", "session_info"):
-            fields = KEY_FIELDS if call.verb == "info" else SESSION_FIELDS
+        elif isinstance(value, (LockInfo, SessionInfo)) or isinstance(call, (Info, ReadSessionInfo)):
+            fields = KEY_FIELDS if isinstance(call, Info) else SESSION_FIELDS
             value = _shown(value, self._answers.get(call), fields)
         elif label in self._asked:
             value = [value]  # the original hands on the list that its client resolves with

@@ -30,7 +30,7 @@ def place(session: str | None, number: int, created: int, lock: str = KEY) -> En
 
 def asked(driver: Driver, purpose: str) -> Transact:
     """The only request of that purpose that was not answered."""
-    (request,) = (each for each in driver.all(Transact) if each.purpose == purpose)
+    (request,) = (each for each in driver.all(Transact) if driver.purpose(each) == purpose)
     return request
 
 

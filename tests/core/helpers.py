@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from consul_locker.config.options import LockerOptions
+from consul_locker.core.doubts import Doubts
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import (
     Abandoned,
@@ -45,10 +46,13 @@ from consul_locker.core.requests import (
     Verb,
     Watch,
 )
+from consul_locker.core.sweep import Sweep
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.lease import BaseLease
 from consul_locker.models import SessionInfo
 from consul_locker.strategies import PermanentStrategy
+
+from ..told import call_of, purpose_of
 
 R = TypeVar("R", bound=Request)
 
@@ -151,8 +155,8 @@ class Driver:
         self.core.step(event, self.now)
         return self._take()
 
-    def call(self, verb: str, *ids: str, **more: Any) -> Call:
-        call = Call(verb, ids, **more)
+    def call(self, verb: str, *ids: Any, **more: Any) -> Call:
+        call = call_of(verb, ids, **more)
         self.step(call)
         return call
 
@@ -186,15 +190,24 @@ class Driver:
 
     def commit(self) -> Transact:
         """The only transaction of the batch that was not answered."""
-        (request,) = (each for each in self.all(Transact) if each.purpose == "commit")
+        (request,) = (each for each in self.all(Transact) if self.purpose(each) == "commit")
         return request
 
     def look(self) -> Transact:
         """The look that is due at keys that we do not have, and may have all the same."""
         self.fire("look")
-        (request,) = (each for each in self.all(Transact) if each.purpose == "unheld")
+        (request,) = (each for each in self.all(Transact) if self.purpose(each) == "look")
         assert request.consistent
         return request
+
+    def purpose(self, request: Transact | ReadKey) -> str:
+        """What a request is for: what its operations say, or who takes its answer."""
+        taker: Any = self.core._out._lasting.get(request) or self.core._out._asked.get(request)
+        if isinstance(request, ReadKey):
+            found = {"_judge": "verdict", "_key_read": "info"}.get(taker.func.__name__)
+            return found or ("doubt" if isinstance(taker.func.__self__, Doubts) else "release")
+        purpose = purpose_of(request.operations)
+        return "sweep" if purpose == "look" and taker and isinstance(taker.func.__self__, Sweep) else purpose
 
     # ----------------------------------------------------------------------------------- in a word
 
@@ -243,7 +256,7 @@ class Driver:
     def gone(self) -> None:
         """A renewal was answered 404, and a read does not find the session either."""
         self.answer(self.one(RenewSession), Gone())
-        (read,) = (read for read in self.all(ReadSession) if not read.confirms and read.call is None)
+        (read,) = (read for read in self.all(ReadSession) if not read.confirms and not read.question)
         self.answer(read, SessionRead(None, 1))
 
     def result(self, call: Call) -> Any:

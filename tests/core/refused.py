@@ -12,6 +12,7 @@ from consul_locker.core.requests import (
     RolledBack,
     Transact,
     Watch,
+    WatchSession,
 )
 
 from .helpers import Driver
@@ -27,7 +28,7 @@ def spoils(request: Transact) -> bool:
 
 
 def open_transactions(driver: Driver, purpose: str) -> list[Transact]:
-    return [request for request in driver.all(Transact) if request.purpose == purpose]
+    return [request for request in driver.all(Transact) if driver.purpose(request) == purpose]
 
 
 def commit_all(driver: Driver) -> int:
@@ -40,7 +41,7 @@ def commit_all(driver: Driver) -> int:
 
 
 def key_watches(driver: Driver) -> list[Watch]:
-    return [watch for watch in driver.all(Watch) if watch.target != "session"]
+    return [watch for watch in driver.all(Watch) if not isinstance(watch, WatchSession)]
 
 
 def key_watch(driver: Driver) -> Watch:

@@ -86,7 +86,7 @@ def test_a_denied_lock_that_we_believed_to_have_is_looked_into() -> None:
     call = driver.call("lock", "a")
     driver.answer(driver.commit(), held())
     assert isinstance(driver.result(call), AlreadyLocked)
-    assert driver.one(ReadKey).purpose == "verdict"
+    assert driver.purpose(driver.one(ReadKey)) == "verdict"
 
 
 @pytest.mark.parametrize("session", [None, STRANGER])

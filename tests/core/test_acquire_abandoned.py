@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import Lock
 from consul_locker.core.queries import lock_info
 from consul_locker.core.requests import (
     Refusal,
@@ -76,7 +76,7 @@ def test_a_call_abandoned_in_line_is_skipped() -> None:
 
 def test_abandoning_what_nobody_knows_does_nothing() -> None:
     driver = Driver().ready()
-    driver.core._grants.abandon(Call("lock", ("nothing",)))
+    driver.core._grants.abandon(Lock(("nothing",)))
     assert driver.core.ledger.slots == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consul_locker.core.calls import LeaveHold
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     KeysRead,
@@ -59,7 +60,7 @@ def test_a_hold_behind_a_release_is_not_in_the_way() -> None:
 def test_leaving_a_hold_releases_each_and_never_raises() -> None:
     driver = Driver().ready()
     leases = driver.result(hold(driver, "a", "b"))
-    call = driver.call("leave", "a", "b", argument=leases)
+    call = driver.call("leave", leases)
     driver.answer(driver.commit(), refused(Refusal.OTHER, 2))
     driver.grant()
     assert driver.result(call) == 1
@@ -69,10 +70,10 @@ def test_leaving_a_hold_that_is_half_lost() -> None:
     driver = Driver().ready()
     leases = driver.result(hold(driver, "a", "b"))
     driver.core._grants.lose(driver.core.ledger.slots["a"], "key deleted")
-    call = driver.call("leave", "a", "b", argument=leases)
+    call = driver.call("leave", leases)
     driver.grant()
     assert driver.result(call) == 1
-    lost = Call("leave", ("a",), argument=leases)
+    lost = LeaveHold(leases)
     driver.core._grants.leave(lost)
     assert lost.settled
 
@@ -89,7 +90,7 @@ def test_a_set_whose_held_lock_is_gone_is_looked_into_and_tried_again() -> None:
     driver.answer(driver.all(Watch)[-1], KeysRead((), 300))
     driver.answer(driver.commit(), refused(Refusal.INDEX))
     assert driver.result(call) is PENDING
-    assert driver.one(ReadKey).purpose == "verdict"
+    assert driver.purpose(driver.one(ReadKey)) == "verdict"
     assert lease.live  # until it is confirmed
     driver.fire("pause", "a")
     assert driver.commit().operations[0].verb is Verb.CHECK_INDEX

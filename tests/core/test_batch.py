@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consul_locker.core.batch import MAX_BYTES, Batch
-from consul_locker.core.ledger import Kind, Ledger, Work
+from consul_locker.core.ledger import Ledger, LockWork
 from consul_locker.core.requests import Operation, Refusal, Refused, RefusedWhole, RolledBack, Transact, Verb
 
 from .helpers import Driver, failure, held
@@ -16,9 +16,9 @@ class Wanted:
         self.ledger = Ledger("svc", max_ops)
         self.batch = Batch(max_ops, max_in_flight)
 
-    def lock(self, *ids: str, value: bytes = b"{}") -> Work:
-        work = self.ledger.want(Kind.LOCK, tuple(map(self.ledger.slot, ids)), [])
-        self.batch.want(work, Batch.operations(work, "S1", value, 0, False))
+    def lock(self, *ids: str, value: bytes = b"{}") -> LockWork:
+        work = self.ledger.want_lock(tuple(map(self.ledger.slot, ids)), [])
+        self.batch.want(work, Batch.locking(work, "S1", value, 0))
         return work
 
     def pack(self) -> Transact | None:
@@ -81,9 +81,9 @@ def test_what_was_not_sent_can_be_taken_back() -> None:
     request = wanted.pack()
     assert keys(request) == ["a"]
     assert not wanted.batch.unwant(a)
+    wanted.lock("c")
     wanted.batch.clear()
-    assert request is not None
-    assert wanted.batch.take(request) is None
+    assert wanted.pack() is None
 
 
 def test_losers_come_out_and_the_rest_goes_again_first() -> None:
@@ -93,7 +93,6 @@ def test_losers_come_out_and_the_rest_goes_again_first() -> None:
         request = wanted.pack()
         assert request is not None
         items = wanted.batch.take(request)
-        assert items is not None
         outcomes = wanted.batch.rolled_back(items, held(0))
         assert [work for work, _ in outcomes.refused] == [loser]
     # After two rounds the four that are left go in halves.
@@ -121,13 +120,13 @@ def test_too_large_goes_in_halves_and_a_single_one_fails() -> None:
 
 def test_the_operations_of_a_release_are_guarded_by_the_index() -> None:
     ledger = Ledger("svc", 64)
-    work = ledger.want(Kind.RELEASE, (ledger.slot("a"),), [])
+    work = ledger.want_release(ledger.slot("a"), None)
     work.index = 7
-    assert Batch.operations(work, "S1", b"", 3, False) == [
+    assert Batch.releasing(work, "S1", 3, False) == [
         Operation(Verb.CHECK_INDEX, "svc/a/lock", index=7),
         Operation(Verb.UNLOCK, "svc/a/lock", b"", 3, "S1"),
     ]
-    assert Batch.operations(work, "S1", b"", 3, True) == [
+    assert Batch.releasing(work, "S1", 3, True) == [
         Operation(Verb.CHECK_SESSION, "svc/a/lock", session="S1"),
         Operation(Verb.DELETE_CAS, "svc/a/lock", index=7),
     ]

@@ -10,6 +10,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchKey,
 )
 from consul_locker.errors import (
     LockTimeout,
@@ -40,7 +41,7 @@ def test_a_call_answered_in_time_has_no_timer_left() -> None:
 
 def test_a_read_that_takes_too_long() -> None:
     driver = Driver()
-    call = driver.call("session_info", argument="S9", timeout=2.0)
+    call = driver.call("session_info", "S9", timeout=2.0)
     driver.fire("call", call)
     assert isinstance(driver.result(call), LockTimeout)
     driver.answer(driver.one(ReadSession), SessionRead(None, 1))
@@ -51,7 +52,7 @@ def test_a_call_that_waited_leaves_no_timer() -> None:
     call = driver.call("lock", "a", wait=600.0)
     driver.answer(driver.commit(), held())
     assert ("wait", call) in driver.timers
-    key = next(watch for watch in driver.all(Watch) if watch.target == "key")
+    key = next(watch for watch in driver.all(Watch) if isinstance(watch, WatchKey))
     driver.answer(key, KeysRead((), 7))
     driver.grant()
     assert driver.result(call).valid

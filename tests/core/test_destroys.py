@@ -21,6 +21,7 @@ from consul_locker.core.requests import (
     SessionRead,
     Transact,
     Watch,
+    WatchKey,
 )
 from consul_locker.errors import AlreadyLocked, LockTimeout
 
@@ -161,12 +162,12 @@ def _successor(**options: Any) -> Driver:
 
 
 def _named(driver: Driver, session: str | None) -> None:
-    read = next(each for each in driver.all(Transact) if each.purpose == "holder")
+    read = next(each for each in driver.all(Transact) if driver.purpose(each) == "holder")
     driver.answer(read, Committed((entry("svc/a/lock", session, 7),)))
 
 
 def _key_watch(driver: Driver) -> Watch:
-    return next(watch for watch in driver.all(Watch) if watch.target == "key")
+    return next(watch for watch in driver.all(Watch) if isinstance(watch, WatchKey))
 
 
 @pytest.mark.parametrize("identify", [True, False])
@@ -240,7 +241,7 @@ def test_a_read_that_fails_names_no_former_session() -> None:
     driver = _successor()
     call = driver.call("lock", "a")
     driver.answer(driver.commit(), held())
-    driver.answer(next(each for each in driver.all(Transact) if each.purpose == "holder"), failure())
+    driver.answer(next(each for each in driver.all(Transact) if driver.purpose(each) == "holder"), failure())
     assert isinstance(driver.result(call), AlreadyLocked)
 
 

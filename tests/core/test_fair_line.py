@@ -14,6 +14,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchKey,
 )
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
 from consul_locker.keys import place_key
@@ -68,7 +69,7 @@ def test_many_callers_look_in_one_transaction_of_at_most_64() -> None:
     driver = fair()
     driver.call("hold", "first", wait=None)
     driver.call("lock_many", *(str(number) for number in range(63)), wait=None)
-    looks = [each for each in driver.all(Transact) if each.purpose == "turn"]
+    looks = [each for each in driver.all(Transact) if driver.purpose(each) == "turn"]
     assert [len(each.operations) for each in looks] == [1, 63]
 
 
@@ -194,7 +195,7 @@ def test_one_who_does_not_queue_may_be_faster() -> None:
 
 def asks(driver: Driver) -> list[Transact]:
     """What is asked besides audits: these tests' indexes fall, as if a snapshot were restored."""
-    return [each for each in driver.all(Transact) if each.purpose != "audit"]
+    return [each for each in driver.all(Transact) if driver.purpose(each) != "audit"]
 
 
 def test_the_next_caller_of_the_same_locker_needs_no_watch() -> None:
@@ -203,13 +204,13 @@ def test_the_next_caller_of_the_same_locker_needs_no_watch() -> None:
     second = driver.call("hold", "a", wait=None)
     assert [op.verb for op in driver.commit().operations] == [Verb.LOCK]  # nor does it need to see the queue
     later = take_place(driver, created=310)
-    assert [watch.name for watch in driver.all(Watch) if watch.target == "key"] == [KEY]
+    assert [watch.name for watch in driver.all(Watch) if isinstance(watch, WatchKey)] == [KEY]
     driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
     driver.grant()
     lease = driver.result(first)
     assert asks(driver) == []  # the other caller's end is known here: there is nothing to look for
     assert driver.result(second) == PENDING
-    driver.call("leave", "a", argument=[lease])
+    driver.call("leave", [lease])
     driver.grant()
     look(driver, entry(KEY, None, 330), later)
     driver.grant()
@@ -222,7 +223,7 @@ def test_callers_of_lock_share_a_place_and_a_grant() -> None:
     look(driver, TAKEN)
     second = driver.call("lock", "a", wait=None)
     take_place(driver, TAKEN)
-    assert [each.purpose for each in driver.all(Transact)] == []
+    assert [driver.purpose(each) for each in driver.all(Transact)] == []
     driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
     driver.grant()
     assert driver.result(first) is driver.result(second)

@@ -16,6 +16,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchKey,
 )
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout, SessionEnded
 from consul_locker.keys import place_number
@@ -97,7 +98,7 @@ def test_a_lost_session_takes_the_places_along_and_its_callers_queue_up_with_the
     driver = fair()
     call, _ = waiting(driver, TAKEN)
     driver.call("reboot")
-    assert [watch for watch in driver.all(Watch) if watch.target == "key"] == []
+    assert [watch for watch in driver.all(Watch) if isinstance(watch, WatchKey)] == []
     driver.fire("retry")
     driver.ready("S2")
     look(driver, TAKEN)
@@ -115,7 +116,7 @@ def test_who_was_robbed_of_its_place_queues_up_at_the_end() -> None:
     look(driver, TAKEN)  # a place is missing: deleted, or a server that is behind
     assert driver.result(call) == PENDING
     read = driver.one(ReadKey)
-    assert (read.key, read.purpose) == (own.key, "verdict")
+    assert (read.key, driver.purpose(read)) == (own.key, "verdict")
     driver.answer(read, KeysRead((), 311))
     again = take_place(driver, TAKEN, created=320)
     assert again.key != own.key
@@ -173,7 +174,7 @@ def test_after_a_restored_snapshot_a_place_of_ours_that_is_unknown_is_given_back
     driver.fire("audit")
     ghost = place("S1", 5, 80)
     driver.answer(driver.one(ReadPrefix), NamesRead((ghost.key, place("B", 1, 81).key)))
-    (check,) = (each for each in driver.all(Transact) if each.purpose == "sweep")
+    (check,) = (each for each in driver.all(Transact) if driver.purpose(each) == "sweep")
     driver.answer(check, Committed(()))
     driver.found(driver.one(ReadKey), "S1", 80)
     assert [op.key for op in driver.commit().operations] == [ghost.key, ghost.key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consul_locker.core.calls import Lock
 from consul_locker.core.fair_places import Contender, Turn, turn_of
 from consul_locker.core.ledger import Slot
 from consul_locker.core.messages import Call
@@ -53,7 +54,7 @@ def test_a_set_overtakes_nobody_at_a_lock_that_somebody_deleted() -> None:
     lease = sharing(driver)
     call, own = queued(driver, lease)
     look(driver, BEFORE, entry(OTHER, None, 310), *own)
-    assert [each.purpose for each in driver.all(Transact)] == []
+    assert [driver.purpose(each) for each in driver.all(Transact)] == []
     driver.answer(driver.one(ReadKey), KeysRead((), 320))
     assert not lease.valid
     driver.fire("pause", call)
@@ -103,7 +104,7 @@ def test_whose_turn_it_is_at_a_lock_that_is_not_shown_as_this_locker_s(found: tu
     driver = fair()
     sharing(driver)
     slot = driver.core.ledger.slots["a"]
-    standing = Contender(Call("lock", ("a",)), (slot,))
+    standing = Contender(Lock(("a",)), (slot,))
     own = place("S1", 3, 300)
     standing.places = {"a": Slot("place", own.key, "a")}
     queue = [BEFORE, own]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from consul_locker.core.calls import Lock
 from consul_locker.core.fair_places import Contender, Turn, queue_of, turn_of
 from consul_locker.core.ledger import Slot
-from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     Entry,
 )
@@ -33,7 +33,7 @@ B, C, DEAD, OWN = place("B", 1, 150), place("C", 1, 160), place(None, 2, 120), p
 )
 def test_whose_turn_it_is_without_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
     slot = Slot("a", KEY)
-    turn = turn_of(Contender(Call("lock", ("a",)), (slot,)), {each.key: each for each in found}, [_queue(found)], "S1")
+    turn = turn_of(Contender(Lock(("a",)), (slot,)), {each.key: each for each in found}, [_queue(found)], "S1")
     assert turn == Turn(None, [] if before is None else [slot], before)
 
 
@@ -43,7 +43,7 @@ def test_whose_turn_it_is_without_a_place(found: tuple[Entry, ...], before: Entr
 )
 def test_whose_turn_it_is_with_a_place(found: tuple[Entry, ...], before: Entry | None) -> None:
     slot = Slot("a", KEY)
-    standing = Contender(Call("lock", ("a",)), (slot,))
+    standing = Contender(Lock(("a",)), (slot,))
     standing.places = {"a": Slot("place", OWN.key, "a")}
     turn = turn_of(standing, {each.key: each for each in found}, [_queue(found)], "S1")
     assert turn == Turn(None, [] if before is None else [slot], before)

@@ -177,14 +177,14 @@ def test_an_audit_that_finds_the_key_with_others_asks_both_for_the_session() -> 
     lease = driver.locked("a")
     driver.fire("audit")
     refused = RolledBack((Refused(0, Refusal.SESSION, "failed session check"),))
-    driver.answer(next(each for each in driver.all(Transact) if each.purpose == "audit"), refused)
+    driver.answer(next(each for each in driver.all(Transact) if driver.purpose(each) == "audit"), refused)
     driver.found(driver.one(ReadKey), STRANGER)
     driver.answer(driver.one(ReadSession), NOTHING)
     assert lease.valid
     driver.answer(driver.one(RenewSession), Renewed(TTL))
     assert lease.valid  # the next audit asks again
     driver.fire("audit")
-    driver.answer(next(each for each in driver.all(Transact) if each.purpose == "audit"), refused)
+    driver.answer(next(each for each in driver.all(Transact) if driver.purpose(each) == "audit"), refused)
     driver.found(driver.one(ReadKey), STRANGER)
     driver.answer(driver.one(ReadSession), ALIVE)
     assert lease.reason == "key taken over"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.ledger import Kind, Ledger
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import Lock
+from consul_locker.core.ledger import Ledger
 from consul_locker.lease import BaseLease, SessionLife
 
 
@@ -29,8 +29,8 @@ def test_a_slot_has_the_key_of_its_id() -> None:
     ("change", "state"),
     [
         (lambda ledger, slot: None, "free"),
-        (lambda ledger, slot: ledger.want(Kind.LOCK, (slot,), []), "acquiring"),
-        (lambda ledger, slot: ledger.want(Kind.RELEASE, (slot,), []), "releasing"),
+        (lambda ledger, slot: ledger.want_lock((slot,), []), "acquiring"),
+        (lambda ledger, slot: ledger.want_release(slot, None), "releasing"),
         (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
         (lambda ledger, slot: slot.doubts.add(1), "unknown"),
         (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
@@ -57,9 +57,9 @@ def test_a_forgotten_slot_takes_no_other_with_it() -> None:
 def test_operations_of_a_key_come_one_after_another() -> None:
     ledger = make()
     a, b = ledger.slot("a"), ledger.slot("b")
-    first = ledger.want(Kind.LOCK, (a,), [])
-    both = ledger.want(Kind.LOCK, (a, b), [])
-    last = ledger.want(Kind.RELEASE, (b,), [])
+    first = ledger.want_lock((a,), [])
+    both = ledger.want_lock((a, b), [])
+    last = ledger.want_release(b, None)
     assert [ledger.startable(work) for work in (first, both, last)] == [True, False, False]
     assert list(ledger.works()) == [first, both, last]
     first.started = True
@@ -74,8 +74,8 @@ def test_operations_of_a_key_come_one_after_another() -> None:
 def test_a_set_that_is_not_first_everywhere_does_not_start() -> None:
     ledger = make()
     a, b = ledger.slot("a"), ledger.slot("b")
-    first, other = ledger.want(Kind.LOCK, (a,), []), ledger.want(Kind.LOCK, (b,), [])
-    both = ledger.want(Kind.LOCK, (a, b), [])
+    first, other = ledger.want_lock((a,), []), ledger.want_lock((b,), [])
+    both = ledger.want_lock((a, b), [])
     assert ledger.finish(first) == []
     assert ledger.finish(other) == [both]
 
@@ -98,6 +98,6 @@ def test_tenures_are_never_given_twice() -> None:
 
 def test_only_calls_that_want_an_answer_are_live() -> None:
     ledger = make()
-    call, gone = Call("lock", ("a",)), Call("lock", ("a",))
+    call, gone = Lock(("a",)), Lock(("a",))
     gone.settled = True
-    assert ledger.want(Kind.LOCK, (ledger.slot("a"),), [call, gone]).live() == [call]
+    assert ledger.want_lock((ledger.slot("a"),), [call, gone]).live() == [call]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.messages import Call, CancelRequest
-from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact, Watch
+from consul_locker.core.messages import Call, CancelRequest, TimerFired
+from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact, Watch, WatchKey
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
 
 from .helpers import PENDING, STRANGER, Driver, entry, failure, held
@@ -15,12 +15,12 @@ DELAYED = RolledBack((Refused(0, Refusal.LOCK_DELAY, "lock delay"),))
 
 def watch(driver: Driver) -> Watch:
     """The only watch on a key."""
-    (found,) = (each for each in driver.all(Watch) if each.target == "key")
+    (found,) = (each for each in driver.all(Watch) if isinstance(each, WatchKey))
     return found
 
 
 def watches(driver: Driver) -> int:
-    return sum(each.target == "key" for each in driver.all(Watch))
+    return sum(isinstance(each, WatchKey) for each in driver.all(Watch))
 
 
 def taken(index: int = 200, session: str | None = STRANGER) -> KeysRead:
@@ -98,7 +98,7 @@ def test_a_timer_of_a_settled_call_means_nothing() -> None:
     call = driver.call("lock", "a", wait=5.0)
     driver.answer(driver.commit(), held())
     driver.abandon(call)
-    driver.core._waiting.over(call)
+    assert driver.step(TimerFired(("wait", call)), driver.now + 5.0) == []  # it was due already
     assert watches(driver) == 0
 
 
@@ -245,7 +245,7 @@ def test_holds_are_served_first_come_first_served() -> None:
     driver.answer(watch(driver), taken(session=None))
     driver.grant()
     assert driver.result(second) is PENDING
-    driver.call("leave", "a", argument=[driver.result(first)])
+    driver.call("leave", [driver.result(first)])
     driver.grant()
     driver.grant()
     assert driver.result(second).valid
@@ -256,7 +256,7 @@ def test_a_lock_between_holds_waits_for_neither_lease() -> None:
     hold = driver.call("hold", "a")
     driver.grant()
     lock, after = driver.call("lock", "a", wait=None), driver.call("hold", "a", wait=None)
-    driver.call("leave", "a", argument=[driver.result(hold)])
+    driver.call("leave", [driver.result(hold)])
     driver.grant()
     driver.grant()
     assert driver.result(lock).valid
@@ -322,7 +322,7 @@ def test_the_pauses_in_a_lock_delay_double_until_the_wait_is_over() -> None:
     driver.answer(watch(driver), taken(session=None))
     assert _pauses(driver, 2) == [0.1, 0.2]
     driver.grant()
-    driver.call("leave", "a", argument=[driver.result(first)])
+    driver.call("leave", [driver.result(first)])
     driver.grant()
     driver.call("hold", "a", wait=None)
     assert _pauses(driver, 2) == [0.1, 0.2]
@@ -412,7 +412,7 @@ def test_a_watch_that_was_given_up_means_nothing() -> None:
 
 def test_a_pause_that_was_cancelled_means_nothing() -> None:
     driver = Driver().ready()
-    driver.core._waiting.pause_over("a")
+    assert driver.step(TimerFired(("pause", "a"))) == []
     call = driver.call("lock", "a", wait=None)
     driver.answer(driver.commit(), DELAYED)
     driver.core.ledger.slots.clear()  # nobody knows of the key any more

@@ -21,8 +21,10 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchKey,
 )
 
+from ..told import purpose_of
 from .helpers import PENDING, STRANGER, Driver, entry, held, not_ours, session_info
 
 KEY = "svc/a/lock"
@@ -32,7 +34,7 @@ ROUND_TRIP = 0.001
 
 
 def key_watches(driver: Driver) -> list[Watch]:
-    return [each for each in driver.all(Watch) if each.target == "key"]
+    return [each for each in driver.all(Watch) if isinstance(each, WatchKey)]
 
 
 def waiter(**options: Any) -> tuple[Driver, Any]:
@@ -42,7 +44,7 @@ def waiter(**options: Any) -> tuple[Driver, Any]:
     if options.get("fair"):
         lock, places = entry(KEY, STRANGER, 200), ()
         while not key_watches(driver):
-            (request,) = (each for each in driver.all(Transact) if each.purpose in ("commit", "turn"))
+            (request,) = (each for each in driver.all(Transact) if driver.purpose(each) in ("commit", "turn"))
             places = tuple(
                 entry(op.key, op.session, 300, op.value) for op in request.operations if op.verb is Verb.LOCK
             )
@@ -58,10 +60,10 @@ def _answered(request: Request) -> tuple[Request, Outcome]:
     if isinstance(request, ReadPrefix):
         return request, NamesRead((KEY,))
     if isinstance(request, Transact):
-        ours = request.purpose == "audit"
+        ours = purpose_of(request.operations) == "audit"
         return request, Committed(()) if ours else not_ours(*range(len(request.operations)))
     assert isinstance(request, Watch)
-    return request, TAKEN if request.target == "key" else SessionRead(session_info("S1"), 50)
+    return request, TAKEN if isinstance(request, WatchKey) else SessionRead(session_info("S1"), 50)
 
 
 def in_ten_seconds(driver: Driver, kind: type[Request]) -> int:
@@ -131,7 +133,7 @@ def test_a_fair_locker_looks_about_once_a_second() -> None:
         driver.answer(key_watches(driver)[0], TAKEN)
         watches += 1
         driver.fire("pause", call)
-        (look,) = (each for each in driver.all(Transact) if each.purpose == "turn")
+        (look,) = (each for each in driver.all(Transact) if driver.purpose(each) == "turn")
         own = next(iter(driver.core._waiting._contenders[call].places.values()))  # type: ignore[attr-defined]
         driver.answer(look, Committed((entry(KEY, STRANGER, 200), entry(own.key, "S1", 300))))
     assert 10 <= watches <= 20

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from consul_locker.config.options import LockerOptions
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import LeaveHold, Release
 from consul_locker.core.requests import Failed, Outcome, Request, Watch
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.lease import BaseLease
@@ -35,6 +35,8 @@ from tests.walk import lock_faults as _lock_faults  # noqa: F401 # likewise
 from tests.walk.breaks import breaking_off
 from tests.walk.consul import SimConsul
 from tests.walk.player import Player, Violation
+
+from ..told import call_of
 
 IDS = ("a", "b")
 
@@ -93,22 +95,22 @@ class Lockers(RuleBasedStateMachine):
     )
     def lock(self, who: int, verb: str, id: str, wait: float | None, timeout: float | None) -> None:
         ids = IDS if verb.endswith("many") else (id,)
-        self.players[who].call(Call(verb, ids, wait=wait, timeout=timeout))
+        self.players[who].call(call_of(verb, ids, wait=wait, timeout=timeout))
 
     @rule(who=st.integers(0, 1), id=st.sampled_from(IDS))
     def release(self, who: int, id: str) -> None:
-        self.players[who].call(Call("release", (id,)))
+        self.players[who].call(Release(id))
 
     @rule(who=st.integers(0, 1), verb=st.sampled_from(["release_all", "start", "stop", "reboot"]))
     def other(self, who: int, verb: str) -> None:
-        self.players[who].call(Call(verb))
+        self.players[who].call(call_of(verb))
 
     @precondition(lambda self: any(player.holds for player in self.players))
     @rule()
     def leave(self) -> None:
         player = next(player for player in self.players if player.holds)
         _, leases = player.holds.popitem()
-        player.call(Call("leave", tuple(lease.id for lease in leases), argument=leases))
+        player.call(LeaveHold(leases))
 
     @precondition(lambda self: any(player.open for player in self.players))
     @rule(data=st.data())

@@ -31,7 +31,7 @@ def test_a_release_never_ends_the_next_hold() -> None:
     driver = Driver().ready()
     first = driver.call("hold", "a")
     driver.grant()
-    driver.call("leave", "a", argument=[driver.result(first)])
+    driver.call("leave", [driver.result(first)])
     second = driver.call("hold", "a")
     assert driver.result(driver.call("release", "a")) is False
     driver.grant()
@@ -84,6 +84,6 @@ def test_a_call_in_line_that_shares_a_grant_gives_its_place_in_the_queue_back() 
     driver = Driver(fair=True).ready()
     waits = driver.call("hold_many", "a", "b", wait=None)
     reads = driver.all(Transact)
-    assert [each.purpose for each in reads] == ["turn"]
+    assert [driver.purpose(each) for each in reads] == ["turn"]
     driver.abandon(waits)
     assert driver.core.ledger.slots == {}

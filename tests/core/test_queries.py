@@ -43,10 +43,10 @@ def test_release_all_and_leave() -> None:
         driver.grant()
     hold = driver.call("hold", "h")
     driver.grant()
-    leave = driver.call("leave", argument=[driver.result(hold)])
+    leave = driver.call("leave", [driver.result(hold)])
     driver.grant()
     assert driver.result(leave) == 1
-    assert driver.result(driver.call("leave", argument=[driver.result(hold)])) == 0
+    assert driver.result(driver.call("leave", [driver.result(hold)])) == 0
 
 
 def test_questions_are_answered_in_every_state() -> None:
@@ -55,7 +55,7 @@ def test_questions_are_answered_in_every_state() -> None:
         driver.call("info", "a"),
         driver.call("holder", "a"),
         driver.call("holder", "b"),
-        driver.call("session_info", argument=None),
+        driver.call("session_info", None),
     )
     assert driver.result(none) is None
     reads = driver.all(ReadKey)
@@ -70,7 +70,7 @@ def test_questions_are_answered_in_every_state() -> None:
     missing = driver.call("info", "c")
     driver.answer(driver.one(ReadKey), KeysRead((), 7))
     assert driver.result(missing) is None
-    session = driver.call("session_info", argument="S9")
+    session = driver.call("session_info", "S9")
     driver.answer(driver.one(ReadSession), SessionRead(session_info("S9"), 8))
     assert driver.result(session).id == "S9"
     failed = driver.call("info", "d")
@@ -79,7 +79,7 @@ def test_questions_are_answered_in_every_state() -> None:
 
 
 def _guarded(driver: Driver, lease: Any) -> tuple[Any, RawTransact]:
-    call = driver.call("guarded", argument=(lease, [*lease.guard(), {"KV": {"Verb": "set", "Key": "row"}}]))
+    call = driver.call("guarded", lease, [*lease.guard(), {"KV": {"Verb": "set", "Key": "row"}}])
     return call, driver.one(RawTransact)
 
 
@@ -103,7 +103,7 @@ def test_guarded_operations_refused_for_the_lock(position: int, refusal: Refusal
     call, request = _guarded(driver, lease)
     driver.answer(request, _refused(position, refusal))
     assert isinstance(driver.result(call), LockLost)
-    assert driver.one(ReadKey).purpose == "verdict"  # a loss is not believed before it is confirmed
+    assert driver.purpose(driver.one(ReadKey)) == "verdict"  # a loss is not believed before it is confirmed
     assert lease.valid
 
 
@@ -131,7 +131,7 @@ def test_a_denied_call_with_a_name_for_its_holder() -> None:
     call = driver.call("lock", "a")
     driver.answer(driver.commit(), held())
     read = driver.one(Transact)
-    assert read.purpose == "holder"
+    assert driver.purpose(read) == "holder"
     driver.answer(read, Committed((entry("svc/a/lock", STRANGER, 7),)))
     error = driver.result(call)
     assert isinstance(error, AlreadyLocked)
@@ -146,9 +146,9 @@ def test_the_audit_and_what_it_looks_into() -> None:
     assert isinstance(driver.result(unknown), ConsulUnavailable)
     driver.answer(driver.look(), not_ours(0))
     driver.fire("audit")
-    audit = next(each for each in driver.all(Transact) if each.purpose == "audit")
+    audit = next(each for each in driver.all(Transact) if driver.purpose(each) == "audit")
     driver.answer(audit, _refused(0, Refusal.SESSION))
-    verdict = next(each for each in driver.all(ReadKey) if each.purpose == "verdict")
+    verdict = next(each for each in driver.all(ReadKey) if driver.purpose(each) == "verdict")
     driver.found(verdict, STRANGER)
     driver.answer(driver.one(ReadSession), SessionRead(session_info("S1"), 8))
     assert lease.reason == "key taken over"

@@ -17,7 +17,7 @@ def guarded(session_id: str) -> tuple[Driver, Any, Any]:
     driver = Driver().ready()
     lease = driver.locked("a")
     own = {"KV": {"Verb": "lock", "Key": "row", "Session": session_id}}
-    call = driver.call("guarded", argument=(lease, [*lease.guard(), own]))
+    call = driver.call("guarded", lease, [*lease.guard(), own])
     what = f'invalid session "{session_id}"'
     driver.answer(driver.one(RawTransact), RolledBack((Refused(2, Refusal.INVALID_SESSION, what),)))
     return driver, lease, driver.result(call)
@@ -35,7 +35,7 @@ def test_an_operation_for_another_session_that_has_ended_says_nothing_of_the_loc
 def test_an_operation_for_the_lease_s_session_that_has_ended_is_a_lost_lock() -> None:
     driver, lease, error = guarded("S1")
     assert isinstance(error, LockLost)
-    assert driver.one(ReadKey).purpose == "verdict"  # a loss is not believed before it is confirmed
+    assert driver.purpose(driver.one(ReadKey)) == "verdict"  # a loss is not believed before it is confirmed
     assert lease.valid
 
 
@@ -44,7 +44,7 @@ def test_an_operation_for_the_lease_s_session_that_is_refused_for_itself(refusal
     driver = Driver().ready()
     lease = driver.locked("a")
     own = {"KV": {"Verb": "lock", "Key": "row", "Session": "S1"}}
-    call = driver.call("guarded", argument=(lease, [*lease.guard(), own]))
+    call = driver.call("guarded", lease, [*lease.guard(), own])
     driver.answer(driver.one(RawTransact), RolledBack((Refused(2, refusal, "lock is already held"),)))
     assert isinstance(driver.result(call), ConsulUnavailable)
     assert driver.all(ReadKey) == []

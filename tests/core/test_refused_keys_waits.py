@@ -7,8 +7,10 @@ from typing import Any
 from consul_locker.core.requests import (
     Committed,
     KeysRead,
+    PollKey,
     RefusedWhole,
     Watch,
+    WatchKey,
 )
 from consul_locker.errors import InvalidLockId
 
@@ -82,7 +84,8 @@ def waiting(driver: Driver, id: str = "order:17") -> Any:
 
 def poll(driver: Driver) -> Watch:
     watch = key_watch(driver)
-    assert (watch.target, watch.wait) == ("poll", 0.0)
+    assert isinstance(watch, PollKey)
+    assert watch.wait == 0.0
     return watch
 
 
@@ -107,7 +110,7 @@ def test_a_key_that_cannot_be_watched_is_polled() -> None:
     driver.grant()
     driver.call("lock", "order:17", wait=1.0)
     driver.answer(driver.commit(), held())
-    assert key_watch(driver).target == "key"  # not for ever
+    assert isinstance(key_watch(driver), WatchKey)  # not for ever
 
 
 def test_a_session_that_ends_ends_the_polls() -> None:

@@ -171,8 +171,6 @@ def test_the_same_answer_twice_leaves_the_session_alone() -> None:
     driver.answer(request, SessionCreated("S1"))
     driver.answer(request, SessionCreated("S1"))
     assert driver.all(DestroySession) == []
-    driver.answer(request, SessionCreated("S2"))  # a second one would only be in the way
-    assert driver.one(DestroySession).session_id == "S2"
     assert driver.core.state == "ready"
 
 

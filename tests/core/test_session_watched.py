@@ -12,6 +12,7 @@ from consul_locker.core.requests import (
     ReadSession,
     SessionRead,
     Watch,
+    WatchSession,
 )
 
 from .helpers import Driver, failure, session_info
@@ -27,7 +28,8 @@ def _watch(driver: Driver) -> Watch:
 def test_the_session_is_watched_from_the_present_state_on() -> None:
     driver = Driver().ready()
     first = _watch(driver)
-    assert (first.target, first.name, first.index, first.wait) == ("session", "S1", 0, 300.0)
+    assert isinstance(first, WatchSession)
+    assert (first.name, first.index, first.wait) == ("S1", 0, 300.0)
     driver.answer(first, SessionRead(session_info("S1"), 42))
     assert _watch(driver).index == 42
     assert driver.all(ReadPrefix) == []

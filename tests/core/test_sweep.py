@@ -47,7 +47,7 @@ def listed(driver: Driver, *ids: str) -> None:
 
 
 def checks(driver: Driver) -> list[Transact]:
-    return [each for each in driver.all(Transact) if each.purpose == "sweep"]
+    return [each for each in driver.all(Transact) if driver.purpose(each) == "sweep"]
 
 
 def check(driver: Driver) -> Transact:
@@ -60,13 +60,13 @@ def check(driver: Driver) -> Transact:
 def next_audit(driver: Driver) -> None:
     """The next audit is due, and sent; Consul answers that all is well."""
     driver.fire("audit")
-    for request in [each for each in driver.all(Transact) if each.purpose == "audit"]:
+    for request in [each for each in driver.all(Transact) if driver.purpose(each) == "audit"]:
         driver.answer(request, Committed(()))
 
 
 def test_a_sweep_audits_what_is_held_at_once() -> None:
     driver = sweeping()
-    (request,) = (each for each in driver.all(Transact) if each.purpose == "audit")
+    (request,) = (each for each in driver.all(Transact) if driver.purpose(each) == "audit")
     assert {op.key for op in request.operations} == {"svc/a/lock"}
 
 
@@ -327,5 +327,5 @@ def test_a_key_that_a_sweep_finds_is_read_before_it_is_given_back() -> None:
     listed(driver, "b")
     driver.answer(check(driver), Committed(()))
     driver.answer(driver.one(ReadKey), KeysRead((entry("svc/b/lock", STRANGER, 60),), 60))
-    assert [each for each in driver.all(Transact) if each.purpose == "commit"] == []
+    assert [each for each in driver.all(Transact) if driver.purpose(each) == "commit"] == []
     assert list(driver.core.ledger.slots) == ["a"]

@@ -11,7 +11,7 @@ from consul_locker.client.addresses import Addresses
 from consul_locker.client.decode import HttpResponse
 from consul_locker.client.encode import Encoder, HttpRequest
 from consul_locker.config.options import ClientOptions
-from consul_locker.core.requests import Outcome, Watch
+from consul_locker.core.requests import Outcome, Watch, WatchKey, WatchSession
 from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watches
 
 from ..behaviour.tools import WAIT, eventually, settle
@@ -58,9 +58,9 @@ def run(test: Callable[[Watches, Line], Coroutine[Any, Any, None]], connections:
     asyncio.run(go())
 
 
-def wish(watching: Watches, index: int = 0, key: str = "k", target: str = "key") -> asyncio.Task[Outcome]:
+def wish(watching: Watches, index: int = 0, key: str = "k", kind: type[Watch] = WatchKey) -> asyncio.Task[Outcome]:
     """Begin a watch."""
-    return asyncio.create_task(watching.watch(Watch(1, target, key, index, 300.0)))
+    return asyncio.create_task(watching.watch(kind(1, key, index, 300.0)))
 
 
 async def gone(task: asyncio.Task[Any]) -> None:
@@ -94,7 +94,7 @@ def node_at(index: int, *numbers: int) -> HttpResponse:
 
 def watch_session(watching: Watches, number: int, index: int, node: str = "n") -> asyncio.Task[Outcome]:
     """Begin a watch on a session that was seen at an index."""
-    return asyncio.create_task(watching.watch(Watch(1, "session", session(number), index, 300.0, node)))
+    return asyncio.create_task(watching.watch(WatchSession(1, session(number), index, 300.0, node)))
 
 
 async def on_node(watching: Watches, line: Line, *seen: tuple[int, int]) -> list[asyncio.Task[Outcome]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from consul_locker.core.calls import Lock, Reboot
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Call, Command, Emit, Event, Settle, TimerFired
 from consul_locker.core.requests import CreateSession, DestroySession, ReadKey, SessionCreated, Transact, Watch
@@ -136,7 +137,7 @@ def test_answers_to_the_core_before_change_nothing() -> None:
 def test_a_call_that_was_answered_is_not_given_to_another_core() -> None:
     """As by a runtime that was interrupted before it could take the call out of its queue."""
     driver = made()
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     driver.broken_off(call)
     assert driver.step(call) == []
     assert not driver.fail_stop.calls
@@ -182,7 +183,7 @@ def test_a_reboot_counts_but_not_during_a_stop() -> None:
     driver.call("stop")
     driver.call("reboot")
     assert driver.broken_off().core.state == "stopped"
-    driver.broken_off(Call("reboot"))
+    driver.broken_off(Reboot())
     assert driver.core.state == "acquiring"
 
 

@@ -23,7 +23,7 @@ from consul_locker.core.requests import (
     ReadSession,
     RenewSession,
     SessionCreated,
-    Watch,
+    WatchKey,
 )
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.runtime.clock import SystemClock
@@ -200,11 +200,11 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         await asyncio.to_thread(Consul(agent.address).put, "k", "at first")
-        exchange.carry_out(receiver.receive, [ReadKey(1, "k", "info")])
+        exchange.carry_out(receiver.receive, [ReadKey(1, "k")])
         outcome = (await receiver.next()).outcome
         assert isinstance(outcome, KeysRead)
         index = outcome.entries[0].modify_index
-        first, *others = (Watch(1, "key", "k", index + later, 300.0) for later in (0, 1_000, 2_000))
+        first, *others = (WatchKey(1, "k", index + later, 300.0) for later in (0, 1_000, 2_000))
         exchange.carry_out(receiver.receive, [first])
         await eventually(lambda: exchange._watches._running)
         exchange.carry_out(receiver.receive, others)
@@ -221,7 +221,7 @@ def test_watches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
     async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         other = Receiver()
-        mine, his, given_up = (Watch(generation, "key", "k", 1_000_000, 300.0) for generation in (1, 2, 3))
+        mine, his, given_up = (WatchKey(generation, "k", 1_000_000, 300.0) for generation in (1, 2, 3))
         exchange.carry_out(receiver.receive, [mine, given_up])
         exchange.carry_out(other.receive, [his])
         await eventually(lambda: exchange._watches._running)
@@ -237,7 +237,7 @@ def test_lockers_that_wait_for_the_same_key_have_an_answer_each() -> None:
 
 def test_closed() -> None:
     async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
-        watch = Watch(1, "key", "k", 1_000_000, 300.0)
+        watch = WatchKey(1, "k", 1_000_000, 300.0)
         exchange.carry_out(receiver.receive, [watch, SetTimer(("a",), 0.0), SetTimer(("b",), 1e12)])
         await exchange.close()
         answered = await receiver.next()
@@ -264,7 +264,7 @@ def test_all_but_destroys_is_ended() -> None:
     async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
         answers: list[int] = []
         destroy = DestroySession(1, "00000000-0000-0000-0000-000000000000")
-        watch, not_begun = Watch(1, "key", "k", 1_000_000, 300.0), ReadSession(1, destroy.session_id)
+        watch, not_begun = WatchKey(1, "k", 1_000_000, 300.0), ReadSession(1, destroy.session_id)
         assert not exchange.destroying
         with agent.pause():
             exchange.carry_out(receiver.receive, [destroy, watch, SetTimer(("renew",), 1.0)])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.requests import KeysRead, Watch
+from consul_locker.core.requests import KeysRead, WatchKey, WatchSession
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.runtime.watches import Watches
 
@@ -36,7 +36,7 @@ def test_those_who_wait_for_the_same_share_a_query() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("other", [{"index": 8}, {"key": "l"}, {"target": "session"}])
+@pytest.mark.parametrize("other", [{"index": 8}, {"key": "l"}, {"kind": WatchSession}])
 def test_those_who_wait_for_something_else_do_not(other: dict[str, Any]) -> None:
     async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, **{"index": 7, **other})]
@@ -166,7 +166,7 @@ def test_one_who_shares_needs_no_place_of_his_own() -> None:
     async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
-        assert not watching._lines["key"]
+        assert not watching._lines[WatchKey]
         line.open()[0].set_result(at(8))
         await asyncio.gather(*wishes)
 
@@ -189,9 +189,9 @@ def test_a_watch_that_is_given_up_frees_its_place() -> None:
 def test_a_watch_that_is_given_up_leaves_the_line() -> None:
     async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
-        await eventually(lambda: watching._lines["key"])
+        await eventually(lambda: watching._lines[WatchKey])
         await gone(second)
-        assert not watching._lines["key"]
+        assert not watching._lines[WatchKey]
         assert not watching._crowded.is_set()
         await gone(first)
 
@@ -202,7 +202,7 @@ def test_a_place_given_to_one_who_is_just_given_up() -> None:
     async def test(watching: Watches, line: Line) -> None:
         first, second = wish(watching, 7), wish(watching, 8)
         await line.arrived(1)
-        await eventually(lambda: watching._lines["key"])
+        await eventually(lambda: watching._lines[WatchKey])
         just_before(watching, "_end_turn", second.cancel)
         line.open()[0].set_result(at(9))
         assert await first == KeysRead((), 9)
@@ -240,7 +240,7 @@ def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.M
         wishes = [wish(watching, index) for index in (7, 8, 9)]
         await line.arrived(2)
         assert [dict(request.params)["wait"] for request, _ in line.sent] == ["300000ms", "1ms"]
-        while watching._lines["key"]:
+        while watching._lines[WatchKey]:
             line.open()[0].set_result(at(10))
             await settle()
         await eventually(line.open)
@@ -262,12 +262,12 @@ def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
     monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", length)
 
     async def test(watching: Watches, line: Line) -> None:
-        watching._lines["key"].append(asyncio.get_running_loop().create_future())  # others wait for a place
-        turn = asyncio.create_task(watching._turn(Watch(1, "key", "k", 7, 300.0)))
+        watching._lines[WatchKey].append(asyncio.get_running_loop().create_future())  # others wait for a place
+        turn = asyncio.create_task(watching._turn(WatchKey(1, "k", 7, 300.0)))
         await line.arrived(1)
         line.open()[0].set_result(at(index))
         assert await turn == (KeysRead((), index) if told else None)
-        watching._lines["key"].clear()
+        watching._lines[WatchKey].clear()
 
     run(test)
 
@@ -298,7 +298,7 @@ def test_who_waits_for_a_key_goes_before_who_watches_a_session() -> None:
     async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
-        last, next_one = wish(watching, 1, session, "session"), wish(watching, 8)
+        last, next_one = wish(watching, 1, session, WatchSession), wish(watching, 8)
         await settle()
         line.open()[0].set_result(at(20))
         await first

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from consul_locker import ConsulUnavailable, Locker, LockerFactory, SessionEnded
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import Info
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.threads import factory as factory_module
 
@@ -21,7 +21,7 @@ def test_nobody_hangs_when_the_factory_is_closed(locker: Locker, gate: Gate) -> 
     held.wait()
     locker._factory.close()
     assert isinstance(asking.exception(WAIT), ConsulUnavailable)
-    late = locker._runtime.submit(Call("info", ("a",)))  # of a thread that had looked just before
+    late = locker._runtime.submit(Info("a"))  # of a thread that had looked just before
     assert isinstance(late.exception(WAIT), ConsulUnavailable)
     locker._factory.close()
     with pytest.raises(SessionEnded):

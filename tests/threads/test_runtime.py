@@ -15,6 +15,7 @@ import pytest
 from consul_locker.aio.runtime import AsyncRuntime
 from consul_locker.client.encode import Encoder
 from consul_locker.config.options import ClientOptions
+from consul_locker.core.calls import Holder, LeaveHold, Lock, Start, Stop
 from consul_locker.core.messages import Abandoned, Answered, Call, Forget, Settle
 from consul_locker.core.requests import Failed, Transact
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
@@ -28,6 +29,11 @@ from consul_locker.threads.waiter import Waiter
 from ..behaviour.tools import WAIT, eventually, settle
 
 REQUEST = Transact(1, ())
+
+
+def kind_of(event: Any) -> type:
+    """The kind of an event; `Call` for all kinds of calls."""
+    return Call if isinstance(event, Call) else type(event)
 
 
 class Script:
@@ -50,7 +56,7 @@ class Script:
         if self.failures:
             self.failures -= 1
             raise RecursionError
-        return self.answers.pop(type(event), [])
+        return self.answers.pop(kind_of(event), [])
 
     def encode(self, request: Any) -> Any:
         raise ConfigurationError("operations", request, "what JSON can carry")
@@ -135,15 +141,15 @@ def test_a_transaction_offered_to_one_who_is_interrupted_goes_to_the_io_thread(m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Waiter, "sleep", interrupted)
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     with pytest.raises(KeyboardInterrupt):
         carrying(script).ask(call)
-    assert [type(event) for event in script.events] == [Call, Abandoned]
+    assert [kind_of(event) for event in script.events] == [Call, Abandoned]
     assert script.handed == [REQUEST]
 
 
 def test_a_transaction_that_cannot_be_encoded_is_answered() -> None:
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     request = Transact(1, (), calls=(call,))
     script = Script({Call: [request], Answered: [Settle(call, 7)]})
     assert carrying(script).ask(call) == 7
@@ -153,7 +159,7 @@ def test_a_transaction_that_cannot_be_encoded_is_answered() -> None:
 
 
 def test_a_future_cancelled_before_it_is_set_stays_cancelled() -> None:
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     future: Future[Any] = Future()
     call.waiter = future
     future.cancel()
@@ -165,7 +171,7 @@ def test_a_callback_that_ends_its_thread_keeps_no_other_future_from_being_set(ca
     def leave(future: Future[Any]) -> None:
         raise SystemExit
 
-    calls = [Call("lock", (id,)) for id in ("a", "b")]
+    calls = [Lock((id,)) for id in ("a", "b")]
     for call in calls:
         call.waiter = Future()
     calls[0].waiter.add_done_callback(leave)
@@ -175,7 +181,7 @@ def test_a_callback_that_ends_its_thread_keeps_no_other_future_from_being_set(ca
 
 
 def test_a_future_is_set_once() -> None:
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     call.waiter = future = Future()
     resolve(Settle(call, 7), Settle(call, 8))
     assert future.result(0) == 7
@@ -184,11 +190,11 @@ def test_a_future_is_set_once() -> None:
 def test_a_lock_for_a_future_that_was_cancelled_is_given_back() -> None:
     """Whoever cancelled it may have been interrupted before he could say so."""
     script = Script()
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     call.waiter = future = Future()
     future.cancel()
     carrying(script)._carry_out(deque([Settle(call, 7)]), None)
-    assert [type(event) for event in script.events] == [Abandoned]
+    assert [kind_of(event) for event in script.events] == [Abandoned]
 
 
 def test_after_a_step_that_was_broken_off_another_core_comes_on_the_io_thread() -> None:
@@ -200,7 +206,7 @@ def test_after_a_step_that_was_broken_off_another_core_comes_on_the_io_thread() 
     assert not script.replaced
     script.work()
     assert script.replaced == 1
-    assert [type(event) for event in script.events] == [Answered]
+    assert [kind_of(event) for event in script.events] == [Answered]
 
 
 def test_or_with_the_next_step() -> None:
@@ -208,15 +214,15 @@ def test_or_with_the_next_step() -> None:
     script.failures = 1
     made = carrying(script)
     with pytest.raises(RecursionError):
-        made.step(Call("start"))
-    made.step(Call("stop"))
+        made.step(Start())
+    made.step(Stop())
     assert script.replaced == 1
     script.work()
     assert script.replaced == 1
 
 
 def test_what_is_carried_out_outside_the_mutex_is_part_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    script, call = Script(), Call("lock", ("a",))
+    script, call = Script(), Lock(("a",))
     script.answers[Call] = [Settle(call, 7)]
     made = carrying(script)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -247,14 +253,14 @@ def test_while_it_waits_for_the_mutex_nothing_is_broken_off() -> None:
     made: Any = carrying(script)
     made._mutex = mutex
     with pytest.raises(KeyboardInterrupt):
-        made.step(Abandoned(Call("lock")))
+        made.step(Abandoned(Lock(())))
     script.work()
-    assert [type(event) for event in script.events] == [Abandoned]
+    assert [kind_of(event) for event in script.events] == [Abandoned]
     mutex.times = 1
     with pytest.raises(KeyboardInterrupt):
-        made.ask(Call("lock", ("a",)))
+        made.ask(Lock(("a",)))
     script.work()
-    assert [type(event) for event in script.events] == [Abandoned, Abandoned]
+    assert [kind_of(event) for event in script.events] == [Abandoned, Abandoned]
     assert not script.replaced
 
 
@@ -263,12 +269,12 @@ def test_a_new_beginning_that_is_broken_off_is_made_again_with_the_next_step(mon
     script.failures = 1
     made = carrying(script)
     with pytest.raises(RecursionError):
-        made.step(Call("start"))
+        made.step(Start())
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Core, "follow", interrupted)
         script.work()
     assert not script.jobs  # else it would be tried for ever
-    made.step(Call("stop"))
+    made.step(Stop())
     assert script.replaced == 1
 
 
@@ -279,11 +285,11 @@ def test_what_came_in_between_is_done_elsewhere_when_the_step_breaks_off() -> No
     done: list[str] = []
     THIS_THREAD.after_step.append(lambda: done.append("later"))
     with pytest.raises(RecursionError):
-        made.step(Call("leave", argument=[]))
+        made.step(LeaveHold([]))
     assert not THIS_THREAD.after_step
     script.work()
     assert done == ["later"]
-    assert [type(event) for event in script.events] == [Call]
+    assert [kind_of(event) for event in script.events] == [Call]
 
 
 def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread() -> None:
@@ -291,9 +297,9 @@ def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread() -> None:
     script.failures = 2
     made = carrying(script)
     with pytest.raises(RecursionError):
-        made.ask(Call("stop"))
+        made.ask(Stop())
     script.work()
-    assert [type(event) for event in script.events] == [Call, Abandoned, Abandoned, Call]
+    assert [kind_of(event) for event in script.events] == [Call, Abandoned, Abandoned, Call]
     assert script.events[-1].verb == "stop"
     assert script.replaced == 2
 
@@ -306,7 +312,7 @@ def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrup
     THIS_THREAD.sleeps_in = beneath
     try:
         with pytest.raises(RecursionError):
-            made.ask(Call("holder", ("a",)))
+            made.ask(Holder("a"))
     finally:
         THIS_THREAD.sleeps_in = None
     assert not beneath.closed
@@ -316,12 +322,12 @@ def test_who_was_interrupted_before_goes_on_when_the_call_in_between_is_interrup
 def test_a_submitted_call_that_breaks_off_is_answered() -> None:
     script = Script()
     script.failures = 1
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     with pytest.raises(RecursionError):
         carrying(script).submit(call)
     script.work()
     assert isinstance(call.waiter.exception(0), ConsulUnavailable)
-    assert [type(event) for event in script.events] == [Call]
+    assert [kind_of(event) for event in script.events] == [Call]
 
 
 def test_a_request_that_was_being_carried_is_answered_for_the_others() -> None:
@@ -329,11 +335,11 @@ def test_a_request_that_was_being_carried_is_answered_for_the_others() -> None:
         def encode(self, request: Any) -> Any:
             raise KeyboardInterrupt
 
-    call = Call("lock", ("a",))
+    call = Lock(("a",))
     script = Deep({Call: [Transact(1, (), calls=(call,))]})
     with pytest.raises(KeyboardInterrupt):
         carrying(script).ask(call)
-    assert [type(event) for event in script.events] == [Call, Answered, Abandoned]
+    assert [kind_of(event) for event in script.events] == [Call, Answered, Abandoned]
     assert script.events[1].outcome.sent
 
 
@@ -455,7 +461,7 @@ def test_on_a_loop_another_core_comes_after_a_step_that_was_broken_off() -> None
         with pytest.raises(RecursionError):
             made.step(Answered(REQUEST, Failed(ConsulUnavailable("no answer"), True)))
         await settle()
-        assert [type(event) for event in script.events] == [Answered]
+        assert [kind_of(event) for event in script.events] == [Answered]
         assert script.replaced == 1
 
     on_a_loop(test)
@@ -465,9 +471,9 @@ def test_on_a_loop_a_call_that_breaks_off_is_abandoned() -> None:
     async def test(made: AsyncRuntime, script: Script) -> None:
         script.failures = 1
         with pytest.raises(RecursionError):
-            await made.ask(Call("lock", ("a",)))
+            await made.ask(Lock(("a",)))
         await settle()
-        assert [type(event) for event in script.events] == [Call, Abandoned]
+        assert [kind_of(event) for event in script.events] == [Call, Abandoned]
 
     on_a_loop(test)
 
@@ -487,7 +493,7 @@ def test_on_a_loop_what_is_carried_out_is_part_of_the_step(times: int) -> None:
         script.carry_out = carry_out
         script.answers[Abandoned] = [REQUEST, Transact(2, ())]
         with pytest.raises(RecursionError):
-            made.step(Abandoned(Call("lock")))
+            made.step(Abandoned(Lock(())))
         await eventually(lambda: script.replaced == times)
         await settle()
         assert [type(command) for command in sent] == [Transact] + [Forget] * times

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from consul_locker import LockerFactory, LockTimeout
+from consul_locker.core.calls import Lock
 from consul_locker.core.messages import Answered, Call, Command, SetTimer, Settle
 from consul_locker.core.requests import Transact
 from consul_locker.embedded import Agent
@@ -110,7 +111,7 @@ def a_request_offered_to_a_caller_who_is_answered_goes_out(limit: float) -> None
     Then the caller sends the request, or somebody else does.
     """
     for line in count():
-        script, call = Script(), Call("lock", ("a",))
+        script, call = Script(), Lock(("a",))
         request, answer = Transact(1, (), calls=(call,)), Settle(call, 7)
         runtime = scripted(script)
         found = Meanwhile(line, partial(carry_out, runtime, request, answer), since=partial(is_there, call))

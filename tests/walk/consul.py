@@ -43,10 +43,13 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchSession,
 )
 from consul_locker.errors import AccessDenied
 from consul_locker.keys import is_place, lock_key_of, place_number
 from consul_locker.models import SessionInfo
+
+from ..told import purpose_of
 
 #: Consul ends a session only after this many TTLs (measured).
 TTL_MULTIPLIER = 2
@@ -110,7 +113,7 @@ class SimConsul:
         if self.spoilt and any(self.spoilt in (key, lock_key_of(key)) for key in _keys(request)):
             return RefusedWhole(400, "Invalid key in transaction: invalid key name")
         if isinstance(request, Transact):
-            if request.purpose == "commit":
+            if purpose_of(request.operations) == "commit":
                 return self._transact(request.operations, now, self.keys)
             behind = stale and not request.consistent and self.history
             return self._transact(request.operations, now, self.history[0] if behind else self.keys)
@@ -136,7 +139,7 @@ class SimConsul:
 
     def look(self, watch: Watch) -> Outcome:
         """What a watch would show now."""
-        if watch.target == "session":
+        if isinstance(watch, WatchSession):
             session = self._seen(watch.name) if watch.name not in self.lacked else None
             return SessionRead(session, session.create_index if session else self.index)
         entry = self.keys.get(watch.name)
@@ -146,7 +149,7 @@ class SimConsul:
         """Whether a watch has something new to show; one without an index always has."""
         if watch.index == 0:
             return True
-        if watch.target == "session":
+        if isinstance(watch, WatchSession):
             session = self.sessions.get(watch.name)
             return session is None or session.create_index != watch.index
         return self.key_index(watch.name) != watch.index

@@ -21,11 +21,12 @@ from consul_locker.core import (
     machine,
     session,
 )
-from consul_locker.core.calls import RELEASES
-from consul_locker.core.ledger import Kind
+from consul_locker.core.calls import Lock, ReleaseCall, Stop
+from consul_locker.core.ledger import ReleaseWork
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Event, Settle
 from consul_locker.core.requests import Committed, Operation, Renewed, RenewSession, SessionCreated, Transact, Verb
+from consul_locker.core.step import Outbox
 from consul_locker.errors import AlreadyLocked
 from consul_locker.fsm import Queued, Table
 
@@ -60,7 +61,7 @@ def _forget_on_stop(counts: Callable[[str], bool]) -> Callable[[LockerCore, Even
     """A change of steps: a stop in one of these states answers no call but itself."""
 
     def change(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        forgets = isinstance(event, Call) and event.verb == "stop" and counts(core.state)
+        forgets = isinstance(event, Stop) and counts(core.state)
         return [one for one in take(event) if not (forgets and isinstance(one, Settle) and one.call is not event)]
 
     return change
@@ -124,7 +125,7 @@ def cache_outlives_a_release(patch: pytest.MonkeyPatch) -> None:
     def keep(core: LockerCore, event: Event, take: Step) -> list[Command]:
         leases = dict(core.ledger.leases)
         commands = take(event)
-        if isinstance(event, Call) and event.verb in RELEASES:
+        if isinstance(event, ReleaseCall):
             core.ledger.leases.update(leases)
         return commands
 
@@ -165,10 +166,10 @@ def call_settled_twice(patch: pytest.MonkeyPatch) -> None:
     gone: dict[LockerCore, list[Call]] = defaultdict(list)
 
     def again(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        if isinstance(event, Abandoned) and event.call.verb == "lock":
+        if isinstance(event, Abandoned) and isinstance(event.call, Lock):
             gone[core].append(event.call)
         commands = take(event)
-        granted = [one for one in commands if isinstance(one, Settle) and one.call.verb == "lock" and not one.error]
+        granted = [one for one in commands if isinstance(one, Settle) and isinstance(one.call, Lock) and not one.error]
         for one in granted:
             commands += [Settle(call, one.value) for call in gone[core] if call.ids == one.call.ids]
         return commands
@@ -205,20 +206,14 @@ def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
     startable = ledger.Ledger.startable
 
     def overtake(self: Any, work: Any) -> bool:
-        return (work.kind is Kind.RELEASE and not work.started) or startable(self, work)
+        return (isinstance(work, ReleaseWork) and not work.started) or startable(self, work)
 
     patch.setattr(ledger.Ledger, "startable", overtake)
 
 
 @plant
 def generation_ignored(patch: pytest.MonkeyPatch) -> None:
-    def present(core: LockerCore, event: Event) -> Event:
-        old = isinstance(event, Answered) and event.request.generation != core.session.generation
-        if isinstance(event, Answered) and old and core.session.life is not None:
-            return replace(event, request=replace(event.request, generation=core.session.generation))
-        return event
-
-    change_events(patch, present)
+    patch.setattr(Outbox, "end_generation", lambda outbox: None)
 
 
 @plant
@@ -226,10 +221,9 @@ def late_session_adopted(patch: pytest.MonkeyPatch) -> None:
     """A public method: no event makes the core forget the session that it has."""
     created = session.Session.created
 
-    def adopt(self: Any, request: Any, outcome: Any) -> str:
-        object.__setattr__(request, "generation", self.generation)
+    def adopt(self: Any, generation: int, outcome: Any) -> None:
         self.life = None
-        return created(self, request, outcome)
+        created(self, self.generation, outcome)
 
     patch.setattr(session.Session, "created", adopt)
 

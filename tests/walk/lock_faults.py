@@ -12,6 +12,7 @@ import pytest
 
 from consul_locker.core import audit
 from consul_locker.core import line as waiting
+from consul_locker.core.calls import Hold, LeaveHold, Release
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Emit, Event, Settle
 from consul_locker.core.requests import (
@@ -31,6 +32,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchKey,
 )
 from consul_locker.errors import AlreadyLocked
 from consul_locker.keys import lock_key_of
@@ -68,7 +70,7 @@ def not_renewed(fair: bool) -> Callable[[LockerCore, Event, Step], list[Command]
         if not isinstance(event, Answered) or not isinstance(event.request, Watch) or core.options.fair is not fair:
             return commands
         renewed = event.request.name
-        return [one for one in commands if not (isinstance(one, Watch) and one.target == "key" and one.name == renewed)]
+        return [one for one in commands if not (isinstance(one, WatchKey) and one.name == renewed)]
 
     return change
 
@@ -136,8 +138,8 @@ def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def audit_verdict_believed_during_an_operation(patch: pytest.MonkeyPatch) -> None:
-    def believe(self: Any, request: Any, outcome: Any) -> None:
-        for slot, _ in request.context:
+    def believe(self: Any, part: Any, outcome: Any) -> None:
+        for slot, _ in part:
             if not isinstance(outcome, Failed) and hasattr(outcome, "refused") and slot.lease is not None:
                 self.keeper.lose(slot, "key deleted")
 
@@ -195,7 +197,7 @@ def lease_valid_after_its_release_was_submitted(patch: pytest.MonkeyPatch) -> No
     late: dict[LockerCore, list[Event]] = defaultdict(list)
 
     def wait(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        if isinstance(event, Call) and event.verb == "release":
+        if isinstance(event, Release):
             late[core].append(event)
             return []
         events, late[core] = [*late[core], event], []
@@ -287,7 +289,7 @@ def session_ended_told_before_its_leases(patch: pytest.MonkeyPatch) -> None:
 @plant
 def waiters_of_a_lost_session_forgotten(patch: pytest.MonkeyPatch) -> None:
     def forget(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        waiting = {call for call in core.unanswered() if call.wait_until is not None}
+        waiting = {call for call in core.unanswered() if call.waiting is not None}
         commands = take(event)
         if any(ended_sessions(commands)):
             core.fsm.discard(lambda queued: not waiting.isdisjoint(queued.args))
@@ -315,10 +317,10 @@ def holds_shared(patch: pytest.MonkeyPatch) -> None:
 @plant
 def release_ends_a_hold(patch: pytest.MonkeyPatch) -> None:
     def end(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        slot = core.ledger.slots.get(event.id) if isinstance(event, Call) and event.verb == "release" else None
+        slot = core.ledger.slots.get(event.id) if isinstance(event, Release) else None
         if slot is None or slot.lease is None or not slot.lease.exclusive:
             return take(event)
-        return take(Call("leave", (slot.id,), argument=[slot.lease])) + take(event)
+        return take(LeaveHold([slot.lease])) + take(event)
 
     change_steps(patch, end)
 
@@ -329,15 +331,15 @@ def release_ends_a_hold_in_flight(patch: pytest.MonkeyPatch) -> None:
     early: dict[LockerCore, set[str]] = defaultdict(set)
 
     def end(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        if isinstance(event, Call) and event.verb == "release":
-            holds = [call for call in core.unanswered() if call.verb == "hold" and call.wait_until is None]
+        if isinstance(event, Release):
+            holds = [call for call in core.unanswered() if isinstance(call, Hold) and call.waiting is None]
             early[core].update(call.id for call in holds if call.id == event.id)
         commands = take(event)
         for one in list(commands):
-            if isinstance(one, Settle) and one.call.verb == "hold" and one.call.id in early[core]:
+            if isinstance(one, Settle) and isinstance(one.call, Hold) and one.call.id in early[core]:
                 early[core].remove(one.call.id)
                 if one.error is None:
-                    commands += take(Call("leave", one.call.ids, argument=[one.value]))
+                    commands += take(LeaveHold([one.value]))
         return commands
 
     change_steps(patch, end)
@@ -368,7 +370,7 @@ def watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
 def failed_watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
     def give_up(core: LockerCore, event: Event, take: Step) -> list[Command]:
         failed = isinstance(event, Answered) and isinstance(event.outcome, Failed) and not core.options.fair
-        of_key = isinstance(event, Answered) and isinstance(event.request, Watch) and event.request.target == "key"
+        of_key = isinstance(event, Answered) and isinstance(event.request, WatchKey)
         return [] if failed and of_key else take(event)
 
     change_steps(patch, give_up)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from consul_locker.config.options import LockerOptions
-from consul_locker.core.calls import LOCKS
+from consul_locker.core.calls import LockCall, LockMany, Release, ReleaseAll
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.machine import ACQUIRING, READY, STOPPED
 from consul_locker.core.messages import (
@@ -47,6 +47,7 @@ from consul_locker.lease import BaseLease
 from consul_locker.runtime.fail_stop import FailStop
 from consul_locker.strategies import PermanentStrategy
 
+from ..told import purpose_of
 from .breaks import BrokenOff
 from .consul import SimConsul
 
@@ -176,7 +177,7 @@ class Player:
         """A user calls."""
         self.open[call] = None
         self.ever.add(call)
-        before = self.knows(call.ids[0]) if call.verb == "release" else None
+        before = self.knows(call.ids[0]) if isinstance(call, Release) else None
         holds = [lease for lease in self.live if lease.exclusive and lease.live]
         ready = self.core.state == READY and not self.core.ended
         breaks = self.breaks
@@ -185,7 +186,7 @@ class Player:
             return
         if before is not None and ready and not before.exclusive and before.live:
             raise Violation("no lease is valid once its release is submitted", f"{call} {before}")
-        if call.verb in ("release", "release_all") and self.core.state == READY:
+        if isinstance(call, (Release, ReleaseAll)) and self.core.state == READY:
             for lease in holds:
                 if not lease.live:
                     raise Violation("a release never ends a hold", f"{call}: {lease}")
@@ -203,12 +204,13 @@ class Player:
 
     def answer(self, request: Request, outcome: Any) -> None:
         """Consul answered, or did not."""
-        if isinstance(request, Transact) and request.purpose == "commit":
+        if isinstance(request, Transact) and purpose_of(request.operations) == "commit":
             for op in request.operations:
                 if self.in_flight.get(op.key) is request:
                     del self.in_flight[op.key]
         present = request.generation == self.core.session.generation  # the core looks at no other
-        if isinstance(request, Transact) and request.purpose == "turn" and isinstance(outcome, Committed) and present:
+        turn = isinstance(request, Transact) and purpose_of(request.operations) == "turn"
+        if turn and isinstance(outcome, Committed) and present:
             for call in request.calls:
                 keys = {lock_key(self.options.name, id) for id in call.ids}
                 self.seen[call] = {
@@ -233,7 +235,7 @@ class Player:
             isinstance(event, Answered)
             and event.request.generation != session.generation
             and not isinstance(event.request, (CreateSession, DestroySession))
-            and getattr(event.request, "call", None) is None
+            and not event.request.question
             and not getattr(event.request, "confirms", False)
             and not session.deadline_passed()
             and not (session.life is not None and self.around.now >= session.life.deadline)
@@ -309,7 +311,7 @@ class Player:
                 raise Violation("deferred inputs come back first in, first out, once each", f"{self._asked}")
         if self.core.state != READY:
             for call in self.open:
-                if call.verb in LOCKS and not call.settled and call not in queue:
+                if isinstance(call, LockCall) and not call.settled and call not in queue:
                     raise Violation("no deferred input is lost", f"{call} is not in the buffer of {self.core.state}")
 
     def _check_sessions(self) -> None:
@@ -375,7 +377,7 @@ class Player:
 
     def _ask(self, request: Request) -> None:
         self.sent_at[request] = self.around.now
-        if isinstance(request, Transact) and request.purpose == "commit":
+        if isinstance(request, Transact) and purpose_of(request.operations) == "commit":
             for key in {op.key for op in request.operations if op.verb not in (Verb.CHECK_INDEX, Verb.GET_TREE)}:
                 other = self.in_flight.get(key)
                 if other is not None and other.generation == request.generation:
@@ -401,7 +403,7 @@ class Player:
         if isinstance(command.error, InvalidLockId):
             if self.around.sim.spoilt not in map(self.key, call.ids):
                 raise Violation("a key that Consul does not take spoils no other call", f"{call}: {command.error}")
-        if call.verb not in LOCKS or command.error is not None:
+        if not isinstance(call, LockCall) or command.error is not None:
             return
         leases: list[BaseLease] = command.value if isinstance(command.value, list) else [command.value]
         for lease in leases:
@@ -409,18 +411,18 @@ class Player:
                 if lease.exclusive and lease.reason == "released":
                     raise Violation("a release never ends a hold", f"{call}: {lease}")
                 continue
-            if call.verb == "lock_many" and lease.reason == "released":
+            if isinstance(call, LockMany) and lease.reason == "released":
                 continue  # of a lock that was held when the set was sent, and given back since
             if not lease.valid or self.core.state != READY:
                 raise Violation("nothing is answered from the cache outside ready", f"{call}: {lease}")
-            if lease.exclusive != (call.verb in ("hold", "hold_many")):
+            if lease.exclusive != call.exclusive:
                 raise Violation("a hold is exclusive", f"{call}: {lease}")
             for hold, others in self.holds.items():
                 if any(other is lease or (other.id == lease.id and other.valid) for other in others):
                     raise Violation("a hold is exclusive", f"{call} beside {hold}: {lease}")
             self._check_order(call, lease)
         self.answered = call
-        if call.verb in ("hold", "hold_many"):
+        if call.exclusive:
             self.holds[call] = leases
 
     def _heard(self, signal: str, facts: dict[str, Any]) -> None:

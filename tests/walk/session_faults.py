@@ -19,6 +19,7 @@ from consul_locker.core.requests import (
     Request,
     SessionRead,
     Watch,
+    WatchSession,
 )
 
 from .faults import PLANTED, plant
@@ -37,7 +38,7 @@ def _believe(patch: pytest.MonkeyPatch, is_sign: Callable[[Answered], bool]) -> 
             return event
         if is_sign(event):
             gone.add(life.session_id)
-        if life.session_id not in gone or getattr(event.request, "call", None) is not None:
+        if life.session_id not in gone or event.request.question:
             return event
         if isinstance(event.request, RenewSession):
             return replace(event, outcome=Gone())
@@ -51,8 +52,8 @@ def _believe(patch: pytest.MonkeyPatch, is_sign: Callable[[Answered], bool]) -> 
 def _read_empty(event: Answered) -> bool:
     """Whether the session in use was read, or watched, and not found."""
     request = event.request
-    asked = isinstance(request, ReadSession) and request.call is None and not request.confirms
-    watched = isinstance(request, Watch) and request.target == "session"
+    asked = isinstance(request, ReadSession) and not request.question and not request.confirms
+    watched = isinstance(request, Watch) and isinstance(request, WatchSession)
     return (asked or watched) and isinstance(event.outcome, SessionRead) and event.outcome.session is None
 
 

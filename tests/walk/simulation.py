@@ -9,14 +9,21 @@ and the Lockers stop.
 
 from __future__ import annotations
 
+from consul_locker.core.calls import Guarded, LeaveHold, LockCall, Obstacle, ReadSessionInfo, Release, ReleaseAll, Stop
 from consul_locker.core.fair_line import FairLine
 from consul_locker.core.machine import READY, STOPPED
 from consul_locker.core.messages import Call
 
+from ..told import call_of
 from .player import Player, Violation
 from .traffic import CALM, EXPIRED, LATEST, MISHAPS, OLD, ROUND, TIMEOUT, Register, Traffic
 
 __all__ = ["Register", "Violation", "World", "play"]
+
+
+def _is_local(call: LockCall) -> bool:
+    """Whether a call waits for another one of its own Locker."""
+    return call.waiting is not None and call.waiting.obstacle is Obstacle.LOCAL
 
 
 class World(Traffic):
@@ -37,9 +44,9 @@ class World(Traffic):
             timeout = rng.choice([None, None, None, 0.01, 2.0])
             many = verb.endswith("many")
             ids = tuple(rng.sample(self.ids, rng.randint(1, len(self.ids)))) if many else (rng.choice(self.ids),)
-            player.call(Call(verb, ids, wait=wait, timeout=timeout))
+            player.call(call_of(verb, ids, wait=wait, timeout=timeout))
         elif verb == "release":
-            player.call(Call("release", (rng.choice(self.ids),), timeout=rng.choice([None, None, 0.5])))
+            player.call(Release(rng.choice(self.ids), timeout=rng.choice([None, None, 0.5])))
         elif verb == "leave":
             self.leave_one(player)
         elif verb == "abandon":
@@ -56,13 +63,13 @@ class World(Traffic):
         elif verb == "guarded":
             if player.live:
                 lease = rng.choice(list(player.live))
-                player.call(Call("guarded", (lease.id,), argument=(lease, lease.guard())))
+                player.call(Guarded(lease, lease.guard()))
         elif verb in ("info", "holder"):
-            player.call(Call(verb, (rng.choice(self.ids),)))
+            player.call(call_of(verb, (rng.choice(self.ids),)))
         elif verb == "session_info":
-            player.call(Call(verb, argument=rng.choice([None, "s1"])))
+            player.call(ReadSessionInfo(rng.choice([None, "s1"])))
         else:
-            player.call(Call(verb, timeout=rng.choice([None, 1.0]) if verb in ("stop", "release_all") else None))
+            player.call(call_of(verb, timeout=rng.choice([None, 1.0]) if verb in ("stop", "release_all") else None))
 
     def leave_one(self, player: Player) -> bool:
         """One of the holds of a Locker ends. Returns whether there was one."""
@@ -70,7 +77,7 @@ class World(Traffic):
             return False
         hold = self.rng.choice(list(player.holds))
         leases = player.holds.pop(hold)
-        player.call(Call("leave", tuple(lease.id for lease in leases), argument=leases))
+        player.call(LeaveHold(leases))
         return True
 
     def mishap(self) -> None:
@@ -204,7 +211,7 @@ class World(Traffic):
                 if slot is None or (entry is not None and entry.session) or self.sim.delayed(player.key(id), self.now):
                     continue
                 for call in slot.waiters:
-                    if not call.settled and call.reason != "local" and self.its_turn(player, call):
+                    if not call.settled and not _is_local(call) and self.its_turn(player, call):
                         raise Violation("a free key is taken by who waits", f"{call} of {player.number} for {id}")
 
     def its_turn(self, player: Player, call: Call) -> bool:
@@ -226,7 +233,7 @@ class World(Traffic):
                 while self.leave_one(player):
                     pass
                 if player.core.state == READY:
-                    player.call(Call("release_all"))
+                    player.call(ReleaseAll())
             self.run(self.now + ROUND)
             if not any(player.open for player in self.players):
                 return
@@ -238,7 +245,7 @@ class World(Traffic):
     def end(self) -> None:
         """The Lockers stop; nothing is left."""
         for player in self.players:
-            player.call(Call("stop"))
+            player.call(Stop())
         self.run(self.now + ROUND)
         for player in self.players:
             if player.open or player.core.state != STOPPED:
