@@ -18,6 +18,7 @@ from .addresses import Addresses, Peer, Way
 from .allowance import Allowance
 from .connection import Connection
 from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
+from .debug import logged
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
 from .tls import closed_in_handshake
@@ -80,6 +81,7 @@ class BlockingTransport:
         self._places: WeakSet[_Place] = WeakSet()
         self._closed = False
 
+    @logged
     def send(self, request: HttpRequest, timeout: float | None = None) -> HttpResponse:
         """Send a request and wait for the whole answer, whatever its status.
 

@@ -86,13 +86,17 @@ class BaseFactory(ABC, Generic[LockerT]):
         token: str | Callable[[], str] | None = None,
         cert: str | None = None,
         key: str | None = None,
+        verify: bool | None = None,
         dc: str | None = None,
+        namespace: str | None = None,
+        partition: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
             host, port, secure, ca,
-            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+            token=token, cert=cert, key=key, verify=verify, dc=dc, namespace=namespace, partition=partition,
+            timeout=timeout, max_connections=max_connections,
         )  # fmt: skip
         self._open(options)
 
@@ -185,8 +189,8 @@ class BaseFactory(ABC, Generic[LockerT]):
         checked = observers_of(observers, self._awaits_observers)
         return self._make(replace(LockerOptions.build(
             name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
-            behavior=behavior, node=node, dc=self._client.dc, strategy=strategy, value=value, flags=flags,
-            delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
+            behavior=behavior, node=node, dc=self._client.dc, token_source=self._client.token_source, strategy=strategy,
+            value=value, flags=flags, delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
             default_timeout=default_timeout,
         ), observers=checked))  # fmt: skip
 
@@ -196,8 +200,10 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Initialize it with checked options. None as clock: the system's. ``own_agent`` ends with the factory."""
+        from ..client.distributions import warn_of_both
         from ..client.encode import Encoder  # with the first factory: it brings msgspec
 
+        warn_of_both(stacklevel=4)  # the caller of __init__, or of embedded, which calls this
         self._client = client
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent

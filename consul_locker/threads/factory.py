@@ -49,13 +49,16 @@ class LockerFactory(BaseFactory[Locker]):
 
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``unix:///path``), or a list of addresses of one datacenter:
-            the one that answers is kept until it fails (docs/operations.rst). Default 127.0.0.1:8500, plain HTTP.
+            tools take it (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``), or a list of addresses
+            of one datacenter: the one that answers is kept until it fails (docs/operations.rst). Default
+            127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token, or a callable without arguments that returns it, on a thread of its own
             (docs/operations.rst). It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
+        verify: whether Consul's certificate is checked (True). Without that anybody in between can read the token.
         dc: the datacenter.
+        namespace, partition: of Consul Enterprise (None: the token's, and the agent's own).
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
         max_connections: to Consul, of all the factory's Lockers together; 3 or more (64; Consul refuses more than
             200 from one client address).
