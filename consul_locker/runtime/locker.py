@@ -181,7 +181,7 @@ class BaseLocker(Generic[LeaseT]):
     @property
     def reboot_count(self) -> int:
         """Failed attempts to get a session since the Locker was last ready."""
-        return self._core.session.retries
+        return self._core.attempts.retries
 
     @property
     def held(self) -> Mapping[str, LeaseT]:
