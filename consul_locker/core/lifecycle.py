@@ -24,6 +24,8 @@ from .ledger import Ledger
 from .line import Waiting
 from .machine import READY, STOPPED, TABLE, Actions
 from .messages import confirmed_destroy
+from .outage import Outage
+from .pace import Pace
 from .pipeline import LeaseType, Parts
 from .queries import Questions
 from .requests import DestroyAnswer, DestroySession, ReadSession, SessionAnswer, SessionRead
@@ -62,11 +64,13 @@ class Lifecycle:
         self._out = out = Outbox(random)
         self.commands = out.commands
         owner: SessionOwner = self
+        self.outage = Outage(options, out, lambda: self.session.life is None, self._ride_over)
+        self.pace = pace = Pace(out, self.outage)
         self.session = Session(options, out, timeout, owner)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
-        self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger)
-        self._audit = Audit(options, out, self.session, self.ledger, timeout)
+        self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger, self.outage, pace)
+        self._audit = Audit(options, out, self.session, self.ledger, pace, timeout)
         self._grants = Grants(
             Parts(
                 options=options,
@@ -80,10 +84,12 @@ class Lifecycle:
                 batch=self.batch,
                 waiting=self._waiting,
                 audit=self._audit,
+                outage=self.outage,
+                pace=pace,
                 timeout=timeout,
             )
         )
-        self._questions = Questions(options, out, self.ledger, self._audit, timeout)
+        self._questions = Questions(options, out, self.ledger, self._audit, self.outage, timeout)
         self._waiting.grants = self._grants
         self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy
@@ -169,6 +175,21 @@ class Lifecycle:
             self.fsm.defer_until_transition(READY)
         else:
             self._out.settle(call, error=self._refusal())
+
+    def _ride_over(self, call: Call) -> None:
+        """The ``outage_timeout`` of a call is over: it is answered, and leaves nothing behind."""
+        self._out.settle(call, error=self.outage.error(call))
+        self._withdraw(call)
+
+    def _withdraw(self, call: Call) -> None:
+        """A settled call leaves the buffer, the line, and what was not sent yet."""
+        self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
+        if isinstance(call, LockCall):
+            self._grants.abandon(call)
+        if isinstance(call, Stop) and call in self._stops:
+            self._stops.remove(call)
+            if not self._stops and self.state == READY:
+                self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
 
     def _refusal(self) -> ConsulLockerError:
         if self.session.refusal is not None:

@@ -178,17 +178,8 @@ class LockerCore(Lifecycle):
         call.settled = True
         if call.deadline is not None:
             self._out.cancel(("call", call))
+        self.outage.answered(call)  # nobody waits for an answer any more
         self._withdraw(call)
-
-    def _withdraw(self, call: Call) -> None:
-        """A settled call leaves the buffer, the line, and what was not sent yet."""
-        self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
-        if isinstance(call, LockCall):
-            self._grants.abandon(call)
-        if isinstance(call, Stop) and call in self._stops:
-            self._stops.remove(call)
-            if not self._stops and self.state == READY:
-                self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
 
     # ------------------------------------------------------------------------------------ time limits
 
@@ -213,5 +204,6 @@ class LockerCore(Lifecycle):
                 return LockTimeout(
                     slot.id, call.timeout, self.state, call.verb, obstacle.value, holder, self.options.fair
                 )
-        cause = error or (self.session.cause if self.session.life is None else None)
+        met = call.riding.cause if call.riding is not None else None
+        cause = error or met or (self.session.cause if self.session.life is None else None)
         return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=cause)
