@@ -157,7 +157,7 @@ class AsyncTransport:
             outcome = NoToken(TOKEN_LATE)
         if isinstance(outcome, str):
             return outcome
-        raise tokenless(self._options, request, outcome)
+        raise tokenless(self.addresses.current.options, request, outcome)
 
     async def _exchange(
         self, request: HttpRequest, latest: float, limit: float, fresh: bool, stays: bool

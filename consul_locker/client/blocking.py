@@ -114,10 +114,10 @@ class BlockingTransport:
             outcome = NoToken(TOKEN_LATE)
         if isinstance(outcome, str):
             return outcome
-        raise tokenless(self._options, request, outcome)
+        raise tokenless(self._addresses.current.options, request, outcome)
 
     def _exchange(self, request: HttpRequest, deadline: float) -> HttpResponse:
-        """Send a request with its token, over one connection or, where it may go again, two."""
+        """Send a request with its token, to one address or, where it may go again, to the next ones."""
         place = _Place()
         try:
             self._take(place, request, deadline)

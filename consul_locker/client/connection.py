@@ -49,7 +49,7 @@ class Connection:
         """
         sock = cls._connect(peer, deadline)
         try:
-            if context is not None and peer.secure:
+            if context is not None:
                 name = server_name(peer.options)
                 sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                 sock.settimeout(remaining(deadline))
