@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """How many Lockers one factory keeps alive, when Consul answers renewals slowly, not at all, or refuses connections.
 
-    python benchmarks/renewals.py                        # all cases, seven minutes
-    python benchmarks/renewals.py --cases slow hanging   # some
-    python benchmarks/renewals.py --lockers 1500 --answer 0.06 --seconds 60    # one of your own
+    python -m benchmarks.renewals                        # all cases, seven minutes
+    python -m benchmarks.renewals --cases slow hanging   # some
+    python -m benchmarks.renewals --lockers 1500 --answer 0.06 --seconds 60    # one of your own
 
 A server of its own stands before the agent, in another process. It passes everything on, but answers renewals later,
 or never. Each Locker holds one lock; counted is how many are lost.
@@ -24,8 +23,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from common import add_url, agent
-
+from benchmarks.servers import agent
 from consul_locker import Lease, LockerFactory, signals
 
 #: How long all locks of a case may take to be granted, in seconds: a thousand sessions are made before.
@@ -130,7 +128,7 @@ def before(url: str, case: Case) -> Iterator[str]:
         yield url
         return
     arguments = ["--serve", url, "--answer", str(case.answer), "--hangs", str(case.hangs)]
-    with subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.renewals", *arguments], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -178,7 +176,7 @@ def measured(url: str, case: Case) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_url(parser)
+    parser.add_argument("--url", help="an agent's address (default: a Consul binary is looked for, and started)")
     parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES), help="which (all)")
     parser.add_argument("--lockers", type=int, help="a case of your own, of so many Lockers")
     parser.add_argument("--answer", type=float, default=0.0, help="how long a renewal takes then, in seconds")
@@ -203,8 +201,8 @@ def main(arguments: list[str] | None = None) -> int:
         if case.accepted and options.url:
             print("          (left out: it needs an agent of its own)")
             continue
-        with agent(options.url, *(("-hcl", limits) if case.accepted else ())) as url:
-            measured(url, case)
+        with agent(options.url, *(("-hcl", limits) if case.accepted else ())) as found:
+            measured(found.url, case)
     return 0
 
 

@@ -19,6 +19,7 @@ All of them can be pickled and have their facts as attributes.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .models import LockInfo
@@ -35,6 +36,13 @@ __all__ = [
     "SessionEnded",
     "SessionUnavailable",
 ]
+
+
+#: Where a token is looked for, in words.
+TOKEN_SOURCES = "argument token, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN"
+
+#: How Consul names the right that a token lacks, and on what (measured on 1.16.4 and newer).
+_LACKS = re.compile(r"lacks permission '(?P<right>[a-z]+:[a-z]+)'(?: on \"(?P<on>[^\"]*)\")?")
 
 
 def _rebuild(kind: type[ConsulLockerError], args: tuple[Any, ...], facts: dict[str, Any]) -> ConsulLockerError:
@@ -231,7 +239,7 @@ class SessionUnavailable(ConsulLockerError):
         if option is None:
             advice = "call start() once Consul is reachable, or raise max_retries"
         else:
-            advice = f"fix the option {option!r}, or call start() once Consul knows what it names"
+            advice = f"fix the option {option!r}, or call start() once Consul's side of it is right"
         super().__init__(f"The Locker {name!r} got no session within {retries} retries and is stopped{last}; {advice}")
 
 
@@ -264,8 +272,11 @@ class ConsulUnavailable(ConsulLockerError):
         status: the HTTP status of the answer, or None when there was none.
         cause: the error below, or None.
         sent: whether the request may have taken effect although it failed.
-        option: the option that is the reason: ``"node"``, ``"checks"`` or ``"dc"`` if Consul does not know what it
-            names, ``"host"`` if another agent is needed, ``"token"`` if a callable returned what is none; else None.
+        option: the option that is about the reason, where time alone does not mend it: ``"node"``, ``"checks"`` or
+            ``"dc"`` if Consul does not know what it names; ``"host"`` if another agent, address or name is needed;
+            ``"secure"`` if only one side speaks TLS; ``"ca"``, ``"cert"`` or ``"verify"`` if a side refuses the other's
+            certificate; ``"token"`` if a callable returned what is none; ``"namespace"`` or ``"partition"`` if Consul
+            has none; else None.
         outage: whether time alone may mend it: no connection, no answer, a rate limit, no leader.
         attempts: how many attempts were made until the call was answered.
     """
@@ -299,17 +310,47 @@ class AccessDenied(ConsulLockerError):
         operation: the operation of Consul.
         status: 401 or 403.
         detail: Consul's own words.
+        right: the right that is missing, e.g. ``"session:write"``, or None where that is not known.
+        on: what it is missing on: the name of a node, a key, or the beginning of keys with its slash; None where that
+            is not known.
+        token_source: where the token came from (never the token itself); None when none was given.
     """
 
-    def __init__(self, operation: str, status: int, detail: str) -> None:
+    def __init__(
+        self,
+        operation: str,
+        status: int,
+        detail: str,
+        *,
+        right: str | None = None,
+        on: str | None = None,
+        token_source: str | None = "option 'token'",
+    ) -> None:
         self.operation = operation
         self.status = status
         self.detail = detail
-        if "ACL not found" in detail:
-            advice = "it does not know the token (option 'token'), or not yet: a new token takes a while to reach it"
+        self.token_source = token_source
+        told = _LACKS.search(detail)
+        self.right = told["right"] if told else right
+        self.on = on or (told["on"] if told else None)
+        super().__init__(f"Consul refused {operation} ({status}: {detail}); {self._advice()}")
+
+    def _advice(self) -> str:
+        token = f"the token ({self.token_source})"
+        if "ACL not found" in self.detail:
+            return f"it does not know {token}, or not yet: a new token takes a while to reach it"
+        if self.token_source is None:
+            token = f"no token was given ({TOKEN_SOURCES}), and the token that counts then"
+        if self.right is None:
+            return f"{token} needs session:write for the node and key:write for the Locker's keys"
+        kind, _, access = self.right.partition(":")
+        if kind == "session":
+            where = "the node of the agent that was asked" if self.on is None else f"the node {self.on!r}"
+            rule = "session_prefix" if self.on is None else "session"
         else:
-            advice = "the token (option 'token') needs session:write for the node and key:write for the Locker's keys"
-        super().__init__(f"Consul refused {operation} ({status}: {detail}); {advice}")
+            where = "a key" if self.on is None else repr(self.on)
+            rule = f"{kind}_prefix" if self.on is None or self.on.endswith("/") else kind
+        return f'{token} lacks {self.right} on {where}: {rule} "{self.on or ""}" {{ policy = "{access}" }}'
 
 
 class InvalidLockId(ConsulLockerError, ValueError):

@@ -50,6 +50,7 @@ class BaseLease:
         "_id",
         "_key",
         "_life",
+        "_owner",
         "_reason",
         "_session_id",
         "_unclaimed",
@@ -75,6 +76,11 @@ class BaseLease:
         self._life = life
         self._clock = clock
         self._reason: str | None = None
+        self._owner: object = None
+
+    def keep(self, owner: object) -> None:
+        """For the faces: what must not be thrown away while this lease is held and the core, or a user, has it."""
+        self._owner = owner
 
     @property
     def id(self) -> str:
@@ -146,9 +152,12 @@ class BaseLease:
         Raises:
             LockLost: the lease is over.
         """
-        reason = self.reason
-        if reason is not None:
-            raise LockLost(self._id, self._key, reason, self._fence)
+        if self.reason is not None:
+            raise self.loss()
+
+    def loss(self) -> LockLost:
+        """The error that says that this lease is over."""
+        return LockLost(self._id, self._key, self.reason or "lost", self._fence)
 
     def guard(self) -> list[dict[str, Any]]:
         """The transaction operations that make a write of one's own in Consul's KV conditional on this lock.
@@ -182,6 +191,7 @@ class BaseLease:
         if self._reason is not None:
             return False
         self._reason = reason
+        self._owner = None
         return True
 
     def claim(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import pathlib
 import re
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import AccessDenied, LockTimeout
+from consul_locker import AccessDenied, LockerFactory, LockTimeout
 from consul_locker.client.credentials import with_token
 from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions
@@ -76,11 +77,53 @@ def test_there_is_nothing_in_it_that_is_not_needed(
     with face.factory(agent.address, token=token.secret) as factory:
         locker = factory.create(name)
         for _ in range(2):
-            with pytest.raises(AccessDenied, match=f"Permission denied.*the token .*{right}"):
+            words = rf"Permission denied.*the token \(argument token\).*{right}"
+            with pytest.raises(AccessDenied, match=words) as told:
                 locker.lock("a", wait=None)  # nobody waits for a right
+            on = NODE if right.startswith("session") else f"{name}/"
+            assert told.value.right == right
+            # The policy that would do is in the message. Consul of 1.8.7 names no node, newer ones do.
+            assert told.value.on == on or (told.value.on is None and right.startswith("session"))
+            assert token.secret not in str(told.value)
         agent.change(token, token.rules)
         assert locker.wait_for_state("ready", WAIT)  # by itself
         assert locker.lock("a").valid
+
+
+def test_the_rights_of_what_is_done_in_guarded(face: Any, agent: AclConsul, name: str) -> None:
+    with face.factory(agent.address, token=agent.token(name).secret) as factory:
+        locker = factory.create(name)
+        lease = locker.lock("a")
+        with pytest.raises(AccessDenied, match=r'lacks key:write on \'other/k\': key "other/k"') as told:
+            locker.guarded(lease, [{"KV": {"Verb": "set", "Key": "other/k", "Value": "eA=="}}])
+        assert (told.value.right, told.value.on) == ("key:write", "other/k")
+        with pytest.raises(AccessDenied, match="lacks key:read on 'other/k'"):
+            locker.guarded(lease, [{"KV": {"Verb": "check-not-exists", "Key": "other/k"}}])
+        assert lease.valid
+
+
+@pytest.mark.parametrize("given", ["file", "variable", "none"])
+def test_where_the_token_came_from(
+    agent: AclConsul, name: str, given: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = agent.token(name)
+    agent.change(token, less(token.rules, *LESS[0][1:]))
+    file = tmp_path / "token"
+    file.write_text(token.secret)
+    if given == "file":
+        monkeypatch.setenv("CONSUL_HTTP_TOKEN_FILE", str(file))
+    if given == "variable":
+        monkeypatch.setenv("CONSUL_HTTP_TOKEN", token.secret)
+    told = {
+        "file": f"the token (file {file}, of CONSUL_HTTP_TOKEN_FILE) lacks",
+        "variable": "the token (CONSUL_HTTP_TOKEN) lacks",
+        "none": "no token was given (argument token, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN), and the token that "
+        "counts then lacks",
+    }[given]
+    with LockerFactory(agent.address) as factory, pytest.raises(AccessDenied) as refused:
+        factory.create(name).lock("a")
+    assert f"{told} session:write on the node" in str(refused.value)
+    assert token.secret not in str(refused.value)
 
 
 def test_a_start_makes_the_next_attempt_at_once(face: Any, agent: AclConsul, name: str) -> None:

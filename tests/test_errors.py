@@ -40,6 +40,10 @@ ERRORS = [
     (errors.ConsulUnavailable("no answer", operation="txn", status=500, sent=True), "no answer"),
     (errors.AccessDenied("session create", 403, "rpc error"), "session:write"),
     (errors.AccessDenied("session create", 403, "ACL not found"), "option 'token'), or not yet"),
+    (errors.AccessDenied("transaction", 403, "", right="key:write"), 'on a key: key_prefix "" { policy = "write" }'),
+    (errors.AccessDenied("x", 403, "", right="key:read", on="a/b"), "lacks key:read on 'a/b': key \"a/b\" {"),
+    (errors.AccessDenied("x", 403, "", right="session:write", on="n"), "on the node 'n': session \"n\" {"),
+    (errors.AccessDenied("x", 403, "anonymous token lacks permission 'acl:read'", token_source=None), "lacks acl:read"),
     (errors.InvalidLockId(True, "an id is a str"), "True cannot be the id"),
     (errors.ConfigurationError("ttl", 1, "10 to 86400"), "ttl=1: 10 to 86400"),
 ]

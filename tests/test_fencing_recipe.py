@@ -193,10 +193,13 @@ with LockerFactory(sys.argv[1]) as factory:
     lease = locker.lock("a")
     child = os.fork()
     if child == 0:
+        from consul_locker import AlreadyLocked
+        assert not lease.valid and lease.reason == "forked"
         try:
             locker.lock("a")
-        except RuntimeError as error:
-            os._exit(0 if "fork" in str(error) and not lease.valid and lease.reason == "forked" else 1)
+        except AlreadyLocked as error:  # the parent has it; the child has a session of its own
+            factory.close()
+            os._exit(0 if error.holder.session_id == lease.session_id else 1)
         os._exit(2)
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), lease.valid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
+from contextlib import suppress
 from types import TracebackType
 
 from ..client.addresses import Addresses
@@ -17,6 +17,10 @@ from .observers import ObserverTask, refuse_wait
 __all__ = [
     "LockerFactory",
 ]
+
+
+#: The tasks that close factories that were thrown away: an event loop holds its tasks weakly.
+_CLOSING: set[asyncio.Task[None]] = set()
 
 
 class LockerFactory(LoopFactory[Locker]):
@@ -74,7 +78,7 @@ class LockerFactory(LoopFactory[Locker]):
                 self._closing.result()
 
     async def _close(self, limit: float) -> None:
-        lockers = list(self._lockers)
+        lockers = self._present()
         stops = [asyncio.get_running_loop().create_task(locker.stop(limit)) for locker in lockers]
         try:
             await ends(stops, limit + DELIVERY_LIMIT)
@@ -100,7 +104,15 @@ class LockerFactory(LoopFactory[Locker]):
         if kind is not GeneratorExit or self._on_own_loop():
             await self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_io_loop", None) is not None and not self._over and not self._forked:
-            text = f"{self!r} was not closed; use 'async with' or await close()"
-            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+    def _left_open(self) -> bool:
+        return not self._over and (self._io_loop is not None or self._own_agent is not None)
+
+    def _close_later(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._close_now)
+
+    def _close_now(self) -> None:
+        closing = asyncio.get_running_loop().create_task(self.close(), name="consul_locker-dropped")
+        _CLOSING.add(closing)
+        closing.add_done_callback(_CLOSING.discard)

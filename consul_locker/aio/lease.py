@@ -42,13 +42,25 @@ class Lease(BaseLease):
             if asyncio.get_running_loop() is not self._loop:
                 raise RuntimeError("a lease belongs to the event loop of its Locker; wait for its end there")
             refuse_wait()
-            waiter = self._loop.create_future()
-            self._waiters.add(waiter)
+            waiter = self._when_over()
             try:
                 await asyncio.wait({waiter}, timeout=limit)
             finally:
-                self._waiters.discard(waiter)
+                self._forget(waiter)
         return self.reason
+
+    def _when_over(self) -> asyncio.Future[None]:
+        """For the library, on the lease's loop: a future that is done once the lease is over; then `_forget` it."""
+        waiter = self._loop.create_future()
+        if self.live:
+            self._waiters.add(waiter)
+        else:
+            waiter.set_result(None)
+        return waiter
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        """A future of `_when_over` is of no use any more."""
+        self._waiters.discard(waiter)
 
     if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
 

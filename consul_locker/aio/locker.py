@@ -11,20 +11,18 @@ factory; a plain function blocks the loop while it runs, so it should be short.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..core import calls
-from ..core.calls import Holder, HoldMany, Info, Lock, LockCall, LockMany, Stop
+from ..core.calls import Holder, Info, Lock, LockMany, Stop
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
-from ..runtime.holding import AsyncHolding
 from ..runtime.io_loop import IoLoop
-from ..runtime.locker import BaseLocker, Hold
+from .holds import Holds
 from .lease import Lease
 from .loop import LoopFactory, ends
 from .observers import ObserverTask, refuse_wait
@@ -35,7 +33,7 @@ __all__ = [
 ]
 
 
-class Locker(BaseLocker[Lease]):
+class Locker(Holds):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. Only for use on its event loop.
 
     See `consul_locker.Locker` for what everything means; here it is awaited. There is no ``submit_lock`` and
@@ -47,15 +45,13 @@ class Locker(BaseLocker[Lease]):
     """
 
     _full_name = "consul_locker.aio.Locker"
-    _caller = "task"
-    _factory: LoopFactory[Any]
-    _runtime: AsyncRuntime
 
     def __init__(
         self, factory: LoopFactory[Any], options: LockerOptions, io_loop: IoLoop, delivery: ObserverTask
     ) -> None:
         super().__init__(factory, options, Lease)
-        self._runtime = AsyncRuntime(self._make_core, self, factory._clock, io_loop, delivery)
+        self._runtime = AsyncRuntime(self._core_maker(), self, factory._clock, io_loop, delivery)
+        self._factory._attach(self)
         self.fsm = self._fsm_view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
 
@@ -81,51 +77,6 @@ class Locker(BaseLocker[Lease]):
         if not given:
             return []
         return self._in_order(await self._ask(self._lock_call(LockMany, given, wait, timeout)), given)
-
-    def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> AsyncHolding[Lease]:
-        """Hold a lock while the body of an ``async with`` runs. As `consul_locker.Locker.hold`."""
-        return AsyncHolding(lambda: self._hold_one(id, wait, timeout), f"locker.hold({id!r})", "async with")
-
-    @asynccontextmanager
-    async def _hold_one(self, id: Any, wait: Any, timeout: Any) -> AsyncIterator[Lease]:
-        async with self._holding(calls.Hold, (id,), wait, timeout) as leases:
-            yield leases[0]
-
-    def hold_many(
-        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> AsyncHolding[list[Lease]]:
-        """Hold several locks, all or none. As `consul_locker.Locker.hold_many`."""
-        given = self._ids(ids)  # once: they may come from a generator
-        return AsyncHolding(
-            lambda: self._holding(HoldMany, given, wait, timeout), f"locker.hold_many({given!r})", "async with"
-        )
-
-    @asynccontextmanager
-    async def _holding(
-        self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any
-    ) -> AsyncIterator[list[Lease]]:
-        hold = Hold(asyncio.current_task())
-        call = self._hold_call(hold, kind, ids, wait, timeout)
-        if not call.ids:
-            yield []
-            return
-        leases = self._begin_hold(hold, await self._ask(call))
-        try:
-            yield leases
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) and not self._factory._on_own_loop():
-                self._factory._call_on_loop(self._runtime.step, self._end_hold(hold, leases))
-            else:
-                await self._leave(hold, leases, error)
-            raise
-        else:
-            await self._leave(hold, leases, None)
-
-    async def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._forked:
-            return  # it is the parent process's hold, and goes on there (rule 10)
-        with self._leaving(hold, leases, error) as call:
-            await self._ask(call)
 
     async def release(self, id: LockId) -> bool:
         """Give a lock back. As `consul_locker.Locker.release`."""
@@ -161,6 +112,20 @@ class Locker(BaseLocker[Lease]):
             await asyncio.wait(requests, timeout=deadline - loop.time())
         # After this all tasks have ended, so the loop may be closed.
         await ends(self._runtime.ending(), max(0.0, deadline - loop.time()))
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every lock is given back, then stop. As `consul_locker.Locker.drain`."""
+        limit = seconds("timeout", timeout)
+        self._use()
+        refuse_wait()
+        loop = asyncio.get_running_loop()
+        end = None if limit is None else loop.time() + limit
+        with self._no_new_locks():
+            while (lease := self._held_one()) is not None:
+                if await lease.wait_lost(None if end is None else max(0.0, end - loop.time())) is None:
+                    break
+            await self.stop()
+        return lease is None
 
     async def __aenter__(self) -> Locker:
         return self

@@ -16,7 +16,7 @@ from typing import Any
 from ..core.locker import LockerCore
 from ..core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from ..runtime.clock import Clock
-from ..runtime.delivery import has_receivers
+from ..runtime.delivery import Sender, has_receivers
 from ..runtime.fail_stop import FailStop
 from ..runtime.io_loop import IoLoop
 from ..runtime.locker import raisable
@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger("consul_locker")
 PAUSE = 0.1
 
 
-class AsyncRuntime:
+class AsyncRuntime(Sender):
     """The runtime of one Locker.
 
     Args:
@@ -51,7 +51,7 @@ class AsyncRuntime:
         delivery: ObserverTask,
     ) -> None:
         self._fail_stop = FailStop(make_core, self.queue_for_observers)
-        self._sender = sender
+        self.belong_to(sender)
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._io_loop = io_loop

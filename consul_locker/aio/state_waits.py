@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 __all__ = ["StateWaits"]
 
 
 class StateWaits:
-    """The tasks that wait for states of one Locker."""
+    """The tasks that wait for states of one Locker.
+
+    Attributes:
+        then: called after each change of the state.
+    """
 
     def __init__(self) -> None:
+        self.then: Callable[[], object] = bool
         self._waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will be
 
     async def wait(self, state: str, limit: float | None) -> bool | None:
@@ -34,6 +40,7 @@ class StateWaits:
     def reached(self, state: str) -> None:
         """The Locker came to a state."""
         self._wake(state)
+        self.then()
 
     def end(self) -> None:
         """Wake all that wait: the Locker will not change its state any more."""

@@ -14,6 +14,7 @@ from .addresses import Addresses, Peer, Way
 from .aio_connection import AsyncConnection, connect, discard, give_up, joined, places_of
 from .allowance import Allowance
 from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
+from .debug import logged_async
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
 from .tls import closed_in_handshake
@@ -110,6 +111,7 @@ class AsyncTransport:
         taken = sum(each._taken for each in self._all)
         return max(0, min(self.most - self._taken, self.limit - taken))
 
+    @logged_async
     async def send(
         self,
         request: HttpRequest,
@@ -155,7 +157,7 @@ class AsyncTransport:
             outcome = NoToken(TOKEN_LATE)
         if isinstance(outcome, str):
             return outcome
-        raise tokenless(self._options, request, outcome)
+        raise tokenless(self.addresses.current.options, request, outcome)
 
     async def _exchange(
         self, request: HttpRequest, latest: float, limit: float, fresh: bool, stays: bool

@@ -27,9 +27,10 @@ class AsyncConnection(asyncio.Protocol):
         self.peer = peer  #: whom it leads to
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[HttpResponse] | None = None
-        self.wire = Wire(peer.options.authority)
+        self.wire = Wire(peer.options.authority, peer.options.path)
         self.used = False  #: whether it served a request before the present one
         self.sent = False  #: whether the last request was handed to the network
+        self._end: Exception | None = None
         self.lost = self._loop.create_future()  #: done when the connection is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,7 +45,10 @@ class AsyncConnection(asyncio.Protocol):
         data = self.wire.request(request)
         self.sent = False
         if self.stale:
-            raise WireError("the connection was closed")
+            if not self.used and self._transport.get_extra_info("ssl_object") is not None:
+                # The server may refuse our certificate when the handshake is over here: its words come with the end.
+                await asyncio.wait({self.lost}, timeout=deadline - self._loop.time())
+            raise self._end or WireError("the connection was closed")
         if self._loop.time() >= deadline:  # a timer alone would let the request out first
             raise TimeoutError("the time for the request is over")
         self.sent = True
@@ -79,6 +83,7 @@ class AsyncConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is closed: an answer that is still waited for will not come."""
+        self._end = error
         self._fail(error or WireError("the connection was closed without an answer"))
         self.lost.set_result(None)
 

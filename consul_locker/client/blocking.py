@@ -18,6 +18,7 @@ from .addresses import Addresses, Peer, Way
 from .allowance import Allowance
 from .connection import Connection
 from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
+from .debug import logged
 from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
 from .tls import closed_in_handshake
@@ -80,6 +81,7 @@ class BlockingTransport:
         self._places: WeakSet[_Place] = WeakSet()
         self._closed = False
 
+    @logged
     def send(self, request: HttpRequest, timeout: float | None = None) -> HttpResponse:
         """Send a request and wait for the whole answer, whatever its status.
 
@@ -112,10 +114,10 @@ class BlockingTransport:
             outcome = NoToken(TOKEN_LATE)
         if isinstance(outcome, str):
             return outcome
-        raise tokenless(self._options, request, outcome)
+        raise tokenless(self._addresses.current.options, request, outcome)
 
     def _exchange(self, request: HttpRequest, deadline: float) -> HttpResponse:
-        """Send a request with its token, over one connection or, where it may go again, two."""
+        """Send a request with its token, to one address or, where it may go again, to the next ones."""
         place = _Place()
         try:
             self._take(place, request, deadline)

@@ -11,7 +11,7 @@ from .addresses import Peer
 from .dns import remaining
 from .encode import HttpRequest, HttpResponse
 from .http import READ_SIZE, Wire
-from .tls import server_name
+from .tls import is_alert, server_name
 
 if TYPE_CHECKING:
     import ssl
@@ -49,12 +49,12 @@ class Connection:
         """
         sock = cls._connect(peer, deadline)
         try:
-            if context is not None and peer.secure:
+            if context is not None:
                 name = server_name(peer.options)
                 sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
                 sock.settimeout(remaining(deadline))
                 sock.do_handshake()
-            return cls(sock, Wire(peer.options.authority), peer)
+            return cls(sock, Wire(peer.options.authority, peer.options.path), peer)
         except BaseException:
             sock.close()
             raise
@@ -92,9 +92,11 @@ class Connection:
             try:
                 count = self._socket.send(data)
             except OSError as error:
-                if not self.sent or isinstance(error, TimeoutError):
+                if not (self.sent or self.peer.secure) or isinstance(error, TimeoutError):
                     raise
-                failure = error  # it may have answered early, as a server does that finds a body too large
+                # It may have answered early, as a server does that finds a body too large; or, over TLS, have said why
+                # it refuses our certificate, which it may do after the handshake.
+                failure = error
                 break
             self.sent = True
             data = data[count:]
@@ -106,7 +108,7 @@ class Connection:
             try:
                 answer = self.wire.feed(self._socket.recv(READ_SIZE))
             except OSError as error:
-                raise failure or error from None
+                raise error if failure is None or is_alert(error) else failure from None
             if answer is not None:
                 self.used = True
                 return answer

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -19,7 +18,6 @@ from ..core.requests import (
     Committed,
     Done,
     Entry,
-    Failed,
     Gone,
     KeysRead,
     NamesRead,
@@ -34,9 +32,9 @@ from ..core.requests import (
     SessionRead,
     SessionsRead,
 )
-from ..errors import AccessDenied, ConsulUnavailable
 from ..models import SessionInfo
-from .words import EXCERPT, NOT_KNOWN, ONLY_THROUGH_SERVERS, is_outage, not_done, parse_duration, refusal_of
+from .failures import NOBODY, Access, HttpResponse, denied, excerpt, failure, refused_whole, senseless, unusable
+from .words import not_done, parse_duration, refusal_of
 
 __all__ = ["SESSION_ID", "HttpResponse", "decode", "decode_key", "decode_transaction"]
 
@@ -48,15 +46,6 @@ _INDEX = re.compile(r"[0-9]{1,20}")
 
 #: The largest number that Consul can say: 64 bits without a sign.
 _LARGEST = 2**64 - 1
-
-
-@dataclass(frozen=True)
-class HttpResponse:
-    """An answer. The names of ``headers`` are in lower case; of repeated ones the last counts."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class _Malformed(Exception):
@@ -129,56 +118,6 @@ _created, _renewals, _sessions = (
 _servers, _items, _names = Decoder(list[_Server]).decode, Decoder(list[_Item]).decode, Decoder(list[str]).decode
 _results, _errors = Decoder(_Results).decode, Decoder(_Errors).decode
 
-# ----------------------------------------------------------------------------------------------------- failures
-
-
-def _excerpt(body: bytes) -> str:
-    text = body[: 4 * EXCERPT].decode("utf-8", "replace").strip()
-    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
-
-
-def _unusable(
-    operation: str, response: HttpResponse, why: str, option: str | None = None, *, sent: bool = True
-) -> Failed:
-    said = _excerpt(response.body)
-    error = ConsulUnavailable(
-        f"{operation}: {why} (status {response.status}" + (f": {said})" if said else ", no body)"),
-        operation=operation,
-        status=response.status,
-        sent=sent,
-        option=option,
-        outage=option is None and is_outage(response.status, response.body),
-    )
-    return Failed(error, sent)
-
-
-def _failure(operation: str, response: HttpResponse) -> Failed:
-    """The outcome of an answer whose status says that the request failed."""
-    status = response.status
-    if not_done(status, response.body):
-        return _unusable(operation, response, "Consul cannot answer now; it has done nothing", sent=False)
-    if status in (401, 403):  # refused before anything was done
-        return Failed(AccessDenied(operation, status, _excerpt(response.body)), sent=False)
-    if 300 <= status < 400:
-        return _unusable(
-            operation, response, "answered by a redirect, which is not followed; is this address Consul's?"
-        )
-    if status == 404:
-        return _unusable(operation, response, "not found; is this address Consul's?")
-    if status >= 500:
-        for words, option in NOT_KNOWN:
-            if words in response.body:
-                return _unusable(operation, response, f"Consul does not know what the option {option!r} names", option)
-        if ONLY_THROUGH_SERVERS in response.body:
-            why = (
-                "a client agent makes no session of another datacenter; give the option 'host' the address of a "
-                "server, or of an agent in that datacenter"
-            )
-            return _unusable(operation, response, why, "host")
-        return _unusable(operation, response, "Consul cannot answer now")
-    return _unusable(operation, response, "Consul did not take the request")
-
-
 # --------------------------------------------------------------------------------------------- answers of endpoints
 
 
@@ -187,6 +126,7 @@ def decode(
     read: Callable[[HttpResponse], Outcome],
     missing: Callable[[HttpResponse], Outcome | None] | None,
     response: HttpResponse,
+    access: Access = NOBODY,
 ) -> Outcome:
     """The outcome of an endpoint's request.
 
@@ -195,21 +135,18 @@ def decode(
         read: makes an outcome of an answer with a status of 200; what it raises says what is wrong with it.
         missing: reads a 404 where that is an answer (None: this one is not); None where it never is.
         response: the answer.
+        access: with which right it was asked.
     """
     if response.status == 404 and missing is not None:
         found = missing(response)
         if found is not None:
             return found
     if response.status != 200:
-        return _failure(operation, response)
+        return failure(operation, response, access)
     try:
         return read(response)
     except Exception as error:  # msgspec's, ours, and what its strings may hold: RecursionError, UnicodeDecodeError
-        return _senseless(operation, response, error)
-
-
-def _senseless(operation: str, response: HttpResponse, error: Exception) -> Failed:
-    return _unusable(operation, response, f"the answer is not valid: {type(error).__name__}: {error!s:.200}")
+        return senseless(operation, response, error)
 
 
 def session_created(response: HttpResponse) -> Outcome:
@@ -309,56 +246,46 @@ def _entry(item: _Item) -> Entry:
 # ------------------------------------------------------------------------------------------------ transactions
 
 
-#: With these a request is refused for what is in it: a part of it may be taken. 400 and 413 were measured, the others
-#: are an intermediary's.
-_FOR_CONTENT = (400, 406, 413, 414, 422)
-
-
-def _refused_whole(response: HttpResponse) -> RefusedWhole | None:
-    """What a refusal for what is in the request says; None for any other answer."""
-    # Go refuses plain HTTP with a 400, too, whatever is in it.
-    if response.status in _FOR_CONTENT and b"HTTP request to an HTTPS server" not in response.body:
-        return RefusedWhole(response.status, _excerpt(response.body))
-    return None
-
-
 def key_watched(read: Callable[[HttpResponse], Outcome], response: HttpResponse) -> Outcome:
     """Of a watch on a key: some Consuls refuse keys in /v1/kv (500) that transactions take."""
     if response.status == 500:
-        refused = RefusedWhole(500, _excerpt(response.body))
+        refused = RefusedWhole(500, excerpt(response.body))
         if refused.of_key and not not_done(response.status, response.body):
             return refused
     return read(response)
 
 
-def decode_key(key: str, response: HttpResponse) -> Outcome:
+def decode_key(key: str, response: HttpResponse, access: Access = NOBODY) -> Outcome:
     """Of a key that was read by transaction.
 
     Without the right to read it Consul leaves it out and gives no error (measured): an empty result is no answer.
     """
-    outcome = decode_transaction((None,), response, "kv get")
+    access = access._replace(on=key)
+    outcome = decode_transaction((None,), response, "kv get", access)
     if isinstance(outcome, Committed):
         if not outcome.entries:
-            missing = f"an answer without the key {key!r}; the token lacks key:read for it"
-            return Failed(AccessDenied("kv get", 403, missing), sent=False)
+            return denied("kv get", 403, f"an answer without the key {key!r}", access)
         return KeysRead(outcome.entries[:1], outcome.entries[0].modify_index)
     if isinstance(outcome, RolledBack):
         refusals = {refused.refusal for refused in outcome.refused}
         if refusals == {Refusal.MISSING}:
             return KeysRead((), 0)
         if Refusal.DENIED in refusals:
-            return Failed(AccessDenied("kv get", 403, outcome.refused[0].what), sent=False)
-        return _unusable("kv get", response, "Consul did not take the request")
+            return denied("kv get", 403, outcome.refused[0].what, access)
+        return unusable("kv get", response, "Consul did not take the request")
     return outcome
 
 
-def decode_transaction(sessions: tuple[Any, ...], response: HttpResponse, operation: str = "transaction") -> Outcome:
+def decode_transaction(
+    sessions: tuple[Any, ...], response: HttpResponse, operation: str = "transaction", access: Access = NOBODY
+) -> Outcome:
     """The outcome of a transaction.
 
     Args:
         sessions: for each of its operations the session that it names, or None.
         response: the answer.
         operation: what was asked, in words for messages.
+        access: with which right it was asked.
     """
     status = response.status
     try:
@@ -368,13 +295,13 @@ def decode_transaction(sessions: tuple[Any, ...], response: HttpResponse, operat
         if status == 409:
             return RolledBack(tuple([_refused(error, len(sessions)) for error in _errors(response.body).Errors]))
     except Exception as error:  # as in `decode`
-        return _senseless(operation, response, error)
-    refused = _refused_whole(response)
+        return senseless(operation, response, error)
+    refused = refused_whole(response)
     if refused is not None:
         return refused
     if status == 500 and b"invalid session" in response.body:
         return _invalid_sessions(sessions, response.body.decode("utf-8", "replace").strip())
-    return _failure(operation, response)
+    return failure(operation, response, access)
 
 
 def _refused(error: _Error, count: int) -> Refused:

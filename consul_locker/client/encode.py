@@ -9,7 +9,6 @@ Transactions are written here, straight from the core's operations.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -62,6 +61,8 @@ from .decode import (
     session_read,
     sessions_read,
 )
+from .distributions import consul_base
+from .failures import Access
 
 __all__ = ["Encoder", "HttpRequest", "HttpResponse"]
 
@@ -154,8 +155,7 @@ class _Agent:
         self.token = None  # the transports add it (`credentials`): it may change
         self.dc = options.dc
         self.consistency = "default"
-        # imported with the first factory: it brings requests with it, 190 ms
-        base = importlib.import_module("consul.base")
+        base = consul_base()
         home = base.Consul if hasattr(base.Consul, "Session") else base  # py-consul has them in the module
         self.session = home.Session(self)
         self.kv = home.KV(self)
@@ -181,7 +181,11 @@ class Encoder:
 
     def __init__(self, options: ClientOptions) -> None:
         self._agent = _Agent(options)
-        self._params = (("dc", options.dc),) if options.dc else ()
+        self._access = Access(options.token_source)
+        # Of Consul Enterprise; python-consul2 does not know them.
+        enterprise = (("ns", options.namespace), ("partition", options.partition))
+        self._enterprise = tuple([(name, value) for name, value in enterprise if value is not None])
+        self._params = (*((("dc", options.dc),) if options.dc else ()), *self._enterprise)
         self._consistent = (*self._params, ("consistent", "1"))
         self._encoders: dict[type[Request], Callable[[Any], HttpRequest]] = {
             CreateSession: self._create_session,
@@ -218,25 +222,27 @@ class Encoder:
             ttl=None if request.ttl is None else _short(request.ttl),
             checks=None if request.checks is None else list(request.checks),
         )
-        return _finish("session create", recorded, session_created)
+        return self._finish("session create", recorded, session_created, on=request.node)
 
     def _find_node(self, request: FindNode) -> HttpRequest:
         # Consul registers its servers as a service of its own, named "consul" (measured)
         recorded = self._agent.catalog.service("consul", dc=request.dc)
-        return _finish("look-up of a datacenter's servers", recorded, nodes_found)
+        # In Enterprise that service is in the default namespace and partition.
+        look_up = self._finish("look-up of a datacenter's servers", recorded, nodes_found)
+        return replace(look_up, params=recorded.params)
 
     def _destroy_session(self, request: DestroySession) -> HttpRequest:
         recorded = self._agent.session.destroy(_session_id(request.session_id))
-        return _finish("session destroy", recorded, done)
+        return self._finish("session destroy", recorded, done)
 
     def _renew_session(self, request: RenewSession) -> HttpRequest:
         session_id = _session_id(request.session_id)
         recorded = self._agent.session.renew(session_id)
-        return _finish("session renew", recorded, partial(renewed, session_id), missing=partial(gone, session_id))
+        return self._finish("session renew", recorded, partial(renewed, session_id), missing=partial(gone, session_id))
 
     def _read_session(self, request: ReadSession) -> HttpRequest:
         recorded = self._agent.session.info(_session_id(request.session_id), consistency="consistent")
-        return _finish("session info", recorded, session_read)
+        return self._finish("session info", recorded, session_read)
 
     def _read_key(self, request: ReadKey) -> HttpRequest:
         return self._get(request.key, consistent=True)
@@ -248,22 +254,22 @@ class Encoder:
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
         recorded = self._agent.kv.get(request.prefix, keys=True, consistency="consistent")
-        return _finish("kv names with prefix", recorded, names_read, missing=names_missing)
+        return self._finish("kv names with prefix", recorded, names_read, names_missing, request.prefix)
 
     # Without an index Consul answers a watch at once, and the endpoints leave out an index of 0.
 
     def _watch_session(self, request: WatchSession) -> HttpRequest:
         session_id, wait = _session_id(request.name), _wait_text(request.wait)
         recorded = self._agent.session.info(session_id, index=request.index, wait=wait)
-        return _finish("session watch", recorded, session_read)
+        return self._finish("session watch", recorded, session_read)
 
     def _watch_node(self, request: WatchNode) -> HttpRequest:
         recorded = self._agent.session.node(request.name, index=request.index, wait=_wait_text(request.wait))
-        return _finish("session watch on a node", recorded, sessions_read)
+        return self._finish("session watch on a node", recorded, sessions_read)
 
     def _watch_key(self, request: WatchKey) -> HttpRequest:
         recorded = self._agent.kv.get(request.name, index=request.index, wait=_wait_text(request.wait))
-        watch = _finish("kv watch", recorded, keys_read, missing=keys_missing)
+        watch = self._finish("kv watch", recorded, keys_read, keys_missing, request.name)
         return replace(watch, decode=partial(key_watched, watch.decode))
 
     def _poll_key(self, request: PollKey) -> HttpRequest:
@@ -291,22 +297,26 @@ class Encoder:
     def _transaction(
         self,
         body: bytes,
-        read: Callable[[HttpResponse], Outcome],
+        read: Callable[..., Outcome],
         consistent: bool = False,
         operation: str = "transaction",
     ) -> HttpRequest:
         params = self._consistent if consistent else self._params
-        return HttpRequest("PUT", "/v1/txn", params, (JSON_BODY,), body, read, operation)
+        return HttpRequest("PUT", "/v1/txn", params, (JSON_BODY,), body, partial(read, access=self._access), operation)
 
-
-def _finish(
-    operation: str,
-    recorded: _Recorded,
-    read: Callable[[HttpResponse], Outcome],
-    missing: Callable[[HttpResponse], Outcome | None] | None = None,
-) -> HttpRequest:
-    """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
-    return HttpRequest(*recorded, decode=partial(decode, operation, read, missing), operation=operation)
+    def _finish(
+        self,
+        operation: str,
+        recorded: _Recorded,
+        read: Callable[[HttpResponse], Outcome],
+        missing: Callable[[HttpResponse], Outcome | None] | None = None,
+        on: str | None = None,
+    ) -> HttpRequest:
+        """The request with its decoder. ``missing`` reads a 404, where that is an answer; None: it is not."""
+        access = self._access if on is None else self._access._replace(on=on)
+        found = partial(decode, operation, read, missing, access=access)
+        params = (*recorded.params, *self._enterprise)
+        return HttpRequest(*recorded._replace(params=params), decode=found, operation=operation)
 
 
 def _wait_text(wait: float) -> str:

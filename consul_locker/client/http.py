@@ -11,6 +11,8 @@ import httptools
 from ..config.options import ClientOptions
 from ..errors import ConfigurationError, ConsulUnavailable
 from .encode import HttpRequest, HttpResponse
+from .mistakes import Mistake, mistake_in
+from .words import NOT_CONSUL, WANTS_TLS
 
 __all__ = ["MAX_ANSWER", "MAX_HEAD", "READ_SIZE", "Wire", "WireError", "repeatable", "unavailable"]
 
@@ -28,6 +30,8 @@ CHUNK = 20
 #: How much is read at once, in bytes: the answer to a full transaction of usual values in one go.
 READ_SIZE = 64 * 1024
 
+_NO_HTTP = "the answer is no HTTP"
+
 _END = b"\r\n\r\n"
 
 #: What httptools tells of an answer, besides pieces of its body.
@@ -41,7 +45,23 @@ _VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 
 
 class WireError(Exception):
-    """The peer does not keep to HTTP, or closed in the middle of an answer. Nothing more can be read."""
+    """The peer does not keep to HTTP, or closed in the middle of an answer. Nothing more can be read.
+
+    Attributes:
+        mistake: what time alone does not mend, if it is that: another server than Consul is there, or TLS.
+    """
+
+    def __init__(self, words: str, mistake: Mistake | None = None) -> None:
+        super().__init__(words)
+        self.mistake = mistake
+
+
+#: How a TLS server answers plain HTTP, if not in words: with a record of this type, an alert.
+_ALERT = b"\x15"
+
+
+def _no_http(words: str) -> WireError:
+    return WireError(words, Mistake("host", f"{words}; {NOT_CONSUL}"))
 
 
 class Wire:
@@ -52,6 +72,7 @@ class Wire:
 
     Args:
         authority: what the Host header says.
+        path: what goes before the path of every request.
     """
 
     __slots__ = (
@@ -63,6 +84,7 @@ class Wire:
         "_keeps",
         "_left",
         "_parser",
+        "_path",
         "_pieces",
         "_size",
         "_tail",
@@ -72,8 +94,9 @@ class Wire:
         "started",
     )
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, path: str = "") -> None:
         self._host = authority
+        self._path = path
         self.started = False  #: whether a byte of the answer to the present request came
         self.reusable = True  #: whether another request may follow
         self._told: list[bytes | str] = []
@@ -107,7 +130,7 @@ class Wire:
         headers = [("Host", self._host), *request.headers]
         if request.body or request.method != "GET":
             headers.append(("Content-Length", str(len(request.body))))
-        target = request.target
+        target = self._path + request.target
         written = _METHOD.fullmatch(request.method) and _TARGET.fullmatch(target)
         if not (written and all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in headers)):
             # the faulty header is not repeated: it may be the token
@@ -131,7 +154,9 @@ class Wire:
         if not self.started:
             self.started = True
             if not data.startswith(b"H"):  # httptools would take other protocols of that kind, too
-                raise WireError("the answer is no HTTP")
+                if data.startswith(_ALERT):
+                    raise WireError(f"{_NO_HTTP}: TLS", Mistake("secure", WANTS_TLS))
+                raise _no_http(_NO_HTTP)
         whole = False
         while self._head is None:
             if not data:
@@ -159,14 +184,14 @@ class Wire:
     def _count(self, beside: int) -> None:
         self._beside += beside
         if self._beside - CHUNK * self._pieces > MAX_HEAD:
-            raise WireError(f"the head of the answer is larger than {MAX_HEAD} bytes")
+            raise _no_http(f"the head of the answer is larger than {MAX_HEAD} bytes")
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if _WHOLE not in self._told:  # else it is about bytes after the answer, which belong to no request
-                raise WireError(f"the answer is no HTTP: {error}") from error
+                raise _no_http(f"{_NO_HTTP}: {error}") from error
             self._told.append(_BEGINS)
 
     def _read_head(self, whole: bool) -> None:
@@ -176,14 +201,14 @@ class Wire:
         self._headers.clear()
         self._told.clear()
         if version not in ("1.1", "1.0") or status < 100:
-            raise WireError(f"the answer is no HTTP: version {version}, status {status}")
+            raise _no_http(f"{_NO_HTTP}: version {version}, status {status}")
         if status == 101:
-            raise WireError("the answer switches to another protocol, which was not asked for")
+            raise _no_http("the answer switches to another protocol, which was not asked for")
         if status < 200:
             return
         coding = headers.get("transfer-encoding")
         if coding is not None and coding.lower() != "chunked":
-            raise WireError("the answer is coded in a way that was not asked for")
+            raise _no_http("the answer is coded in a way that was not asked for")
         length = headers.get("content-length")
         self._left = None if length is None else int(length)
         self._until_end = length is None and coding is None
@@ -238,13 +263,21 @@ def unavailable(
         cause: the error below, or None.
         outage: whether time alone may mend it.
     """
-    reason = "" if cause is None else f": {cause}" if str(cause) else f": {type(cause).__name__}"
+    mistake = cause.mistake if isinstance(cause, WireError) else mistake_in(options, cause)
+    if isinstance(cause, ConnectionRefusedError):
+        what, reason = "connection refused", " (is an agent listening there?)"
+    elif mistake is not None:
+        reason = f": {mistake.words}"
+        sent = sent and isinstance(cause, WireError)  # with no handshake nothing reached Consul
+    else:
+        reason = "" if cause is None else f": {cause}" if str(cause) else f": {type(cause).__name__}"
     return ConsulUnavailable(
         f"{request.operation or request.method}: {what} at {options.address}{reason}",
         operation=request.operation,
         cause=cause,
         sent=sent,
-        outage=outage,
+        option=None if mistake is None else mistake.option,
+        outage=outage and mistake is None,
     )
 
 

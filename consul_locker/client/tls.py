@@ -10,7 +10,7 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["closed_in_handshake", "server_name", "tls_context"]
+__all__ = ["closed_in_handshake", "is_alert", "server_name", "tls_context"]
 
 
 def tls_context(options: ClientOptions) -> ssl.SSLContext | None:
@@ -54,3 +54,8 @@ def closed_in_handshake(error: Exception) -> bool:
     import ssl
 
     return isinstance(error, (ConnectionResetError, ssl.SSLEOFError))
+
+
+def is_alert(error: Exception) -> bool:
+    """Whether the peer said, in TLS's way, why it closed the connection."""
+    return "ALERT" in (getattr(error, "reason", None) or "")

@@ -8,8 +8,12 @@ from ..core.requests import Refusal
 
 __all__ = [
     "EXCERPT",
+    "NOT_CONSUL",
     "NOT_KNOWN",
+    "NO_TLS",
     "ONLY_THROUGH_SERVERS",
+    "RIGHTS",
+    "WANTS_TLS",
     "is_outage",
     "no_leader",
     "not_done",
@@ -17,8 +21,28 @@ __all__ = [
     "refusal_of",
 ]
 
+#: What is said of an answer that Consul would not give.
+NOT_CONSUL = "is this address Consul's? (option 'host', CONSUL_HTTP_ADDR)"
+#: What is said of a port that wants TLS, and of one that speaks none.
+WANTS_TLS = "it wants HTTPS, not plain HTTP; give its address as https://..., or secure=True (CONSUL_HTTP_SSL)"
+NO_TLS = "it does not speak TLS; give its address as http://..., or secure=False (CONSUL_HTTP_SSL)"
+
 #: How much of an unexpected body an error repeats, in characters: enough for Consul's own messages.
 EXCERPT = 200
+
+#: The right that an operation needs (docs/operations.rst).
+RIGHTS = {
+    "session create": "session:write",
+    "session renew": "session:write",
+    "session destroy": "session:write",
+    "session info": "session:read",
+    "session watch": "session:read",
+    "session watch on a node": "session:read",
+    "kv get": "key:read",
+    "kv watch": "key:read",
+    "kv names with prefix": "key:list",
+    "transaction": "key:write",
+}
 
 #: Consul's words, with a status of 500, for what it does not know (measured), and the option that names it. They may
 #: stand behind others, since a server that passes a request on puts "rpc error making call: " before the answer.

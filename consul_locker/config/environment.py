@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from ..errors import ConfigurationError
@@ -25,6 +26,7 @@ __all__ = [
     "read_token",
     "resolve_addresses",
     "switch",
+    "token_source",
     "trusted_certificates",
 ]
 
@@ -38,6 +40,9 @@ URL_PORTS = {"http": 80, "https": 443}
 
 #: What ``host`` may be.
 _EXPECTED = "a host's name, an IP address or an address such as http://host:8500, or a list of these"
+
+#: What the path of an address is made of: what a request line can carry, without a query or fragment.
+_PATH = re.compile(r"(?:[!-~](?<![?#]))*")
 
 #: The words that Go's ``strconv.ParseBool`` accepts; Consul's own tools read these variables with it.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -58,13 +63,14 @@ class Address:
     host: str | None
     port: int | None
     unix_path: str | None = None
+    path: str = ""  #: what goes before every request's path, with its slash
 
 
 def _parse_address(option: str, text: str) -> Address:
     """Read an address in any form that Consul's tools take.
 
     ``host``, ``host:port``, ``[::1]:8500``, ``[::1]``, ``::1``, ``:8500``, ``http://…``, ``https://…``,
-    ``unix:///path``.
+    ``unix:///path``. One with ``http`` or ``https`` may have a path.
     """
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -77,7 +83,22 @@ def _parse_address(option: str, text: str) -> Address:
         return Address(None, None, None, rest)
     if scheme not in URL_PORTS:
         raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
-    return _parse_host_port(option, rest.removesuffix("/"), scheme, text)
+    if "@" not in rest:  # else the slash may be a password's; it is refused below
+        rest, _, path = rest.partition("/")
+        found = _parse_host_port(option, rest, scheme, text)
+        return replace(found, path=_path(option, path.rstrip("/"), text))
+    return _parse_host_port(option, rest, scheme, text)
+
+
+def _path(option: str, path: str, text: str) -> str:
+    """The path of an address, which goes before ``/v1/...``."""
+    if path == "v1":
+        raise ConfigurationError(option, text, "the path is what stands before Consul's own /v1; leave /v1 out")
+    if not _PATH.fullmatch(path) or any(segment in ("", ".", "..") for segment in path.split("/") if path):
+        raise ConfigurationError(
+            option, text, "after the host stands a path like /consul, percent-encoded, with no query or fragment"
+        )
+    return f"/{path}" if path else ""
 
 
 def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str) -> Address:
@@ -85,7 +106,7 @@ def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str)
     if "@" in host_port:
         _refuse_user(option)
     if any(char in host_port for char in "/?#"):
-        raise ConfigurationError(option, text, "an address has a host and a port only, no path, query or fragment")
+        raise ConfigurationError(option, text, "an address has no query or fragment, and a path only after http(s)://")
     if host_port.startswith("["):
         host, closed, after = host_port[1:].partition("]")
         if not closed or (after and not after.startswith(":")):
@@ -175,7 +196,7 @@ def _written(environ: Mapping[str, str]) -> list[str]:
 def _of_environment(written: str, port: int | None, secure: bool | None, environ: Mapping[str, str]) -> Address:
     found = _parse_address("CONSUL_HTTP_ADDR", written) if written else Address(None, None, None)
     if port is not None:  # the argument beats what the variable says, a socket's path included
-        found = Address(found.scheme, found.host, port)
+        found = Address(found.scheme, found.host, port, path=found.path)
     # Consul's tools never go back to http when CONSUL_HTTP_SSL asks for TLS
     scheme = "https" if found.scheme == "https" or switch(environ, "CONSUL_HTTP_SSL") else "http"
     if secure is not None:
@@ -202,7 +223,7 @@ def _whole_address(found: Address, scheme: str, port: int | None, secure: bool |
             raise ConfigurationError("secure", secure, f"there is no TLS over the unix socket {found.unix_path}")
         return Address("http", None, None, found.unix_path)
     default_port = DEFAULT_PORT if found.scheme is None else URL_PORTS[scheme]
-    return Address(scheme, found.host or DEFAULT_HOST, port or found.port or default_port)
+    return Address(scheme, found.host or DEFAULT_HOST, port or found.port or default_port, path=found.path)
 
 
 # -------------------------------------------------------------------------------------------------- access
@@ -239,8 +260,36 @@ def check_token(source: str, token: object) -> str:
     return token
 
 
-def trusted_certificates(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The file and the folder of trusted certificates."""
+def token_source(token: object, found: str | None, environ: Mapping[str, str]) -> str | None:
+    """Where the token came from, in words; None for none. ``found`` is what `find_token` has found."""
+    if token is not None:
+        return "argument token" if token else None
+    path, variable = environ.get("CONSUL_HTTP_TOKEN_FILE"), environ.get("CONSUL_HTTP_TOKEN")
+    if path and (found or "") != variable:
+        return f"file {path}, of CONSUL_HTTP_TOKEN_FILE"
+    return "CONSUL_HTTP_TOKEN" if found else None
+
+
+def trusted_certificates(
+    ca: object, environ: Mapping[str, str]
+) -> tuple[tuple[str, ...], str | None, str | None]:
+    """The certificates as PEM texts, or the file and the folder they are in, which are read again when they change."""
+    if ca is None:
+        return ((), *_trusted_of_environment(environ))
+    if isinstance(ca, os.PathLike) or (isinstance(ca, str) and ca and "-----BEGIN " not in ca):
+        path = os.fspath(ca)
+        if not isinstance(path, str) or "\0" in path or not os.path.isfile(path):
+            raise ConfigurationError("ca", ca, "there is no such file, and a PEM text has -----BEGIN CERTIFICATE-----")
+        return (), path, None
+    texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
+    if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
+        raise ConfigurationError(
+            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----), or the path of a file of them"
+        )
+    return texts, None, None
+
+
+def _trusted_of_environment(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
     cafile = environ.get("CONSUL_CACERT") or None
     capath = environ.get("CONSUL_CAPATH") or None
     if cafile is not None:

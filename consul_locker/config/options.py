@@ -6,7 +6,6 @@ After this module no option needs another check.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +24,10 @@ from .environment import (
     find_token,
     resolve_addresses,
     switch,
+    token_source,
     trusted_certificates,
 )
+from .lockers import check_ids, check_strategy, json_mapping
 
 __all__ = ["ClientOptions", "LockerOptions", "RetryInterval"]
 
@@ -53,14 +54,6 @@ MIN_TTL, MAX_TTL = 10.0, 86_400.0
 
 #: The longest lock-delay, in seconds; Consul silently shortens a longer one to it.
 MAX_LOCK_DELAY = 60.0
-
-#: The entries that the Locker itself writes into a lock's value: its holder, and the number of the tenure
-#: (docs/safety.rst, rule 4). A user's entry of the same name would replace it, and the value would be wrong.
-OWN_ENTRIES = ("pid", "host", "name", "tenure")
-
-#: The largest value of a lock, in bytes of JSON. A transaction carries about 512 KB, a third more than
-#: its values because of base64, and each batch is limited to this much.
-MAX_VALUE_BYTES = 256 * 1024
 
 
 # ------------------------------------------------------------------------------------------- single values
@@ -108,7 +101,9 @@ class ClientOptions:
         host: name or address, without brackets; unused with ``unix_path``.
         port: 1 to 65535; unused with ``unix_path``.
         unix_path: the path of a unix socket, or None for TCP.
+        path: what goes before the path of every request, with its slash; empty for nothing.
         token: the ACL token, or None. Never in a repr, log or error.
+        token_source: where it came from, in words; None with no token.
         token_from: where to get it again: the path of its file, or a callable; None for a token that stays.
         ca: trusted certificates as PEM texts; empty for those of ``cafile``, ``capath`` or the system.
         cafile: a file of trusted certificates, or None.
@@ -116,6 +111,8 @@ class ClientOptions:
         cert: the file of the client's certificate, or None.
         key: the file of its key, or None when ``cert`` holds both.
         dc: the datacenter, or None for the agent's own.
+        namespace: of Consul Enterprise, or None for the token's own.
+        partition: of Consul Enterprise, or None for the agent's own.
         timeout: the limit on every HTTP request as a whole, in seconds.
         max_connections: how many connections may be open at once.
         verify: whether the server's certificate is checked.
@@ -127,7 +124,9 @@ class ClientOptions:
     host: str
     port: int
     unix_path: str | None
+    path: str
     token: str | None
+    token_source: str | None
     token_from: str | Callable[[], str] | None
     ca: tuple[str, ...]
     cafile: str | None
@@ -135,6 +134,8 @@ class ClientOptions:
     cert: str | None
     key: str | None
     dc: str | None
+    namespace: str | None
+    partition: str | None
     timeout: float
     max_connections: int
     verify: bool
@@ -152,7 +153,10 @@ class ClientOptions:
         token: str | Callable[[], str] | None = None,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
+        verify: bool | None = None,
         dc: str | None = None,
+        namespace: str | None = None,
+        partition: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
         environ: Mapping[str, str] = os.environ,
@@ -174,7 +178,10 @@ class ClientOptions:
                 that returns it; ``""`` for none at all.
             cert: the file of the client's certificate in PEM form (``CONSUL_CLIENT_CERT``).
             key: the file of its key (``CONSUL_CLIENT_KEY``).
+            verify: whether Consul's certificate is checked (``CONSUL_HTTP_SSL_VERIFY``, else True).
             dc: the datacenter.
+            namespace: the namespace of Consul Enterprise (``CONSUL_NAMESPACE``).
+            partition: its admin partition (``CONSUL_PARTITION``).
             timeout: seconds for every HTTP request as a whole, above 0 (10.0).
             max_connections: at least 3 (64).
             environ: the environment.
@@ -185,13 +192,14 @@ class ClientOptions:
         if secure is not None:
             _truth("secure", secure)
         address, *others = resolve_addresses(host, port, secure, environ)
-        verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY")
-        texts, cafile, capath = ((), *trusted_certificates(environ)) if ca is None else _trusted(ca)
+        verify = switch(environ, "CONSUL_HTTP_SSL_VERIFY") if verify is None else _truth("verify", verify)
+        texts, cafile, capath = trusted_certificates(ca, environ)
         client_cert, client_key = client_certificate(cert, key, environ)
         secret, token_from = find_token(token, environ)
         return cls(
             **_where(address),
             token=secret,
+            token_source=token_source(token, secret, environ),
             token_from=token_from,
             ca=texts,
             cafile=cafile,
@@ -199,6 +207,8 @@ class ClientOptions:
             cert=client_cert,
             key=client_key,
             dc=_plain_text("dc", dc, "the name of a datacenter, or None for the agent's own"),
+            namespace=_of_enterprise("namespace", namespace, environ),
+            partition=_of_enterprise("partition", partition, environ),
             timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
             max_connections=DEFAULT_MAX_CONNECTIONS
             if max_connections is None
@@ -224,7 +234,9 @@ class ClientOptions:
     @property
     def address(self) -> str:
         """The address in words, for messages."""
-        return f"unix://{self.unix_path}" if self.unix_path is not None else f"{self.scheme}://{self.authority}"
+        if self.unix_path is not None:
+            return f"unix://{self.unix_path}"
+        return f"{self.scheme}://{self.authority}{self.path}"
 
     @property
     def addresses(self) -> str:
@@ -243,7 +255,16 @@ def _where(address: Address) -> dict[str, Any]:
         "host": address.host or DEFAULT_HOST,
         "port": address.port or DEFAULT_PORT,
         "unix_path": address.unix_path,
+        "path": address.path,
     }
+
+
+def _of_enterprise(option: str, value: object, environ: Mapping[str, str]) -> str | None:
+    """The name of a namespace or partition, from the argument or its variable."""
+    if value is None:
+        option = f"CONSUL_{option.upper()}"
+        value = environ.get(option) or None
+    return _plain_text(option, value, "a name in Consul Enterprise, or None for the default one")
 
 
 def _positive(option: str, value: object, default: float) -> float:
@@ -253,21 +274,6 @@ def _positive(option: str, value: object, default: float) -> float:
     if seconds == 0.0:
         raise ConfigurationError(option, value, "seconds, a number above 0")
     return seconds
-
-
-def _trusted(ca: object) -> tuple[tuple[str, ...], str | None, None]:
-    """The certificates as PEM texts, or the file they are in, which is read again when it changes."""
-    if isinstance(ca, os.PathLike) or (isinstance(ca, str) and ca and "-----BEGIN " not in ca):
-        path = os.fspath(ca)
-        if not isinstance(path, str) or "\0" in path or not os.path.isfile(path):
-            raise ConfigurationError("ca", ca, "there is no such file, and a PEM text has -----BEGIN CERTIFICATE-----")
-        return (), path, None
-    texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
-    if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):
-        raise ConfigurationError(
-            "ca", ca, "a list of certificates as PEM texts (-----BEGIN CERTIFICATE-----), or the path of a file of them"
-        )
-    return texts, None, None
 
 
 # ------------------------------------------------------------------------------------------------- a Locker
@@ -287,6 +293,7 @@ class LockerOptions:
     behavior: str
     node: str | None
     dc: str | None
+    token_source: str | None
     strategy: Strategy | None
     value: Mapping[str, Any]
     flags: int
@@ -311,6 +318,7 @@ class LockerOptions:
         behavior: str = "release",
         node: str | None = None,
         dc: str | None = None,
+        token_source: str | None = None,
         strategy: Strategy | None = None,
         value: Mapping[str, Any] | None = None,
         flags: int = 0,
@@ -336,6 +344,7 @@ class LockerOptions:
             node: the Consul node that the session belongs to; None for the agent's own, or with a ``dc`` that is
                 another one a server of that.
             dc: the datacenter, as the factory has it.
+            token_source: where the token came from, as the factory has it.
             strategy: what is remembered of grants; None for nothing (`LockerFactory.create` gives the
                 permanent one unless it is told otherwise).
             value: what every lock's value holds besides its own entries (pid, host, name, tenure); a mapping that JSON
@@ -367,12 +376,13 @@ class LockerOptions:
             if ttl is None
             else _number("ttl", ttl, MIN_TTL, MAX_TTL, "seconds, 10 to 86400 (Consul's limits), or None for no TTL"),
             lock_delay=_number("lock_delay", lock_delay, 0.0, MAX_LOCK_DELAY, "seconds, 0 to 60 (Consul's limit)"),
-            checks=None if checks is None else _check_ids(checks),
+            checks=None if checks is None else check_ids(checks),
             behavior=behavior,
             node=_plain_text("node", node, "the name of a Consul node, or None for the agent's own"),
             dc=dc,
-            strategy=None if strategy is None else _strategy(strategy),
-            value=MappingProxyType({} if value is None else _json_mapping(value)),
+            token_source=token_source,
+            strategy=None if strategy is None else check_strategy(strategy),
+            value=MappingProxyType({} if value is None else json_mapping(value)),
             flags=_whole("flags", flags, 0, 2**64 - 1, "a whole number, 0 to 2**64 - 1"),
             delete_on_release=_truth("delete_on_release", delete_on_release),
             identify_holder=_truth("identify_holder", identify_holder),
@@ -392,42 +402,3 @@ class LockerOptions:
         if self.checks is None and self.ttl is not None:
             return ()
         return self.checks
-
-
-def _check_ids(checks: object) -> tuple[str, ...]:
-    if isinstance(checks, (str, bytes, Mapping)) or not isinstance(checks, Iterable):
-        raise ConfigurationError("checks", checks, "a list of the ids of health checks, or None")
-    ids = tuple(checks)
-    if not all(isinstance(id, str) and id for id in ids):
-        raise ConfigurationError("checks", checks, "a list of the ids of health checks, each a str that is not empty")
-    return ids
-
-
-def _strategy(strategy: Strategy) -> Strategy:
-    wanted = ("keeps", "serves")
-    if (
-        isinstance(strategy, type)
-        or not all(callable(getattr(strategy, name, None)) for name in wanted)
-        or not hasattr(strategy, "shares_in_flight")
-    ):
-        raise ConfigurationError(
-            "strategy", strategy, "an object with keeps(lease), serves(lease, now) and shares_in_flight, or None"
-        )
-    return strategy
-
-
-def _json_mapping(value: object) -> dict[str, Any]:
-    """A copy of the mapping as JSON keeps it, so that later changes of the original do nothing."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ConfigurationError("value", value, "a mapping with str keys, or None")
-    try:
-        text = json.dumps(dict(value), allow_nan=False)
-        copy: dict[str, Any] = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError("value", value, f"a mapping that JSON can carry: {error}") from None
-    for entry in OWN_ENTRIES:
-        if entry in copy:
-            raise ConfigurationError("value", f"({entry!r} in it)", f"a mapping without {', '.join(OWN_ENTRIES)}")
-    if len(text) > MAX_VALUE_BYTES:
-        raise ConfigurationError("value", f"({len(text)} bytes)", f"at most {MAX_VALUE_BYTES} bytes of JSON")
-    return copy

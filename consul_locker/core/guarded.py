@@ -11,11 +11,13 @@ from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..config.options import LockerOptions
 from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable, LockLost
 from .audit import Audit
 from .batch import MAX_OPS
 from .calls import Guarded
 from .ledger import Ledger
+from .refusals import denied
 from .requests import Refusal, Refused, RefusedWhole, RolledBack
 
 __all__ = ["guard_refused", "own_operations"]
@@ -77,12 +79,16 @@ def _names_session(call: Guarded, refused: Refused, session_id: str) -> bool:
 
 
 def guard_refused(
-    call: Guarded, outcome: RolledBack | RefusedWhole, ledger: Ledger, audit: Audit
+    call: Guarded, outcome: RolledBack | RefusedWhole, ledger: Ledger, audit: Audit, options: LockerOptions
 ) -> ConsulLockerError:
     """The error of a user's transaction that was refused: because of the lock, or of its own operations."""
     lease = call.lease
     if isinstance(outcome, RolledBack):
         for refused in outcome.refused:
+            if refused.refusal is Refusal.DENIED:  # nothing else was looked at, so it says nothing about the lock
+                inner = call.operations[refused.position]["KV"]
+                right = "key:read" if inner["Verb"].startswith(("get", "check")) else "key:write"
+                return denied(options, "guarded", refused.what, inner["Key"], right)
             if refused.position < GUARDS or _names_session(call, refused, lease.session_id):
                 slot = ledger.slots.get(lease.id)
                 if slot is not None and slot.lease is lease:

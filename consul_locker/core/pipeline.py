@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
-from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
+from ..errors import ConsulLockerError, ConsulUnavailable
 from ..lease import BaseLease, SessionLife
 from ..models import LossReason
 from ..strategies import Strategy
@@ -28,6 +28,7 @@ from .ledger import Ledger, LockWork, ReleaseWork, Slot, Work
 from .line import Waiting, rider_of
 from .outage import Outage
 from .pace import Pace
+from .refusals import denied
 from .requests import KeyAnswer, Operation, ReadKey, Refusal, Refused, Transact, TransactAnswer
 from .session import Session
 from .step import Outbox
@@ -308,11 +309,10 @@ class Operations(ABC):
                 if work.unanswered:
                     self._doubts.add(slot)
 
-    @staticmethod
-    def _refusal_error(operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
+    def _refusal_error(self, operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
         """The error for a refusal that is not about the holder: missing rights, or something unexpected."""
         for _, refused in found:
             if refused.refusal is Refusal.DENIED:
-                return AccessDenied(operation, 403, refused.what)
+                return denied(self._options, operation, refused.what, f"{self._options.name}/")
         what = found[0][1].what
         return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)

@@ -149,4 +149,4 @@ class Questions:
         elif isinstance(outcome, Committed):
             self._out.settle(call, [lock_info(entry.key, entry) for entry in outcome.entries])
         else:
-            self._out.settle(call, error=guard_refused(call, outcome, self._ledger, self._audit))
+            self._out.settle(call, error=guard_refused(call, outcome, self._ledger, self._audit, self._options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config.options import LockerOptions
 from ..errors import AccessDenied, ConsulLockerError, ConsulUnavailable
 
-__all__ = ["lasting", "needs_node", "no_server"]
+__all__ = ["denied", "lasting", "needs_node", "no_server"]
 
 #: Consul's words for a right that the token lacks (measured, alone up to 1.8.7, later with the right behind them). Its
 #: other 403, "ACL not found", may pass: a new token takes a while to reach every server.
@@ -33,6 +33,19 @@ def needs_node(options: LockerOptions, error: ConsulLockerError) -> str | None:
     """The datacenter whose servers to look up, when the session was refused for lack of a node there; else None."""
     unknown = isinstance(error, ConsulUnavailable) and error.option == "node"
     return options.dc if unknown and options.node is None else None
+
+
+def denied(options: LockerOptions, operation: str, what: str, on: str, right: str = "key:write") -> AccessDenied:
+    """The error when Consul refuses an operation of a transaction for want of a right.
+
+    Args:
+        options: the Locker's.
+        operation: what was asked, in words for the message.
+        what: Consul's words.
+        on: the key, or the beginning of keys with its slash.
+        right: which right it is, unless Consul's words say so.
+    """
+    return AccessDenied(operation, 403, what, right=right, on=on, token_source=options.token_source)
 
 
 def no_server(dc: str) -> ConsulUnavailable:

@@ -42,7 +42,7 @@ class Agent:
     Args:
         port: to listen on; 0 for any that is free.
         host: a loopback address.
-        clock: the agent's clock; None for the real, monotonic one.
+        clock: the agent's clock; None for one of its own, which goes with the real one and can be moved ahead.
         version: the Consul that it answers like: ``"1.23"``, ``"1.16"`` or ``"1.8"``.
         request_limits: the rates above which it refuses requests; None for no limit.
         check_keys: refuse keys in /v1/kv as 1.21.5 did.
@@ -70,7 +70,8 @@ class Agent:
         self._policy = Policy(request_limits, check_keys, filter_reads, refuse)
         self.port = port
         self._clock = clock
-        self._now: Callable[[], float] = time.monotonic if clock is None else clock.now
+        self._ahead = 0.0  # how far the agent's own clock is ahead of the real one, in seconds
+        self._now: Callable[[], float] = self._own_time if clock is None else clock.now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._listener: asyncio.Server | None = None
@@ -265,6 +266,9 @@ class Agent:
     def advance(self, seconds: float) -> float:
         """Move the agent's own clock forward; sessions, lock-delays and blocking queries follow at once.
 
+        Without a `ManualClock` it is the agent's clock alone that moves, past the real time that goes on: a Locker is
+        told by Consul what its own clock does not know yet. With one, those of `LockerFactory.embedded` move, too.
+
         Args:
             seconds: how far, in seconds; not negative.
 
@@ -272,12 +276,23 @@ class Agent:
             The new time, in seconds.
 
         Raises:
-            RuntimeError: the agent is on the real clock.
+            RuntimeError: the agent does not run.
             ValueError: ``seconds`` is negative.
         """
-        if self._clock is None:
-            raise RuntimeError("this agent runs on the real clock; make it with clock=ManualClock() to advance it")
-        return self._clock.advance(seconds)
+        if self._clock is not None:
+            return self._clock.advance(seconds)
+        if seconds < 0:
+            raise ValueError(f"a clock cannot go back: advance({seconds!r})")
+
+        def ahead() -> float:
+            self._ahead += seconds
+            self._served.clock_moved()
+            return self._own_time()
+
+        return self._do(ahead)
+
+    def _own_time(self) -> float:
+        return time.monotonic() + self._ahead
 
     def _tick(self) -> None:
         self._do(self._served.tick)

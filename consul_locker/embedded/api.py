@@ -140,6 +140,7 @@ class Api:
                 return Answer(500, b"", self.version.bad_query)
             pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
         found = dict(reversed(pairs))  # the first of several counts, as with Go's url.Values.Get
+        forms.check_namespace(request.target, found)
         answer = handler(Call(method, rest, found, pairs, request.body, request.size, now))
         if "pretty" in found and isinstance(answer, Answer) and {JSON, self.version.conflict} & set(answer.headers):
             answer = answer._replace(body=forms.pretty(answer.body))

@@ -94,6 +94,14 @@ class Refused(Exception):
         self.answer = Answer(status, text.encode("utf-8", "replace"), (*headers, *kind), close)
 
 
+def check_namespace(target: str, query: dict[str, str]) -> None:
+    """Raise `Refused` for a namespace: this is no Consul Enterprise. Transactions take none, and ?partition= is ignored
+    (measured).
+    """
+    if query.get("ns") and target.startswith(("/v1/kv/", "/v1/session/")):
+        raise Refused(400, 'Bad request: Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature')
+
+
 class Call(NamedTuple):
     """A request on its way through a handler: the rest of its path, its query, the time."""
 

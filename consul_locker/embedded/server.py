@@ -300,6 +300,13 @@ class Server:
         self._timer_at = at
         self._timer = None if at is None else self._call_later(max(0.0, at - self._clock()), self._timer_fired)
 
+    def clock_moved(self) -> None:
+        """The clock was moved: what is due happens, and the timer is set anew."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._timer_at = None
+        self.tick()
+
     def _timer_fired(self) -> None:
         self._timer = self._timer_at = None
         self.tick()

@@ -6,6 +6,7 @@ They are called in threads/observers.py and in aio/observers.py, where it is als
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -14,6 +15,7 @@ from ..signals import ALL
 
 __all__ = [
     "DELIVERY_LIMIT",
+    "Sender",
     "has_receivers",
     "receivers",
 ]
@@ -26,6 +28,19 @@ _LOGGER = logging.getLogger("consul_locker")
 DELIVERY_LIMIT = 1.0
 
 
+class Sender:
+    """The part of a runtime that knows whose signals it sends."""
+
+    def belong_to(self, sender: Any) -> None:
+        """Send signals as the Locker's. It is not kept by that: what the I/O holds keeps nobody's Locker."""
+        self._sender_reference = weakref.ref(sender)
+
+    @property
+    def _sender(self) -> Any:
+        """The Locker; None once it was thrown away."""
+        return self._sender_reference()
+
+
 def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
     """The observers that a Locker holds itself."""
     own: Mapping[str, tuple[Callable[..., Any], ...]] = getattr(sender, "_observers", {})
@@ -33,13 +48,17 @@ def _own(signal: str, sender: Any) -> tuple[Callable[..., Any], ...]:
 
 
 def receivers(signal: str, sender: Any) -> Iterator[Callable[..., Any]]:
-    """The observers of a signal of one sender: first those that the sender holds itself."""
+    """The observers of a signal of one sender: first those that the sender holds itself. None: it was thrown away."""
+    if sender is None:
+        return iter(())
     return chain(_own(signal, sender), ALL[signal].receivers_for(sender))
 
 
 def has_receivers(signal: str, sender: Any) -> bool:
     """Whether a signal of this sender has an observer now. As in blinker, what counts is the moment when it is sent."""
     sent = ALL[signal]
+    if sender is None:
+        return False
     if _own(signal, sender):
         return True
     return bool(sent.receivers) and not sent.is_muted and any(True for _ in sent.receivers_for(sender))

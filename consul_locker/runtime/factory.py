@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..arguments import seconds
 from ..config.options import ClientOptions, LockerOptions, RetryInterval
+from ..core.machine import STOPPED
 from ..errors import ConfigurationError
-from ..models import Behavior
+from ..models import Behavior, StateName
 from ..strategies import PermanentStrategy, Strategy
 from .clock import Clock, SystemClock
 from .given_observers import observers_of
@@ -36,6 +39,8 @@ FactoryT = TypeVar("FactoryT", bound="BaseFactory[Any]")
 PERMANENT = PermanentStrategy()
 #: The error of a call that a closed factory cannot answer.
 CLOSED = "the factory is closed; make a new one"
+#: What a ResourceWarning says of a factory that was thrown away.
+DROPPED = "was not closed before it was thrown away; one a process is enough, and use 'with', 'async with' or close()"
 #: The error when a factory or a Locker is copied, or pickled (mostly to give it to another process).
 NOT_COPIED = (
     "factories and Lockers can be neither pickled nor copied: their connections and sessions belong to this process; "
@@ -46,8 +51,19 @@ NOT_COPIED = (
 class Member(Protocol):
     """What a factory needs of its Lockers."""
 
+    _forked: bool
+    _factory: Any
+
+    @property
+    def state(self) -> StateName:
+        """Its state."""
+
+    @property
+    def _runtime(self) -> Any:
+        """Of the face."""
+
     def _mark_forked(self) -> None:
-        """In the child of a fork: refuse all use from now on."""
+        """In the child of a fork: what it was is the parent's from now on."""
 
 
 class BaseFactory(ABC, Generic[LockerT]):
@@ -70,13 +86,17 @@ class BaseFactory(ABC, Generic[LockerT]):
         token: str | Callable[[], str] | None = None,
         cert: str | None = None,
         key: str | None = None,
+        verify: bool | None = None,
         dc: str | None = None,
+        namespace: str | None = None,
+        partition: str | None = None,
         timeout: float | None = None,
         max_connections: int | None = None,
     ) -> None:
         options = ClientOptions.build(
             host, port, secure, ca,
-            token=token, cert=cert, key=key, dc=dc, timeout=timeout, max_connections=max_connections,
+            token=token, cert=cert, key=key, verify=verify, dc=dc, namespace=namespace, partition=partition,
+            timeout=timeout, max_connections=max_connections,
         )  # fmt: skip
         self._open(options)
 
@@ -109,6 +129,7 @@ class BaseFactory(ABC, Generic[LockerT]):
             raise ConfigurationError("agent", agent, "it has no port yet; start() it first, or enter it with 'with'")
         factory = cls.__new__(cls)
         factory._open(ClientOptions.build(agent.address, timeout=timeout, environ={}), agent.clock, own)
+        factory._embedded = True
         return factory
 
     def create(
@@ -171,7 +192,8 @@ class BaseFactory(ABC, Generic[LockerT]):
         checked = observers_of(observers, self._awaits_observers)
         return self._make(replace(LockerOptions.build(
             name, max_retries=max_retries, outage_timeout=outage_timeout, retry_interval=retry_interval, ttl=ttl,
-            lock_delay=lock_delay, checks=checks, behavior=behavior, node=node, dc=self._client.dc, strategy=strategy,
+            lock_delay=lock_delay, checks=checks, behavior=behavior, node=node, dc=self._client.dc,
+            token_source=self._client.token_source, strategy=strategy,
             value=value, flags=flags, delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
             default_timeout=default_timeout,
         ), observers=checked))  # fmt: skip
@@ -182,14 +204,19 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _open(self, client: ClientOptions, clock: Clock | None = None, own_agent: Any = None) -> None:
         """Initialize it with checked options. None as clock: the system's. ``own_agent`` ends with the factory."""
+        from ..client.distributions import warn_of_both
         from ..client.encode import Encoder  # with the first factory: it brings msgspec
 
+        warn_of_both(stacklevel=4)  # the caller of __init__, or of embedded, which calls this
         self._client = client
         self._clock = SystemClock() if clock is None else clock
         self._own_agent = own_agent
         self._encoder = Encoder(client)
-        # Held weakly: a stopped Locker is freed when its user drops it; requests and timers keep the others.
+        self._embedded = False  # whether its agent is in this very process
+        # A stopped Locker is freed when its user drops it; the factory keeps the others.
         self._lockers: weakref.WeakSet[LockerT] = weakref.WeakSet()
+        self._running: set[LockerT] = set()
+        self._keeping = threading.RLock()  # guards _running; a finalizer may come in between
         self._closed = False  # True as soon as the closing begins
         self._over = False  # closed, and the state of its Lockers will not change any more
         self._forked = False
@@ -198,6 +225,26 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _prepare(self) -> None:
         """Initialize what the face needs besides."""
+
+    def _attach(self, locker: LockerT) -> None:
+        """A Locker has a new runtime, which tells the factory from now on whether it has to keep the Locker."""
+        weak = weakref.ref(locker)
+
+        def changed() -> None:
+            found = weak()
+            if found is not None:
+                found._factory._keep(found)
+
+        locker._runtime.state_waits.then = changed
+        self._keep(locker)
+
+    def _keep(self, locker: LockerT) -> None:
+        """The state of a Locker has changed, or it is new."""
+        with self._keeping:  # the state is read in it: of two changes at a time the last one counts
+            if locker.state == STOPPED:
+                self._running.discard(locker)
+            else:
+                self._running.add(locker)
 
     def _stop_limit(self, timeout: float | None) -> float:
         """The limit on a stop in seconds: ``timeout``, or without it twice the limit on a request."""
@@ -210,24 +257,61 @@ class BaseFactory(ABC, Generic[LockerT]):
     def __reduce__(self) -> NoReturn:
         raise TypeError(NOT_COPIED)
 
+    def _present(self) -> list[LockerT]:
+        """Its Lockers, but for those that were not used since a fork: all that they have is the parent's."""
+        # Of a factory that was thrown away only `_running` knows them.
+        return [locker for locker in {*self._lockers, *self._running} if not locker._forked]
+
+    # --------------------------------------------------------------------------------- thrown away
+
+    def __del__(self) -> None:
+        """Nobody refers to it, nor to a Locker of it; and no lock is held: a lease would refer to its Locker.
+
+        The garbage collector runs this in any thread, in the middle of anything. So it only begins the closing.
+        """
+        if not hasattr(self, "_over") or self._forked or not self._left_open():
+            return
+        _FACTORIES.add(self)  # the weak references to it, and to its Lockers, are cleared by now
+        for locker in self._running:
+            locker._runtime.belong_to(locker)
+        self._close_later()
+        warnings.warn(f"{self!r} {DROPPED}", ResourceWarning, stacklevel=2, source=self)
+
+    @abstractmethod
+    def _left_open(self) -> bool:
+        """Whether there is something to close."""
+
+    @abstractmethod
+    def _close_later(self) -> None:
+        """Close it, elsewhere."""
+
     # -------------------------------------------------------------------------------- after a fork
 
     def _check(self, open: bool = False) -> None:
-        """Refuse a call in a forked child.
+        """Before each use: in a forked child the first one begins anew, or is refused.
 
         Args:
             open: refuse it also if the factory is closed, or being closed.
         """
         if self._forked:
-            raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
+            self._begin_anew()
         if open and self._closed:
             raise RuntimeError(CLOSED)
 
     def _mark_forked(self) -> None:
-        """In the child of a fork: nothing of this factory may be used, and no mutex is touched (rule 10)."""
+        """In the child of a fork: what this factory has is the parent's, and no mutex is touched (rule 10)."""
         self._forked = True
+        self._keeping = threading.RLock()  # a thread of the parent may have had the other
         for locker in self._lockers:
             locker._mark_forked()
+
+    def _begin_anew(self) -> None:
+        """At the first use in the child of a fork.
+
+        Raises:
+            RuntimeError: it cannot be used there.
+        """
+        raise RuntimeError("a Locker cannot be used after a fork; make a new factory in the child process")
 
 
 _FACTORIES: weakref.WeakSet[BaseFactory[Any]] = weakref.WeakSet()

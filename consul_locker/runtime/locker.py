@@ -6,8 +6,9 @@ import copy
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from random import random
 from types import MappingProxyType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
@@ -18,7 +19,6 @@ from ..core.batch import MAX_OPS
 from ..core.calls import (
     Guarded,
     Info,
-    LeaveHold,
     LockCall,
     Question,
     ReadSessionInfo,
@@ -26,12 +26,13 @@ from ..core.calls import (
     Release,
     ReleaseAll,
     Start,
+    Stop,
 )
 from ..core.guarded import own_operations
 from ..core.locker import LockerCore
-from ..core.machine import STATES
+from ..core.machine import STATES, STOPPED
 from ..core.messages import Call
-from ..errors import ConfigurationError, LockLost
+from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import LockInfo, StateName
@@ -40,9 +41,6 @@ from .locker_fsm import FsmView
 
 __all__ = [
     "BaseLocker",
-    "Hold",
-    "as_list",
-    "note",
     "raisable",
 ]
 
@@ -59,12 +57,6 @@ MAX_MANY_FAIR = MAX_OPS // 2
 SESSION_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
-def note(error: BaseException, text: str) -> None:
-    """Add a note to an exception, as ``add_note`` does from Python 3.11 on."""
-    notes: list[str] = [*getattr(error, "__notes__", ()), text]
-    vars(error)["__notes__"] = notes
-
-
 def raisable(error: BaseException) -> BaseException:
     """An exception for one caller to raise: a copy, if another caller has raised it already.
 
@@ -75,26 +67,6 @@ def raisable(error: BaseException) -> BaseException:
     copied = copy.copy(error)
     vars(copied).pop("__notes__", None)
     return copied
-
-
-def as_list(granted: Any) -> list[Any]:
-    """What a hold was granted, as a list: `hold` gets one lease, `hold_many` a list."""
-    return granted if isinstance(granted, list) else [granted]
-
-
-class Hold:
-    """A hold under way.
-
-    Attributes:
-        caller: the thread or task that began it.
-        over: whether it has ended.
-    """
-
-    __slots__ = ("caller", "over")
-
-    def __init__(self, caller: Any) -> None:
-        self.caller = caller
-        self.over = False
 
 
 class Runtime(Protocol):
@@ -119,8 +91,6 @@ class BaseLocker(Generic[LeaseT]):
 
     #: Its name in a repr.
     _full_name: str
-    #: What calls it, for messages: a thread, or a task.
-    _caller: str
     _runtime: Runtime
 
     def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:
@@ -129,32 +99,66 @@ class BaseLocker(Generic[LeaseT]):
         self._clock = factory._clock
         self._lease_type = lease_type
         self._identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
+        self._forked = False  # whether it was not used since the fork that made this process
+        self._idle: LockerCore | None = None  # answers questions until then
         self._fsm: FsmView | None = None
-        self._served = 0
-        self._holds: dict[tuple[Any, str], Hold] = {}  # (caller, id) -> the present hold
+        self._draining = False
+        self._holds: dict[tuple[Any, str], Any] = {}  # (caller, id) -> the present `Hold` (runtime/holds.py)
         #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
         self._observers = options.observers
+        self._served = 0
 
-    def _make_core(self) -> LockerCore:
-        """The core, or another one in its place."""
-        core = LockerCore(
+    def _core_maker(self, first: LockerCore | None = None) -> Callable[[], LockerCore]:
+        """What makes the core, and others in its place.
+
+        What the I/O works for, the core, knows its Locker and the factory only as long as others do. But each lease
+        that is held keeps them: ``LockerFactory().create("job").lock("nightly")`` holds the lock (docs/design.rst).
+
+        Args:
+            first: the first one, if it is made already.
+        """
+        me, factory, lease_type, ready = weakref.ref(self), weakref.ref(self._factory), self._lease_type, [first]
+
+        def lease(*facts: Any) -> BaseLease:
+            made = lease_type(*facts)
+            made.keep(me())
+            return made
+
+        def closed() -> bool:
+            found = factory()
+            return found is None or found._closed
+
+        make = partial(
+            LockerCore,
             self._options,
             identity=self._identity,
             timeout=self._factory._client.timeout,
             clock=self._clock.now,
             random=random,
-            lease_type=self._lease_type,
-            closed=lambda: self._factory._closed,
+            lease_type=lease,
+            closed=closed,
         )
+
+        def another() -> LockerCore:
+            core = (ready.pop() if ready else None) or make()
+            locker = me()
+            if locker is not None:
+                locker._follow(core)
+            return core
+
+        return another
+
+    def _follow(self, core: LockerCore) -> None:
+        """Another core is the Locker's."""
         self._leases: Mapping[str, BaseLease] = core.ledger.leases
-        self._strategy = core.strategy
+        if not self._draining:
+            self._strategy = core.strategy
         if self._fsm is not None:
             self._fsm.listen_to(core.fsm)
-        return core
 
     @property
     def _core(self) -> LockerCore:
-        return self._runtime.core
+        return self._runtime.core if self._idle is None else self._idle
 
     # ------------------------------------------------------------------------------------- properties
 
@@ -236,29 +240,61 @@ class BaseLocker(Generic[LeaseT]):
     def _fsm_view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
         """The Locker as an `Fsm`. The arguments are the face's functions for the inputs that have an answer."""
         inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        self._fsm = FsmView(lambda: self._core.fsm, inputs, self._runtime.queue_for_observers, self._observe)
+        self._fsm = FsmView(lambda: self._core.fsm, inputs, self._queue, self._observe)
         return self._fsm
+
+    def _queue(self, job: Callable[[], None]) -> None:
+        self._runtime.queue_for_observers(job)
 
     def _observe(self, signal: str, observer: Callable[..., Any]) -> None:
         """Call an observer at a signal, as long as the Locker lives."""
         self._observers = {**self._observers, signal: (*self._observers.get(signal, ()), observer)}
 
+    def _use(self, open: bool = False) -> None:
+        """Before each use: refuse it, or begin anew, as `BaseFactory._check` says."""
+        self._factory._check(open)
+        if self._forked:
+            self._begin_anew()
+
+    def _refuse_new(self) -> None:
+        """Refuse a call for locks, by SessionEnded, while the Locker is drained."""
+        if self._draining:
+            raise SessionEnded(self.name, ", or will be: it is being drained", None, self._factory._closed)
+
     def _submit(self, call: Call) -> Any:
-        self._factory._check(open=isinstance(call, NEED_OPEN))
+        self._use(open=isinstance(call, NEED_OPEN))
         return self._runtime.submit(call)
 
     def _ask(self, call: Call) -> Any:
-        self._factory._check(open=isinstance(call, NEED_OPEN))
+        self._use(open=isinstance(call, NEED_OPEN))
+        if isinstance(call, LockCall):
+            self._refuse_new()
         return self._runtime.ask(call)
 
     def _mark_forked(self) -> None:
-        """In the child of a fork: end the leases, so that the child takes none of them for a lock."""
+        """In the child of a fork: end the leases, so that the child takes none of them for a lock (rule 10).
+
+        Until its first use there, the Locker has a core that does nothing: it is asked for its state, and the like.
+        """
         life = self._core.session.life
         if life is not None:
             life.deadline = float("-inf")
         for lease in self._leases.values():
             lease.end("forked")
-        self._leases = {}
+        stopped = self._core.state == STOPPED
+        self._forked, self._holds, self._leases, self._served = True, {}, {}, 0
+        self._identity = {**self._identity, "pid": os.getpid()}
+        fsm, self._fsm = self._fsm, None  # nobody hears this core
+        self._idle = idle = self._core_maker()()
+        self._fsm = fsm
+        now = self._clock.now()
+        idle.begin(now)
+        if stopped:
+            idle.step(Stop(), now)
+        idle.commands.clear()
+
+    def _begin_anew(self) -> None:
+        """At the first use in the child of a fork. On asyncio the factory has refused that."""
 
     def _cached(self, id: Any) -> LeaseT | None:
         """The lease that answers a call without a request, and without the mutex (docs/design.rst).
@@ -353,61 +389,7 @@ class BaseLocker(Generic[LeaseT]):
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
         """Check the arguments of `wait_for_state`, and return its limit in seconds."""
-        self._factory._check()
+        self._use()
         if state not in STATES:
             raise ConfigurationError("state", state, f"one of {', '.join(STATES)}")
         return seconds("timeout", timeout)
-
-    # ---------------------------------------------------------------------------------------------- holds
-
-    def _is_within(self, hold: Hold) -> bool:
-        """Whether the code that runs now is within the hold."""
-        return True
-
-    def _hold_call(
-        self, hold: Hold, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any
-    ) -> LockCall:
-        """A call for a hold.
-
-        Raises:
-            RuntimeError: the caller holds one of them already.
-        """
-        call = self._lock_call(kind, ids, wait, timeout)
-        for id in call.ids:
-            other = self._holds.get((hold.caller, id))
-            if other is not None and not other.over and self._is_within(other):
-                raise RuntimeError(
-                    f"this {self._caller} holds {id!r} already; a hold within a hold would wait for itself"
-                )
-        return call
-
-    def _begin_hold(self, hold: Hold, granted: Any) -> list[LeaseT]:
-        """A hold was granted; returns its leases."""
-        leases: list[LeaseT] = as_list(granted)
-        self._holds.update({(hold.caller, lease.id): hold for lease in leases})
-        return leases
-
-    def _end_hold(self, hold: Hold, leases: list[LeaseT]) -> Call:
-        """The call that gives back the leases of a hold."""
-        hold.over = True
-        call = LeaveHold(leases)
-        for id in call.ids:
-            if self._holds.get((hold.caller, id)) is hold:  # else a thread of a pool has begun another hold since
-                del self._holds[hold.caller, id]
-        return call
-
-    @contextmanager
-    def _leaving(self, hold: Hold, leases: list[LeaseT], error: BaseException | None) -> Iterator[Call]:
-        """Around the call that ends a hold: report a lease that was lost, but never hide the body's own error.
-
-        Raises:
-            LockLost: a lease was lost, and the body ended without an error.
-        """
-        call = self._end_hold(hold, leases)
-        lost = next((lease for lease in leases if not lease.valid), None)
-        yield call
-        if lost is not None:
-            report = LockLost(lost.id, lost.key, lost.reason or "lost", lost.fence)
-            if error is None:
-                raise report
-            note(error, str(report))

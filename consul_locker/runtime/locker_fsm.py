@@ -8,6 +8,7 @@ the mutex.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn
@@ -119,7 +120,7 @@ class FsmView(Fsm):
         if near is not None:
             raise TableError("on()", event, "is no event of a Locker's machine", (near,))
         if self._relay is None:
-            self._relay = self._core_fsm().on("*", self._pass_on)  # and on those that come in its place: `listen_to`
+            self._relay = self._listen(self._core_fsm())  # and to those that come in its place: `listen_to`
         for signal in SIGNALS if event == CATCH_ALL else (event,):
             if signal in SIGNALS and signal not in self._signals:
                 self._signals.add(signal)
@@ -129,7 +130,18 @@ class FsmView(Fsm):
     def listen_to(self, core_fsm: Fsm) -> None:
         """Another core comes in the place of the Locker's: its machine is to be heard from the first transition on."""
         if self._relay is not None:
-            self._relay = core_fsm.on("*", self._pass_on)
+            self._relay = self._listen(core_fsm)
+
+    def _listen(self, core_fsm: Fsm) -> Subscription:
+        """Hear the Locker's own machine, which does not keep this view by that, nor its Locker."""
+        me = weakref.ref(self)
+
+        def pass_on(event: str, data: Mapping[str, Any]) -> None:
+            view = me()
+            if view is not None:
+                view._pass_on(event, data)
+
+        return core_fsm.on("*", pass_on)
 
     def _pass_on_signal(self, signal: str, locker: object, **facts: Any) -> None:
         """Called in the thread of the observers, or in their task: there the listeners are called, too."""

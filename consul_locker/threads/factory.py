@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import logging
 import sys
 import threading
 import time
+import weakref
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 from ..config.options import LockerOptions
 from ..core.calls import Stop
 from ..errors import ConsulUnavailable
 from ..may_wait import MACHINES, THIS_THREAD
 from ..runtime.delivery import DELIVERY_LIMIT
-from ..runtime.factory import BaseFactory, living
+from ..runtime.factory import CLOSED, BaseFactory, living
 from ..runtime.locker import raisable
 from .locker import Locker
 from .observers import ObserverThread
@@ -35,18 +39,26 @@ EXIT_LIMIT = 2.0
 CARRIER_SHARE = 0.25
 
 
+#: In the child of a fork: what its parent's factories have. It is kept for ever: were a connection closed here, the
+#: event loop of the parent would not hear of its own any more, since both share what the operating system watches.
+_PARENTS: list[Any] = []
+
+
 class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul; a context manager.
 
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``unix:///path``), or a list of addresses of one datacenter:
-            the one that answers is kept until it fails (docs/operations.rst). Default 127.0.0.1:8500, plain HTTP.
+            tools take it (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``), or a list of addresses
+            of one datacenter: the one that answers is kept until it fails (docs/operations.rst). Default
+            127.0.0.1:8500, plain HTTP.
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token, or a callable without arguments that returns it, on a thread of its own
             (docs/operations.rst). It never appears in a log, a repr or an error.
         cert, key: paths of the client certificate and its key.
+        verify: whether Consul's certificate is checked (True). Without that anybody in between can read the token.
         dc: the datacenter.
+        namespace, partition: of Consul Enterprise (None: the token's, and the agent's own).
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
         max_connections: to Consul, of all the factory's Lockers together; 3 or more (64; Consul refuses more than
             200 from one client address).
@@ -61,6 +73,11 @@ class LockerFactory(BaseFactory[Locker]):
     _full_name = "consul_locker.LockerFactory"
 
     def _prepare(self) -> None:
+        self._guard = threading.RLock()  # a signal handler may run in the same thread
+        self._equip()
+
+    def _equip(self) -> None:
+        """Have what does the work: connections, threads. None of it refers to the factory, else it would keep that."""
         # imported with the first factory: they bring msgspec, httptools, asyncio and ssl
         from ..client.addresses import Addresses
         from ..client.allowance import Allowance
@@ -74,23 +91,47 @@ class LockerFactory(BaseFactory[Locker]):
         carriers = max(1, int(client.max_connections * CARRIER_SHARE))
         allowance = Allowance(client.max_connections)
         self._delivery = ObserverThread("consul_locker-signals")
-        credentials = Credentials(client, partial(self._report, level=logging.WARNING))
+        credentials = Credentials(client, partial(self._delivery.report, level=logging.WARNING))
         self._transport = BlockingTransport(client, carriers, allowance, addresses, credentials)
-        others = client.max_connections - carriers
+        encoder, clock, others = self._encoder, self._clock, client.max_connections - carriers
+        died = weakref.WeakMethod(self._io_thread_died)
         self._io_thread = IoThread(
-            lambda: IoLoop(client, self._encoder, self._clock, others, allowance, addresses, credentials),
-            self._report,
-            self._io_thread_died,
+            lambda: IoLoop(client, encoder, clock, others, allowance, addresses, credentials),
+            self._delivery.report,
+            lambda error: None if (told := died()) is None else told(error),
         )
-        self._guard = threading.RLock()  # a signal handler may run in the same thread
         _register_exit_hook()
+
+    def _left_open(self) -> bool:
+        return not self._closed and (self._io_thread.started or self._own_agent is not None)
+
+    def _close_later(self) -> None:
+        closing = threading.Thread(target=self.close, name="consul_locker-dropped", daemon=True)
+        with suppress(RuntimeError):  # the interpreter ends
+            # The start takes a mutex of Python's, which this very thread may have: so it is another one that starts it.
+            _thread.start_new_thread(closing.start, ())
+
+    def _mark_forked(self) -> None:
+        _PARENTS.append((self._transport, self._delivery, self._io_thread))
+        self._guard = threading.RLock()
+        super()._mark_forked()
+
+    def _begin_anew(self) -> None:
+        if self._embedded:
+            raise RuntimeError("the embedded agent of this factory is in the parent process; make another in the child")
+        with self._guard:
+            if self._closed:
+                raise RuntimeError(CLOSED)
+            if self._forked:  # else another thread was first
+                self._equip()
+                self._forked = False
 
     def _make(self, options: LockerOptions) -> Locker:
         self._check()
         with self._guard:
             self._check(open=True)
             self._io_thread.start()
-            locker = Locker(self, options, self._transport, self._io_thread, self._delivery)
+            locker = Locker(self, options)
             self._lockers.add(locker)
         return locker
 
@@ -100,21 +141,16 @@ class LockerFactory(BaseFactory[Locker]):
         if open and self._io_thread.dead is not None:
             raise raisable(self._io_thread.dead)
 
-    def _report(self, text: str, error: BaseException | None, level: int = logging.ERROR) -> None:
-        """Something went wrong, mostly on the I/O thread. Another thread writes it into the log."""
-        self._delivery.log(level, text, error)
-        self._delivery.wake()
-
     def _io_thread_died(self, error: ConsulUnavailable) -> None:
         """On the I/O thread, just before it ends: no call may wait for it any more."""
-        self._report(str(error), error.cause)
+        self._delivery.report(str(error), error.cause)
         with self._guard:  # a Locker that is made later finds the thread dead
-            lockers = list(self._lockers)
+            lockers = self._present()
         for locker in lockers:
             try:
                 locker._runtime.io_thread_died(error)
             except BaseException as failure:  # the other Lockers must be told all the same
-                self._report(f"{locker!r} could not be stopped", failure)
+                self._delivery.report(f"{locker!r} could not be stopped", failure)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the Lockers, close the connections, end the threads. Calling it again does no harm.
@@ -131,7 +167,8 @@ class LockerFactory(BaseFactory[Locker]):
                 or within a step of this thread.
         """
         limit = self._stop_limit(timeout)
-        if self._forked:  # before any mutex: the parent may have held it (rule 10)
+        if self._forked:  # not used in this process: all that could be closed is the parent's (rule 10)
+            self._closed = self._over = True
             return
         if self._delivery.here or THIS_THREAD.in_step or MACHINES.here:
             raise RuntimeError(
@@ -143,7 +180,7 @@ class LockerFactory(BaseFactory[Locker]):
             if self._closed:
                 return
             self._closed = True
-            lockers = list(self._lockers)
+            lockers = self._present()
         stops = [(locker, Stop(timeout=max(0.0, deadline - time.monotonic()))) for locker in lockers]
         for locker, stop in stops:
             locker._runtime.submit(stop)

@@ -64,6 +64,11 @@ class IoThread:
         self._left_behind = False  # lingers, and has something left to do
         self._retired = threading.Event()  # set when all but the destroys has ended
 
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called."""
+        return self._thread is not None
+
     def start(self) -> None:
         """Start the thread, if that is not done yet. Two threads must not call it at the same time."""
         if self._thread is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..arguments import seconds
@@ -15,11 +16,12 @@ __all__ = ["Lease"]
 class Lease(BaseLease):
     """A lease of the threaded Locker. See `BaseLease`."""
 
-    __slots__ = ("_sleepers",)
+    __slots__ = ("_jobs", "_sleepers")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._sleepers = Sleepers()
+        self._jobs: list[Callable[[], None]] = []
 
     def wait_lost(self, timeout: float | None = None) -> str | None:
         """Wait until the lease is over.
@@ -48,6 +50,14 @@ class Lease(BaseLease):
 
         __exit__ = __enter__
 
+    def _when_over(self, job: Callable[[], None]) -> None:
+        """For the library: do something once the lease is over, outside every mutex; perhaps more than once."""
+        self._jobs.append(job)
+        if not self.live:  # perhaps before the job was there
+            job()
+
     def wake(self) -> None:
         """For the runtime: wake all threads that wait in `wait_lost`."""
         self._sleepers.wake()
+        for job in tuple(self._jobs):
+            job()

@@ -9,45 +9,31 @@ How calls are carried out is in `consul_locker.threads.runtime`.
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..core import calls
-from ..core.calls import Holder, HoldMany, Info, Lock, LockCall, LockMany, Stop
+from ..core.calls import Holder, Info, Lock, LockMany, Stop
+from ..core.locker import LockerCore
+from ..core.machine import STOPPED
+from ..errors import SessionEnded
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
-from ..runtime.factory import BaseFactory
-from ..runtime.holding import Holding
-from ..runtime.locker import BaseLocker, Hold, as_list
+from .holds import Holds
 from .lease import Lease
-from .observers import ObserverThread
 from .runtime import ThreadRuntime
 from .users_code import guard_users_code
-
-if TYPE_CHECKING:
-    from ..client.blocking import BlockingTransport
-    from .io_thread import IoThread
 
 __all__ = [
     "Locker",
 ]
 
 
-_LOGGER = logging.getLogger("consul_locker")
-
-
-#: The holds, of any Locker, whose bodies this code runs in. Code that runs in a copied context has them, too.
-_WITHIN: ContextVar[tuple[Hold, ...]] = ContextVar("consul_locker_within", default=())
-
-
-class Locker(BaseLocker[Lease]):
+class Locker(Holds):
     """Hands out locks through one session of Consul; made by `LockerFactory.create`. For any thread.
 
     The locks of `lock` belong to the Locker, not to the caller: every caller gets a lock that it
@@ -58,35 +44,43 @@ class Locker(BaseLocker[Lease]):
     """
 
     _full_name = "consul_locker.Locker"
-    _caller = "thread"
-    _factory: BaseFactory[Any]
-    _runtime: ThreadRuntime
-
-    def __init__(
-        self,
-        factory: BaseFactory[Any],
-        options: LockerOptions,
-        transport: BlockingTransport,
-        io_thread: IoThread,
-        delivery: ObserverThread,
-    ) -> None:
+    def __init__(self, factory: Any, options: LockerOptions) -> None:
         super().__init__(factory, guard_users_code(options), Lease)
-        self._runtime = ThreadRuntime(
-            self._make_core,
-            self,
-            factory._clock,
-            factory._encoder,
-            transport,
-            io_thread,
-            delivery,
-            factory._client.timeout,
-        )
+        self._equip()
+        self._factory._attach(self)
         self.fsm = self._fsm_view(
             self.submit_lock,
             self.submit_release,
-            lambda: self._runtime.submit(Stop(timeout=factory._stop_limit(None))),
+            lambda: self._submit(Stop(timeout=factory._stop_limit(None))),
         )
         self._runtime.begin()
+
+    def _equip(self, first: LockerCore | None = None) -> None:
+        """Have a runtime, with what the factory has now; ``first`` is its core, if that is made already."""
+        factory = self._factory
+        self._delivery = factory._delivery
+        self._runtime = ThreadRuntime(
+            self._core_maker(first),
+            self,
+            factory._clock,
+            factory._encoder,
+            factory._transport,
+            factory._io_thread,
+            factory._delivery,
+            factory._client.timeout,
+        )
+
+    def _begin_anew(self) -> None:
+        with self._factory._guard:  # as in `create`
+            if self._forked:  # else another thread was first
+                self._factory._io_thread.start()
+                stopped = self._core if self._core.state == STOPPED else None
+                self._equip(stopped)
+                self._idle = None
+                self._factory._attach(self)
+                if stopped is None:
+                    self._runtime.begin()
+                self._forked = False
 
     # ---------------------------------------------------------------------------------------- locking
 
@@ -111,8 +105,7 @@ class Locker(BaseLocker[Lease]):
             AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
-            RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
-                forked.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
         """
         found = self._cached(id)
         if found is not None:
@@ -135,10 +128,20 @@ class Locker(BaseLocker[Lease]):
         Raises:
             InvalidLockId: the id cannot name a lock.
             ConfigurationError: ``wait`` or ``timeout`` is not valid.
-            RuntimeError: the process was forked.
         """
-        future: Future[Lease] = self._submit(self._lock_call(Lock, (id,), wait, timeout))
+        call = self._lock_call(Lock, (id,), wait, timeout)
+        try:
+            self._refuse_new()
+        except SessionEnded as refused:
+            future: Future[Lease] = Future()
+            future.set_exception(refused)
+        else:
+            future = self._submit(call)
+            future.add_done_callback(self._outlive)
         return future
+
+    def _outlive(self, future: Future[Any]) -> None:
+        """Not to be thrown away before a future is done: as its callback this keeps the Locker."""
 
     def lock_many(
         self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
@@ -160,69 +163,6 @@ class Locker(BaseLocker[Lease]):
         if not given:
             return []
         return self._in_order(self._ask(self._lock_call(LockMany, given, wait, timeout)), given)
-
-    def hold(self, id: LockId, *, wait: float | None = 0.0, timeout: float | None = None) -> Holding[Lease]:
-        """Hold a lock while the body of a ``with`` runs: exclusive also among this Locker's callers.
-
-        Before a function, ``@locker.hold("id")``, it holds the lock while the function runs, anew for each call. A
-        RuntimeWarning says when what this returns is thrown away without being entered: no lock was taken then.
-
-        Entering raises what `lock` raises, and those below.
-
-        Args:
-            id, wait, timeout: as for `lock`.
-
-        Raises:
-            LockLost: at the end of the body, if the lease was lost while it ran.
-            RuntimeError: this thread holds the same lock already.
-        """
-        return Holding(lambda: self._hold_one(id, wait, timeout), f"locker.hold({id!r})", "with")
-
-    @contextmanager
-    def _hold_one(self, id: Any, wait: Any, timeout: Any) -> Iterator[Lease]:
-        with self._holding(calls.Hold, (id,), wait, timeout) as leases:
-            yield leases[0]
-
-    def hold_many(
-        self, ids: Iterable[LockId], *, wait: float | None = 0.0, timeout: float | None = None
-    ) -> Holding[list[Lease]]:
-        """Hold several locks, all or none, while the body of a ``with`` runs. As `hold` and `lock_many`."""
-        given = self._ids(ids)  # once: they may come from a generator
-        return Holding(lambda: self._holding(HoldMany, given, wait, timeout), f"locker.hold_many({given!r})", "with")
-
-    @contextmanager
-    def _holding(self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any) -> Iterator[list[Lease]]:
-        hold = Hold(threading.get_ident())
-        call = self._hold_call(hold, kind, ids, wait, timeout)
-        if not call.ids:
-            yield []
-            return
-        granted: Any = None
-        try:
-            granted = self._ask(call)
-            leases = self._begin_hold(hold, granted)
-            _WITHIN.set((*(other for other in _WITHIN.get() if not other.over), hold))
-            yield leases
-        except BaseException as error:
-            if granted is not None:
-                self._leave(hold, as_list(granted), error)
-            raise
-        else:
-            self._leave(hold, leases, None)
-        finally:
-            hold.over = True
-            if granted is not None and any(lease.live for lease in as_list(granted)):  # interrupted before it was ended
-                self._runtime.leave_later(as_list(granted))
-
-    def _leave(self, hold: Hold, leases: list[Lease], error: BaseException | None) -> None:
-        if self._factory._forked:
-            return  # it is the parent process's hold, and goes on there (rule 10)
-        with self._leaving(hold, leases, error) as call:
-            self._ask(call)
-
-    def _is_within(self, hold: Hold) -> bool:
-        # A pool's thread that began a hold may run other code before the hold ends: that code is not within the hold.
-        return hold in _WITHIN.get()
 
     def release(self, id: LockId) -> bool:
         """Give a lock back. From the moment of the call no caller that shares it may rely on it.
@@ -257,7 +197,6 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             InvalidLockId: the id cannot name a lock.
-            RuntimeError: the process was forked.
         """
         future: Future[bool] = self._submit(self._release_call(id))
         return future
@@ -302,10 +241,38 @@ class Locker(BaseLocker[Lease]):
 
         Raises:
             ConfigurationError: ``timeout`` is not valid.
-            RuntimeError: the call would wait inside an observer, or for the call that it interrupts; or the process was
-                forked.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
         """
         self._ask(Stop(timeout=self._factory._stop_limit(timeout)))
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every lock is given back, then stop: for a program that ends and lets its work finish.
+
+        Meanwhile every new call for a lock is refused with `SessionEnded`. Calls that wait already are served if their
+        turn comes meanwhile. Locks of `lock` are waited for as those of `hold` are: release what is not needed.
+
+        Args:
+            timeout: how long to wait for the locks, in seconds; None: without a limit. The stop takes its own time
+                (see `stop`). When it is over the Locker is stopped all the same, and what is held then is lost
+                ("stopped"): who holds it is told so.
+
+        Returns:
+            Whether everything was given back (or lost) in time. An interrupted drain does not stop the Locker.
+
+        Raises:
+            ConfigurationError: ``timeout`` is not valid.
+            RuntimeError: the call would wait inside an observer, or for the call that it interrupts.
+        """
+        limit = seconds("timeout", timeout)
+        self._use()
+        self._runtime.refuse_wait()
+        end = None if limit is None else time.monotonic() + limit
+        with self._no_new_locks():
+            while (lease := self._held_one()) is not None:
+                if lease.wait_lost(None if end is None else max(0.0, end - time.monotonic())) is None:
+                    break
+            self.stop()
+        return lease is None
 
     def __enter__(self) -> Locker:
         return self
@@ -313,7 +280,7 @@ class Locker(BaseLocker[Lease]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._factory._forked:  # in a forked child the session is the parent's (rule 10)
+        if not self._forked:  # else the session is the parent's (rule 10)
             self.stop()
 
     def wait_for_state(self, state: StateName, timeout: float | None = None) -> bool:

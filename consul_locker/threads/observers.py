@@ -77,6 +77,11 @@ class ObserverThread:
         """
         self.put(partial(write, _LOGGER.log, level, "%s", text, exc_info=error))
 
+    def report(self, text: str, error: BaseException | None, level: int = logging.ERROR) -> None:
+        """Something went wrong, mostly on the I/O thread. This thread writes it into the log."""
+        self.log(level, text, error)
+        self.wake()
+
     def settle(self, job: Callable[[], None]) -> None:
         """Add a job as `put` does; if there can be no thread, do it here and now. Not under a mutex."""
         with self._guard:
@@ -133,6 +138,7 @@ class ObserverThread:
         try:
             while (job := self._queue.get()) is not None:
                 self._do(job)
+                del job  # it knows the Locker, and the next one may come late
         except BaseException:
             # No job raises here, but futures wait for what is in the queue. So another thread goes on, whatever it was.
             with self._guard:

@@ -42,9 +42,10 @@ from ..core.requests import Failed, Request, Transact
 from ..errors import ConsulUnavailable
 from ..may_wait import THIS_THREAD
 from ..runtime.clock import Clock
-from ..runtime.delivery import has_receivers
+from ..runtime.delivery import Sender, has_receivers
 from ..runtime.fail_stop import FailStop
-from ..runtime.locker import as_list, raisable
+from ..runtime.holds import as_list
+from ..runtime.locker import raisable
 from .carriers import Carriers
 from .observers import ObserverThread, write
 from .state_waits import StateWaits
@@ -65,7 +66,7 @@ BATCHED = (LockCall, ReleaseCall)
 ENDS = (LeaveHold, Stop)
 
 
-class ThreadRuntime:
+class ThreadRuntime(Sender):
     """The runtime of one Locker.
 
     Args:
@@ -88,7 +89,7 @@ class ThreadRuntime:
         timeout: float,
     ) -> None:
         self._fail_stop = FailStop(make_core, self.queue_for_observers)
-        self._sender = sender
+        self.belong_to(sender)
         self._clock = clock
         self._io_thread = io_thread
         self._delivery = delivery

@@ -20,9 +20,14 @@ class _Wish:
 
 
 class StateWaits:
-    """The threads that wait for states of one Locker."""
+    """The threads that wait for states of one Locker.
+
+    Attributes:
+        then: called after each change of the state.
+    """
 
     def __init__(self) -> None:
+        self.then: Callable[[], object] = bool
         self._wishes: set[_Wish] = set()
         self._sleepers = Sleepers()  # the threads that have these wishes
         self._ended = False  # the state will not change any more
@@ -54,6 +59,7 @@ class StateWaits:
             if wish.state == state:
                 wish.reached = True
         self._sleepers.wake()
+        self.then()
 
     def end(self) -> None:
         """Wake all that wait: the Locker will not change its state any more."""

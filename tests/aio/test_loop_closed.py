@@ -40,12 +40,13 @@ def test_a_connection_that_its_loop_is_closed_under(monkeypatch: pytest.MonkeyPa
         loop = asyncio.new_event_loop()
 
         async def main() -> bool:
-            LockerFactory(address).create("left alone")
+            left = LockerFactory(address).create("left alone")
             running = asyncio.get_running_loop()
             end = running.time() + WAIT
             while not (found := opening()) and running.time() < end:
                 await asyncio.sleep(0)
             running.stop()  # at the end of this very round
+            del left
             return found
 
         task = loop.create_task(main())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -85,61 +84,6 @@ def test_a_fenced_register_sees_one_writer_at_a_time(agent: Any, consul: Consul,
     assert not clashes
     assert len(fences) == 100
     assert fences == sorted(set(fences))
-
-
-def in_child(work: Any) -> str:
-    """Fork; return what the child says."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        try:
-            said = work()
-        except BaseException as error:
-            said = f"{type(error).__name__}: {error}"
-        os.write(writing, str(said).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        said = stream.read().decode()
-    _, status = os.waitpid(child, 0)
-    assert status == 0
-    return said
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # that is what is tested
-def test_a_fork_poisons(agent: Any, consul: Consul, name: str) -> None:
-    with LockerFactory(agent.address) as factory:
-        locker = factory.create(name)
-        lease = locker.lock("a")
-
-        def use() -> str:
-            said = [str(lease.valid), str(dict(locker.held))]
-            calls = [
-                lambda: locker.lock("a"), lambda: locker.lock("b"), lambda: locker.submit_lock("b"),
-                lambda: locker.release("a"), locker.stop, locker.start, locker.reboot, lambda: locker.info("a"),
-                lambda: locker.wait_for_state("stopped", 1), lambda: factory.create("other"),
-            ]  # fmt: skip
-            for call in calls:
-                try:
-                    call()
-                except RuntimeError as error:
-                    said.append("fork" if "fork" in str(error) else str(error))
-                else:
-                    said.append("no error")
-            factory.close()
-            return " ".join(said)
-
-        assert in_child(use) == "False {} " + " ".join(["fork"] * 10)
-        assert lease.valid
-        assert locker.lock("b").valid
-        assert [session["ID"] for session in consul.sessions(name)] == [lease.session_id]
-
-        def anew() -> str:
-            with LockerFactory(agent.address) as another:
-                return str(another.create(name).lock("c").valid)
-
-        assert in_child(anew) == "True"
 
 
 def test_the_interpreter_s_exit_stops_lockers(agent: Any, consul: Consul, name: str) -> None:

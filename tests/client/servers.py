@@ -113,12 +113,26 @@ class Server:
     def _serve(self, sock: socket.socket, script: Script) -> None:
         try:
             if self.context is not None:
-                sock = self.context.wrap_socket(sock, server_side=True)
-                self._sockets.append(sock)
+                sock = self._shake_hands(sock, self.context)
             with sock:
                 script(sock)
         except OSError:
             sock.close()
+
+    def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext) -> socket.socket:
+        secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        self._sockets.append(secure)
+        try:
+            secure.do_handshake()
+        except OSError as error:
+            with secure, contextlib.suppress(OSError):
+                if isinstance(error, ssl.SSLError):
+                    # It has said why. A close with bytes unread would be a reset, which may overtake that.
+                    secure.shutdown(socket.SHUT_WR)
+                    while secure.recv(65_536):
+                        pass
+            raise
+        return secure
 
 
 def options(port: int | None, **changes: Any) -> ClientOptions:

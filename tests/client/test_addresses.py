@@ -203,8 +203,8 @@ def test_all_that_failed_is_told(make: Make) -> None:
     error = failure(make(at(first, second, token="hidden-one")), PUT)
     assert not error.sent
     assert isinstance(error.cause, OSError)
-    assert str(error).startswith(f"transaction: no connection to Consul at http://{first}: ")
-    assert f"; no connection to Consul at http://{second}: " in str(error)
+    assert str(error).startswith(f"transaction: connection refused at http://{first} (")
+    assert f"; connection refused at http://{second} (" in str(error)
     assert "hidden-one" not in str(error) + repr(error)
 
 
@@ -217,7 +217,7 @@ def test_one_round_and_no_more(make: Make) -> None:
         assert failure(make(at(first, refusing())), PUT).sent is False
     with Server(no_leader) as first:
         error = failure(make(at(first, refusing())), PUT)
-        assert f"transaction: no leader at http://127.0.0.1:{first.port} (status 500); no connection" in str(error)
+        assert f"transaction: no leader at http://127.0.0.1:{first.port} (status 500); connection refused" in str(error)
 
 
 def test_one_that_swallows_packets_leaves_time_for_the_next(make: Make) -> None:
@@ -343,7 +343,7 @@ def test_each_server_must_have_its_own_name(make: Make, tmp_path: Path) -> None:
             assert driver.send(PUT).status == 200
             assert driver.peer.options.host == "localhost"
         error = failure(make(at(hosts[0], hosts[0].replace("127.0.0.1", "localhost"), ca=[certificates.pem])), PUT)
-        assert str(error).count("CERTIFICATE_VERIFY_FAILED") == 2
+        assert str(error).count("has another name") == 2
     untrusted = Certificates(tmp_path)
     with Server(patient, context=untrusted.server("127.0.0.1")) as wrong:
         assert not failure(make(at(f"https://127.0.0.1:{wrong.port}", refusing())), PUT).sent

@@ -70,9 +70,10 @@ def test_what_is_idle_beyond_a_lowered_limit_is_closed(make: Make) -> None:
         until(lambda: server.accepted == 4)
         busy = [driver.start(PUT) for _ in range(4)]
         until(lambda: server.accepted == 8)
+        allowance = allowance_of(driver)
+        until(lambda: sum(count() for count in allowance._counts) == 8)  # the client, too, knows of all of them
         first[0].set()
         assert [each.result(SOON).status for each in idle] == [200] * 4
-        allowance = allowance_of(driver)
         allowance.share(lambda: -4)
         for _ in range(2):  # of another transport of the factory, which tells of fewer than there are
             allowance.refused()

@@ -31,7 +31,7 @@ def test_a_key_is_there_or_missing_or_hidden(request_: Any) -> None:
     assert answer(request_, 409, missing("k")) == KeysRead((), 0)
     for nothing in ([], None):
         error = denied(answer(request_, 200, {"Results": nothing, "Errors": None}))
-        assert "key:read" in error.detail
+        assert (error.right, error.on) == ("key:read", getattr(request_, "key", "k"))
     words = "Permission denied: anonymous token lacks permission 'key:read' on \"k\""
     assert denied(answer(request_, 409, missing("k", words))).detail == words
     unusable(answer(request_, 409, missing("k", "something else")))
@@ -54,7 +54,15 @@ def test_a_transaction_that_is_refused_as_a_whole(status: int) -> None:
 
 def test_what_says_nothing_of_what_is_in_a_transaction() -> None:
     https = b"Client sent an HTTP request to an HTTPS server.\n"
-    assert unusable(answer(ALL[6], 400, https)).status == 400
+    plain = b"<center>The plain HTTP request was sent to HTTPS port</center>"  # nginx
+    namespace, partition = (b'Invalid query parameter: "%s" - Namespaces are a Consul Enterprise feature' % name
+                            for name in (b"ns", b"partition"))  # fmt: skip
+    told = {https: "secure", plain: "secure", namespace: "namespace", partition: "partition"}
+    for words, option in told.items():
+        outcome = answer(ALL[6], 400, words)
+        assert isinstance(outcome, Failed)
+        assert not outcome.sent
+        assert (outcome.error.status, outcome.error.option) == (400, option)  # type: ignore[attr-defined]
     assert isinstance(answer(ALL[6], 500, INVALID), Failed)
     denied(answer(ALL[6], 403, INVALID))
 

@@ -16,6 +16,7 @@ from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import (
     DestroySession,
     Done,
+    FindNode,
     Operation,
     PollKey,
     ReadKey,
@@ -113,6 +114,15 @@ def test_dc_and_token_go_with_every_request_and_the_token_shows_nowhere(request_
     for status in (200, 403, 500):
         shown += repr(found.decode(HttpResponse(status, {}, b"?")))
     assert TOKEN not in shown
+
+
+@pytest.mark.parametrize("request_", ALL, ids=lambda request: type(request).__name__)
+def test_namespace_and_partition_go_with_every_request(request_: Request) -> None:
+    enterprise = Encoder(ClientOptions.build(dc="dc 1", namespace="team 1", partition="eu", environ={}))
+    query = parse_qs(urlsplit(enterprise.encode(request_).target).query)
+    names = {} if isinstance(request_, FindNode) else {"ns": ["team 1"], "partition": ["eu"]}  # servers are in neither
+    assert {name: query[name] for name in ("ns", "partition", "dc") if name in query} == {**names, "dc": ["dc 1"]}
+    assert "ns=" not in plain.encode(request_).target
 
 
 @pytest.mark.parametrize("id", ["a/%2f", "?acquire=x", "#x", "a b", "é", "😀", "%", "a\\b", "&dc=x", "~", "%2e%2e"])

@@ -43,6 +43,11 @@ BAD_ADDRESSES = [
     "unix://",
     "http://h/v1",
     "h:8500/",
+    "http://h/consul/v1/../x",
+    "http://h/a//b",
+    "http://h/a b",
+    "http://h/consul?x=1",
+    "http://h/consul#x",
     "http://h?x=1",
     "http://h#x",
     "[::1",
@@ -61,6 +66,19 @@ BAD_ADDRESSES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("https://gateway/consul", "https://gateway:443/consul"),
+        ("http://[::1]:8501/a/b%20c/", "http://[::1]:8501/a/b%20c"),
+        ("http://h:8500//", "http://h:8500"),
+    ],
+)
+def test_an_address_with_a_path(text: str, address: str) -> None:
+    assert client(text).address == client(env={"CONSUL_HTTP_ADDR": text}).address == address
+    assert client(port=1, env={"CONSUL_HTTP_ADDR": text}).path == client(text).path
+
+
 @pytest.mark.parametrize("text", BAD_ADDRESSES)
 def test_an_address_that_cannot_be_meant_is_refused(text: str) -> None:
     assert repr(text)[:20] in refused("host", text)
@@ -69,6 +87,7 @@ def test_an_address_that_cannot_be_meant_is_refused(text: str) -> None:
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     assert "secret" not in refused("host", "http://me:secret@h:8500")
+    assert "secret" not in refused("host", "http://me:sl/secret@h:8500")
 
 
 @pytest.mark.parametrize("host", ["", "  ", 5, b"h"])
@@ -126,6 +145,8 @@ def test_a_switch_is_on(text: str) -> None:
 def test_a_switch_is_off(text: str) -> None:
     assert client(env={"CONSUL_HTTP_SSL": text}).scheme == "http"
     assert not client(env={"CONSUL_HTTP_SSL_VERIFY": text}).verify
+    assert client(env={"CONSUL_HTTP_SSL_VERIFY": text}, verify=True).verify
+    assert not client(env={"CONSUL_HTTP_SSL_VERIFY": "true"}, verify=False).verify
 
 
 def test_a_switch_that_is_neither_is_refused() -> None:
@@ -141,9 +162,13 @@ def test_the_token_file_beats_the_token_of_the_environment(tmp_path: Path) -> No
     file.write_text("  from-file\n")
     env = {"CONSUL_HTTP_TOKEN_FILE": str(file), "CONSUL_HTTP_TOKEN": "plain"}
     assert client(env=env).token == "from-file"
+    assert client(env=env).token_source == f"file {file}, of CONSUL_HTTP_TOKEN_FILE"
     assert client(token="mine", env=env).token == "mine"
+    assert client(token="mine", env=env).token_source == "argument token"
+    assert client(token="", env=env).token_source is client().token_source is None
     file.write_text("\n")
     assert client(env=env).token == "plain"
+    assert client(env=env).token_source == "CONSUL_HTTP_TOKEN"
     assert client(env={"CONSUL_HTTP_TOKEN_FILE": str(file)}).token is None
     assert client(env=env).token_from == str(file)  # it may hold one later
     assert client(token="mine", env=env).token_from is None
@@ -191,6 +216,15 @@ def test_a_token_is_in_no_repr() -> None:
     assert "very-secret" not in repr(options) + str(options)
     assert "hidden" in repr(options)
     assert "hidden" not in repr(client())
+
+
+def test_names_in_consul_enterprise() -> None:
+    env = {"CONSUL_NAMESPACE": "team", "CONSUL_PARTITION": "eu"}
+    assert (client(env=env).namespace, client(env=env).partition) == ("team", "eu")
+    assert (client(env=env, namespace="n").namespace, client(env=env, partition="p").partition) == ("n", "p")
+    assert client().namespace is client().partition is None
+    refused("CONSUL_NAMESPACE", env={"CONSUL_NAMESPACE": " "})
+    refused("partition", partition=5, env=env)
 
 
 def test_trusted_certificates(tmp_path: Path) -> None:

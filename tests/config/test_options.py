@@ -70,6 +70,7 @@ def test_the_defaults_of_a_locker() -> None:
         "behavior": "release",
         "node": None,
         "dc": None,
+        "token_source": None,
         "strategy": None,
         "value": {},
         "flags": 0,

@@ -72,6 +72,9 @@ class Lockers(RuleBasedStateMachine):
     def random(self) -> float:
         return self.chance.random()
 
+    def awake(self, player: Player) -> float:
+        return self.now  # timers are as late here as the rules like
+
     def breaks(self) -> AbstractContextManager[None]:
         line, self.line = self.line, None
         return nullcontext() if line is None else breaking_off(line)

@@ -40,6 +40,8 @@ class Fate(Enum):
     ANSWER_SLOW = "answer slow"
     #: It never reaches Consul; at `Rule.let_go` the caller gets the rule's answer, as from a server that lags behind.
     FORGED = "forged"
+    #: It never reaches Consul; the caller gets the rule's answer at once: `OVER_WRITE_RATE`, say.
+    REFUSED = "refused"
 
 
 #: The fates that end without a test's help, and their late relatives: a test of a kind of request runs with each.
@@ -65,6 +67,13 @@ class Answer:
     body: bytes
 
 
+#: What Consul refuses before it does anything (measured; the words of the rates are of 1.16.4 and 1.23.0-dev).
+OVER_READ_RATE = Answer(429, (), b"rate limit exceeded, try again later or against a different server")
+OVER_WRITE_RATE = Answer(
+    503, (), b"rate limit exceeded for operation that can only be performed by the leader, try again later"
+)
+NO_LEADER = Answer(500, (), b"No cluster leader")
+
 Match = Callable[[Request], bool]
 
 
@@ -89,6 +98,7 @@ READ = to("PUT", "/v1/txn", b'"get"')
 LIST = to("GET", "/v1/kv/")
 CREATE = to("PUT", "/v1/session/create")
 DESTROY = to("PUT", "/v1/session/destroy/")
+RENEWAL = to("PUT", "/v1/session/renew/")
 
 
 def everything(request: Request) -> bool:
@@ -111,10 +121,16 @@ class Rule:
 
     Attributes:
         answers: what Consul answered to those that were delivered, in order.
+        met: how many requests met their fate.
+        passed: how many of this kind it left to later rules.
     """
 
-    def __init__(self, proxy: Proxy, fate: Fate, match: Match, count: int, forged: Answer | None) -> None:
+    def __init__(
+        self, proxy: Proxy, fate: Fate, match: Match, count: int, forged: Answer | None, of: tuple[int, int]
+    ) -> None:
         self.fate = fate
+        self.met = self.passed = 0
+        self._of = of
         self.answers: list[Answer] = []
         self._forged = forged
         self._proxy = proxy
@@ -129,6 +145,13 @@ class Rule:
         """Whether it decides over this one. For the proxy, one thread at a time."""
         if self._left == 0 or not self._match(request):
             return False
+        some, all = self._of
+        # Evenly spread: 6 of 10 are not six in a row.
+        number = self.met + self.passed
+        if (number + 1) * some // all == number * some // all:
+            self.passed += 1
+            return False
+        self.met += 1
         self._left -= 1
         return True
 
@@ -163,7 +186,7 @@ class Rule:
             self._open.wait(WAIT)
         if fate in (Fate.LATE, Fate.NEVER, Fate.SILENT):
             return False
-        if fate is Fate.FORGED:
+        if fate in (Fate.FORGED, Fate.REFUSED):
             assert self._forged is not None
             reply(self._forged)
             return True
@@ -199,9 +222,24 @@ class Proxy:
         """Where it listens."""
         return f"127.0.0.1:{self._port}"
 
-    def arrange(self, fate: Fate, match: Match, count: int = 1_000_000, forged: Answer | None = None) -> Rule:
-        """The next ``count`` requests of this kind meet this fate, unless an earlier rule takes them."""
-        rule = Rule(self, fate, match, count, forged)
+    def arrange(
+        self,
+        fate: Fate,
+        match: Match,
+        count: int = 1_000_000,
+        forged: Answer | None = None,
+        of: tuple[int, int] = (1, 1),
+    ) -> Rule:
+        """Requests of this kind meet this fate, unless an earlier rule takes them: rules in a row are a script.
+
+        Args:
+            fate: which.
+            match: the kind.
+            count: so many, the next ones.
+            forged: the answer to those that are forged or refused.
+            of: only so many of so many, evenly spread: ``(9, 10)``.
+        """
+        rule = Rule(self, fate, match, count, forged, of)
         with self._guard:
             self._rules.append(rule)
         return rule

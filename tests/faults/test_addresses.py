@@ -137,7 +137,7 @@ def test_no_address_says_all_of_them_and_no_secret(face: Any, gates: tuple[Gate,
         gate.shut()
     with face.factory(addresses, token="hidden-one", timeout=1.0) as factory:
         locker = factory.create(name, max_retries=0)
-        with pytest.raises(Exception, match="no connection to Consul") as caught:
+        with pytest.raises(Exception, match="connection refused at") as caught:
             locker.lock("a")
         for text in (str(caught.value), repr(caught.value), repr(bare(factory)), repr(bare(locker))):
             assert "hidden-one" not in text

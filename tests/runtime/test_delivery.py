@@ -65,3 +65,11 @@ def test_an_exception_of_an_observer_is_logged_with_its_signal(caplog: pytest.Lo
             log_failure("lock_lost", first)
     assert "an observer of lock-lost failed" in caplog.text
     assert "ValueError: no" in caplog.text
+
+
+def test_of_a_locker_that_was_thrown_away_nobody_hears() -> None:
+    """An observer of all Lockers would be called without one."""
+    with signals.released.connected_to(first):
+        assert has_receivers("released", Sender())
+        assert not has_receivers("released", None)
+        assert list(receivers("released", None)) == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.calls import Lock, Reboot
+from consul_locker.core.calls import LeaveHold, Lock, Reboot, Start, Stop
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Call, Command, Emit, Event, Settle, TimerFired
 from consul_locker.core.requests import CreateSession, DestroySession, ReadKey, SessionCreated, Transact, Watch
@@ -113,14 +113,20 @@ def test_every_call_is_answered() -> None:
     assert not driver.fail_stop.calls
     assert driver.timers == {}
     assert not driver.all(Watch)
-    assert driver.call("leave", "a", argument=leases) in driver.results
+    assert driver.call("leave", leases) in driver.results
     driver.found(read, None)  # its answer reaches nobody
 
 
 def test_what_ends_something_raises_nothing() -> None:
-    for verb, answer in (("leave", 0), ("stop", None), ("start", None), ("reboot", None)):
+    makes: list[tuple[Callable[[Any], Call], int | None]] = [
+        (lambda lease: LeaveHold([lease]), 0),
+        (lambda lease: Stop(), None),
+        (lambda lease: Start(), None),
+        (lambda lease: Reboot(), None),
+    ]
+    for make, answer in makes:
         driver = made()
-        call = Call(verb, argument=[driver.locked("a")])
+        call = make(driver.locked("a"))
         driver.broken_off(call)
         assert driver.result(call) == answer
 

@@ -23,6 +23,7 @@ from consul_locker.core.requests import (
     ReadSession,
     RenewSession,
     SessionCreated,
+    Transact,
     WatchKey,
 )
 from consul_locker.embedded import Agent, ManualClock
@@ -30,6 +31,8 @@ from consul_locker.runtime.clock import SystemClock
 from consul_locker.runtime.io_loop import IoLoop
 
 from ..behaviour.tools import WAIT, Consul, eventually
+
+BATCH = Transact(1, ())
 
 
 class Receiver:
@@ -287,3 +290,37 @@ def test_all_but_destroys_is_ended() -> None:
         assert receiver.events.empty()
 
     run(test, clock)
+
+
+def test_a_request_that_comes_twice_is_sent_once() -> None:
+    async def go() -> int:
+        options = ClientOptions.build("127.0.0.1:1", environ={})
+        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
+        exchange.carry_out(print, [BATCH, BATCH])
+        sent = len(exchange._tasks)
+        await exchange.close()
+        return sent
+
+    assert asyncio.run(go()) == 1
+
+
+def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+
+    async def go() -> None:
+        options = ClientOptions.build("127.0.0.1:1", environ={})
+        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
+
+        async def broken(request: Any) -> Any:
+            raise RecursionError
+
+        monkeypatch.setattr(exchange, "_answer", broken)
+        exchange.carry_out(answers.append, [BATCH])
+        await eventually(lambda: answers)
+        await exchange.close()
+
+    asyncio.run(go())
+    (answered,) = answers
+    assert answered.request is BATCH
+    assert answered.outcome.sent
+    assert "interrupted" in str(answered.outcome.error)

@@ -10,7 +10,8 @@ import pytest
 
 from consul_locker.config.options import LockerOptions
 from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
-from consul_locker.runtime.locker import MAX_MANY, MAX_MANY_FAIR, BaseLocker, note, raisable
+from consul_locker.runtime.holds import note
+from consul_locker.runtime.locker import MAX_MANY, MAX_MANY_FAIR, BaseLocker, raisable
 
 
 @pytest.mark.parametrize(("fair", "most"), [(False, MAX_MANY), (True, MAX_MANY_FAIR)])
@@ -29,7 +30,7 @@ def test_ids(fair: bool, most: int) -> None:
 
 
 def test_states() -> None:
-    locker: Any = SimpleNamespace(_factory=SimpleNamespace(_check=lambda: None))
+    locker: Any = SimpleNamespace(_use=lambda: None)
     assert BaseLocker._wait_limit(locker, "ready", 2) == 2.0
     with pytest.raises(ConfigurationError, match="acquiring"):
         BaseLocker._wait_limit(locker, "asleep", 2)

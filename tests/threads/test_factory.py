@@ -59,6 +59,16 @@ def test_closing_on_a_clock_that_stands_still() -> None:
         assert locker.state == "stopped"
 
 
+def test_of_two_threads_that_use_it_first_after_a_fork_one_begins_anew(locker: Locker) -> None:
+    """The other comes when that is done."""
+    factory, runtime = locker._factory, locker._runtime
+    lease = locker.lock("a")
+    factory._begin_anew()
+    locker._begin_anew()
+    assert locker._runtime is runtime
+    assert lease.valid
+
+
 def test_an_agent_of_its_own() -> None:
     with LockerFactory.embedded() as factory:
         assert factory.create("n").lock("a").valid

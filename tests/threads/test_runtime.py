@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -13,20 +12,16 @@ from typing import Any
 import pytest
 
 from consul_locker.aio.runtime import AsyncRuntime
-from consul_locker.client.encode import Encoder
-from consul_locker.config.options import ClientOptions
 from consul_locker.core.calls import Holder, LeaveHold, Lock, Start, Stop
 from consul_locker.core.messages import Abandoned, Answered, Call, Forget, Settle
 from consul_locker.core.requests import Failed, Transact
 from consul_locker.errors import ConfigurationError, ConsulUnavailable
 from consul_locker.may_wait import THIS_THREAD
 from consul_locker.runtime.clock import SystemClock
-from consul_locker.runtime.io_loop import IoLoop
-from consul_locker.threads.io_thread import IoThread
 from consul_locker.threads.runtime import ThreadRuntime
 from consul_locker.threads.waiter import Waiter
 
-from ..behaviour.tools import WAIT, eventually, settle
+from ..behaviour.tools import eventually, settle
 
 REQUEST = Transact(1, ())
 
@@ -101,7 +96,7 @@ class Core:
 
 def carrying(script: Script) -> ThreadRuntime:
     stand_in: Any = script
-    return ThreadRuntime(script.core, None, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
+    return ThreadRuntime(script.core, stand_in, SystemClock(), stand_in, stand_in, stand_in, stand_in, 10.0)
 
 
 def resolve(*settled: Settle) -> None:
@@ -343,102 +338,6 @@ def test_a_request_that_was_being_carried_is_answered_for_the_others() -> None:
     assert script.events[1].outcome.sent
 
 
-def test_the_io_thread_is_woken_after_a_waking_that_broke_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    thread = IoThread(lambda: pytest.fail("never made"))
-
-    def deep(job: Any) -> None:
-        raise RecursionError
-
-    thread._loop = loop = asyncio.new_event_loop()
-    monkeypatch.setattr(loop, "call_soon_threadsafe", deep)
-    thread.put(lambda event: None, REQUEST)
-    with pytest.raises(RecursionError):  # which is a RuntimeError, as that of a closed loop
-        thread.wake()
-    assert not thread._woken
-    loop.close()
-
-
-def test_jobs_of_an_io_thread_that_has_ended_are_done_here() -> None:
-    done: list[str] = []
-    thread = IoThread(lambda: pytest.fail("never made"))
-    thread.do(lambda: done.append("before it began"))
-    options = ClientOptions.build(environ={})
-    thread = IoThread(lambda: IoLoop(options, Encoder(options), SystemClock(), 2))
-    thread.start()
-    thread.close()
-    thread.do(lambda: done.append("after its end"))
-    assert done == ["before it began", "after its end"]
-
-
-def test_a_request_that_comes_twice_is_sent_once() -> None:
-    async def go() -> int:
-        options = ClientOptions.build("127.0.0.1:1", environ={})
-        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
-        exchange.carry_out(print, [REQUEST, REQUEST])
-        sent = len(exchange._tasks)
-        await exchange.close()
-        return sent
-
-    assert asyncio.run(go()) == 1
-
-
-def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[Any] = []
-
-    async def go() -> None:
-        options = ClientOptions.build("127.0.0.1:1", environ={})
-        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
-
-        async def broken(request: Any) -> Any:
-            raise RecursionError
-
-        monkeypatch.setattr(exchange, "_answer", broken)
-        exchange.carry_out(answers.append, [REQUEST])
-        await eventually(lambda: answers)
-        await exchange.close()
-
-    asyncio.run(go())
-    (answered,) = answers
-    assert answered.request is REQUEST
-    assert answered.outcome.sent
-    assert "interrupted" in str(answered.outcome.error)
-
-
-def test_the_io_thread_drains_nothing_before_it_has_its_exchange() -> None:
-    thread = IoThread(lambda: pytest.fail("never made"))
-    thread.put(lambda event: None, REQUEST)
-    thread._drain()
-    assert list(thread._inbox)
-
-
-def test_the_io_thread_is_closed_while_it_ends_by_itself() -> None:
-    """As one that lingers does; its loop is closed before it is told."""
-    options = ClientOptions.build(environ={})
-    thread = IoThread(lambda: IoLoop(options, Encoder(options), SystemClock(), 2))
-    thread.start()
-    loop: Any = thread._loop
-    ending, told = threading.Event(), threading.Event()
-    end, tell = loop.close, loop.call_soon_threadsafe
-
-    def close() -> None:
-        end()
-        ending.set()
-        assert told.wait(WAIT)
-
-    def call_soon_threadsafe(*args: Any) -> Any:
-        assert ending.wait(WAIT)
-        try:
-            return tell(*args)
-        finally:
-            told.set()
-
-    loop.close, loop.call_soon_threadsafe = close, call_soon_threadsafe
-    tell(thread._retire, False)
-    thread.close()
-    assert not thread._thread.is_alive()
-    thread.close()
-
-
 # -------------------------------------------------------------------------------------------------- on asyncio
 
 
@@ -449,7 +348,7 @@ def on_a_loop(test: Callable[[AsyncRuntime, Script], Awaitable[None]]) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         script = Script()
         stand_in: Any = script
-        made = AsyncRuntime(script.core, None, SystemClock(), stand_in, stand_in)
+        made = AsyncRuntime(script.core, stand_in, SystemClock(), stand_in, stand_in)
         await test(made, script)
 
     asyncio.run(go())

@@ -12,6 +12,7 @@ touched from outside, by a stranger, an operator or a snapshot.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +82,7 @@ class SimConsul:
         restored: whether a snapshot ever was: then the order of places may be another one than before.
         lacked: sessions that the server which has just started does not know of yet.
         filtered: whether the token may not see, renew, make or destroy sessions now.
+        on_overwrite: is told of a lock that changes the value of the same session's lock: key, value before, value.
         spoilt: the key of a lock that this Consul does not take, nor the places in its queue; empty if it takes all.
     """
 
@@ -97,6 +99,7 @@ class SimConsul:
         self.lacked: frozenset[str] = frozenset()
         self.filtered = False
         self.spoilt = ""
+        self.on_overwrite: Callable[[str, bytes | None, bytes | None], None] = lambda key, before, value: None
         self.history: deque[dict[str, Entry]] = deque(maxlen=HISTORY)
         self.expiry: dict[str, float] = {}
         self._kv_index = 0
@@ -293,8 +296,10 @@ class SimConsul:
             return
         lock_index = before.lock_index if before else 0
         if op.verb is Verb.LOCK:
-            if before is not None and before.session == op.session and before.value == op.value:
-                return
+            if before is not None and before.session == op.session:
+                if before.value == op.value:
+                    return
+                self.on_overwrite(op.key, before.value, op.value)
             if before is None or before.session is None:
                 lock_index += 1
         session = op.session if op.verb is Verb.LOCK else before.session if before else None

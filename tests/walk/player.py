@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from consul_locker.config.options import LockerOptions
 from consul_locker.core.calls import LockCall, LockMany, Release, ReleaseAll
@@ -48,8 +47,9 @@ from consul_locker.runtime.fail_stop import FailStop
 from consul_locker.strategies import PermanentStrategy
 
 from ..told import purpose_of
+from .around import Around, Violation
 from .breaks import BrokenOff
-from .consul import SimConsul
+from .outage_rules import OutageRules
 
 #: Reasons of a loss that say something of one key; each must be true of it.
 KEY_REASONS = frozenset(
@@ -57,41 +57,12 @@ KEY_REASONS = frozenset(
 )
 
 
-class Violation(AssertionError):
-    """An invariant does not hold. ``invariant`` names it in a few words."""
-
-    def __init__(self, invariant: str, text: str) -> None:
-        self.invariant = invariant
-        super().__init__(f"{invariant}: {text}")
-
-
-class Around(Protocol):
-    """What a player needs of the world around it."""
-
-    now: float
-    sim: SimConsul
-    log: list[str]
-    players: list[Player]
-    fences: dict[tuple[str, int], BaseLease]
-
-    def ask(self, player: Player, request: Request) -> None:
-        """A request goes out."""
-
-    def cancel(self, player: Player, request: Request | None) -> None:
-        """A watch is given up; None: all that the player has."""
-
-    def random(self) -> float:
-        """A float in [0, 1)."""
-
-    def breaks(self) -> AbstractContextManager[None]:
-        """Around a step, which it may break off."""
-
-
 class Player:
     """One Locker of the walk.
 
     Attributes:
         open: calls that were neither settled nor abandoned.
+        failed: calls that were answered with an error.
         live: leases granted, and not yet told to be released or lost.
         holds: the leases of each hold that a caller has.
         answered: the call that was given leases last.
@@ -107,6 +78,7 @@ class Player:
         self.options = options
         self.open: dict[Call, None] = {}
         self.ever: set[Call] = set()
+        self.failed: dict[Call, BaseException] = {}
         self.live: dict[BaseLease, None] = {}
         self.ended_leases: set[BaseLease] = set()
         self.holds: dict[Call, list[BaseLease]] = {}
@@ -126,6 +98,7 @@ class Player:
         self._effects: deque[Callable[[], object]] = deque()
         #: Ended in this step: a release that stood in line behind a lock ends its lease in the step that grants it.
         self._ending: set[BaseLease] = set()
+        self.rules = OutageRules(self, timeout)
         self.former_for: float | None = None
         self._timeout = timeout
         self._batch = batch
@@ -177,6 +150,7 @@ class Player:
         """A user calls."""
         self.open[call] = None
         self.ever.add(call)
+        self.rules.arrived(call)
         before = self.knows(call.ids[0]) if isinstance(call, Release) else None
         holds = [lease for lease in self.live if lease.exclusive and lease.live]
         ready = self.core.state == READY and not self.core.ended
@@ -208,6 +182,7 @@ class Player:
             for op in request.operations:
                 if self.in_flight.get(op.key) is request:
                     del self.in_flight[op.key]
+        self.rules.answered(request, outcome)
         present = request.generation == self.core.session.generation  # the core looks at no other
         turn = isinstance(request, Transact) and purpose_of(request.operations) == "turn"
         if turn and isinstance(outcome, Committed) and present:
@@ -265,6 +240,8 @@ class Player:
             return
         self._take_effect()
         self._check_leases()
+        if isinstance(event, Answered):
+            self.rules.stepped(event.request, event.outcome)
 
     def _broken_off(self, event: Event, broken: BrokenOff) -> None:
         """The step broke off: another core comes, unless that is broken off, too; then it comes all the same."""
@@ -377,6 +354,7 @@ class Player:
 
     def _ask(self, request: Request) -> None:
         self.sent_at[request] = self.around.now
+        self.rules.asked(request)
         if isinstance(request, Transact) and purpose_of(request.operations) == "commit":
             for key in {op.key for op in request.operations if op.verb not in (Verb.CHECK_INDEX, Verb.GET_TREE)}:
                 other = self.in_flight.get(key)
@@ -403,6 +381,8 @@ class Player:
         if isinstance(command.error, InvalidLockId):
             if self.around.sim.spoilt not in map(self.key, call.ids):
                 raise Violation("a key that Consul does not take spoils no other call", f"{call}: {command.error}")
+        if command.error is not None:
+            self.failed[call] = command.error
         if not isinstance(call, LockCall) or command.error is not None:
             return
         leases: list[BaseLease] = command.value if isinstance(command.value, list) else [command.value]
@@ -457,6 +437,7 @@ class Player:
                 raise Violation("no false loss", f"{facts}")
             if facts["reason"] == "deadline passed" and self.around.now < self.trust[facts["session_id"]]:
                 raise Violation("no false loss", f"{facts} before {self.trust[facts['session_id']]}")
+            self.rules.session_ends(facts["session_id"], facts["reason"])
             self.session = None
 
     def _check_order(self, call: Call, lease: BaseLease) -> None:

@@ -15,7 +15,8 @@ from consul_locker.core.machine import READY, STOPPED
 from consul_locker.core.messages import Call
 
 from ..told import call_of
-from .player import Player, Violation
+from .around import Violation
+from .player import Player
 from .traffic import CALM, EXPIRED, LATEST, MISHAPS, OLD, ROUND, TIMEOUT, Register, Traffic
 
 __all__ = ["Register", "Violation", "World", "play"]
@@ -151,6 +152,7 @@ class World(Traffic):
             player.begin()
         mishaps = self.rng.choice([0.0, 0.0, 0.05, 0.2])
         for _ in range(self.events):
+            self.run(self.now + self.outages.pass_time())
             self.run(self.now + self.rng.choice([0.0, 0.005, 0.02, 0.1, 1.0]) * self.rng.random() * 2)
             if self.chance(mishaps):
                 self.mishap()
@@ -158,7 +160,9 @@ class World(Traffic):
             if self._paused.get(player, 0.0) <= self.now:
                 self.user(player)
             self._wake_watches()
+            self.look_at_calls()
         self.faults = False
+        self.outages.end()
         self.tell_the_truth()
         if self._snapshot is not None and self.chance(0.3):
             # What comes back then is so old that only a sweep finds it.
@@ -166,9 +170,30 @@ class World(Traffic):
             self.restore(self._snapshot)
         self.strangers_leave()
         self.run(max([self.now, *self._paused.values()]) + LATEST + TIMEOUT + CALM)
+        self.look_at_calls()
         self.check_calm()
+        self.serve_again()
         self.give_back()
         self.end()
+
+    def look_at_calls(self) -> None:
+        """No call lasts longer than it may."""
+        if self.outages.meant:
+            for player in self.players:
+                player.rules.look_at_calls()
+
+    def serve_again(self) -> None:
+        """After outages each Locker that has a session serves calls as ever."""
+        if not self.outages.meant:
+            return
+        ready = [player for player in self.players if player.core.state == READY]
+        probes = [(player, call_of(verb, (f"probe-{player.number}",))) for player in ready for verb in ("lock", "info")]
+        for player, call in probes:
+            player.call(call)
+        self.run(self.now + ROUND)
+        for player, call in probes:
+            if player.core.state == READY and (call in player.open or call in player.failed):
+                raise Violation("after an outage calls are served", f"{call}: {player.failed.get(call)!r}")
 
     def check_calm(self) -> None:
         """Nothing goes wrong any more: what the Lockers believe must be what Consul says."""

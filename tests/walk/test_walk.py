@@ -12,7 +12,7 @@ from consul_locker.runtime import fail_stop
 from consul_locker.runtime.fail_stop import FailStop
 
 from . import fair_faults as _fair_faults  # noqa: F401 # their bugs stand in `faults.PLANTED`
-from . import faults, refusal_faults, session_faults, walk
+from . import faults, outage_faults, outage_rules, refusal_faults, session_faults, walk
 from . import lock_faults as _lock_faults  # noqa: F401 # likewise
 from .simulation import Violation, World, play
 
@@ -94,10 +94,21 @@ def test_a_planted_bug_is_found(name: str) -> None:
         for number in range(BUDGET):
             if name in refusal_faults.NAMES and not World(f"1/{number}").sim.spoilt:
                 continue  # only where Consul refuses a key can it show
+            if name in outage_faults.NAMES and not World(f"1/{number}").outages.meant:
+                continue
             play(f"1/{number}")
     # A bug that only raises was planted in the wrong place: the walk has not looked for it.
     assert caught.value.invariant != "no exception comes out of a step"
     assert "seed 1/" in str(caught.value.args[0]) and caught.value.invariant in str(caught.value.args[0])
+
+
+def test_a_call_that_outlasts_an_outage_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage_rules, "outage_timeout", lambda options: 0.1)  # which no Locker was told
+    with pytest.raises(Violation) as caught:
+        for number in range(BUDGET):
+            if World(f"1/{number}").outages.meant:
+                play(f"1/{number}")
+    assert caught.value.invariant == "an outage ends a call in its time"
 
 
 def test_those_of_the_end_of_sessions_are_among_them() -> None:
@@ -106,6 +117,10 @@ def test_those_of_the_end_of_sessions_are_among_them() -> None:
 
 def test_those_of_refused_keys_are_among_them() -> None:
     assert set(refusal_faults.NAMES) < set(faults.PLANTED)
+
+
+def test_those_of_outages_are_among_them() -> None:
+    assert set(outage_faults.NAMES) < set(faults.PLANTED)
 
 
 def test_there_are_enough_planted_bugs() -> None:

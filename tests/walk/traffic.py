@@ -15,9 +15,11 @@ from consul_locker.errors import ConsulUnavailable
 from consul_locker.lease import BaseLease
 from consul_locker.strategies import PermanentStrategy
 
+from .around import Violation
 from .breaks import breaking_off
 from .consul import SimConsul, Snapshot
-from .player import Player, Violation
+from .outages import Outages
+from .player import Player
 
 #: The limit on a request, in seconds of simulated time.
 TIMEOUT = 4.0
@@ -91,7 +93,10 @@ class Traffic:
         self._breaks = Random(f"{seed} breaks") if breaks else None
         self.now = 0.0
         self.sim = SimConsul()
+        self.sim.on_overwrite = self._overwritten
         self.faults = True
+        self.outages = Outages(self, seed)
+        self.latest = LATEST
         self.events = events
         self.fences: dict[tuple[str, int], BaseLease] = {}
         self.registers: dict[str, Register] = {}
@@ -141,11 +146,19 @@ class Traffic:
                 max_retries=rng.choice([None, 10, 1]),
                 retry_interval=2.0,
                 fair=fair and self.chance(0.9),
+                **self.outages.options(),
             )
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
             player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
             player.former_for = player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
             self.players.append(player)
+
+    def awake(self, player: Player) -> float:
+        return self._paused.get(player, 0.0)
+
+    def _overwritten(self, key: str, before: bytes | None, value: bytes | None) -> None:
+        for player in self.players:
+            player.rules.overwritten(key, before, value)
 
     # ------------------------------------------------------------------------------------------ time
 
@@ -199,6 +212,9 @@ class Traffic:
     # -------------------------------------------------------------------------------------- requests
 
     def ask(self, player: Player, request: Request) -> None:
+        limit = min(request.timeout or TIMEOUT, TIMEOUT)
+        if self.outages.kind is not None and self.outages.meets(player, request, limit):
+            return
         if isinstance(request, Watch):
             self._watches[request] = player
             self._seen = -1
@@ -207,7 +223,6 @@ class Traffic:
             self.at(self.now + request.wait, lambda: self._watch_over(request))
             return
         rng = self.rng
-        limit = min(request.timeout or TIMEOUT, TIMEOUT)
         there = self.now + rng.random() * 0.02
         back = there + rng.random() * 0.02
         if not self.faults or not self.chance(self.trouble):
@@ -237,7 +252,9 @@ class Traffic:
                 self.at(fails + rng.random() * latest, lambda: self._commit(request))
             elif fate == "answer lost":
                 self.at(there, lambda: self._commit(request))
-            self._fails(player, request, max(fails, back), sent=fate != "refused")
+            sent = fate != "refused"
+            error = ConsulUnavailable("no answer", sent=sent, outage=True)
+            self.fails(player, request, max(fails, back), Failed(error, sent))
 
     def _commit(self, request: Request) -> Outcome:
         stale = self.faults and self.chance(self.trouble)
@@ -254,10 +271,17 @@ class Traffic:
 
         self.at(there, commit)
 
-    def _fails(self, player: Player, request: Request, when: float, sent: bool) -> None:
+    def perhaps_commit(self, request: Request, when: float | None) -> None:
+        """A request that nobody hears of again is carried out at that time; None: never."""
+        if when is not None and not isinstance(request, Watch):
+            self.at(when, lambda: self._commit(request))
+
+    def fails(self, player: Player, request: Request, when: float, outcome: Failed) -> None:
+        """A request has no usable answer."""
+
         def fail() -> None:
             self._doubt(player, request)
-            player.answer(request, Failed(ConsulUnavailable("no answer", sent=sent), sent))
+            player.answer(request, outcome)
 
         self.for_player(player, when, fail)
 
@@ -274,7 +298,13 @@ class Traffic:
 
     def _watch_fails(self, player: Player, request: Watch) -> None:
         if self._watches.pop(request, None) is not None:
-            player.answer(request, Failed(ConsulUnavailable("the watch broke off")))
+            player.answer(request, Failed(ConsulUnavailable("the watch broke off", outage=True)))
+
+    def break_watches(self, rng: Random) -> None:
+        """The connections of all watches break."""
+        watches = [(watch, player) for watch, player in self._watches.items() if isinstance(watch, Watch)]
+        for watch, player in watches:
+            self.for_player(player, self.now + rng.random() / 10, partial(self._watch_fails, player, watch))
 
     def _watch_over(self, request: Watch) -> None:
         player = self._watches.pop(request, None)

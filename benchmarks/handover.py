@@ -1,49 +1,33 @@
-#!/usr/bin/env python3
-"""How a contended lock goes from hand to hand between processes, beside a plain loop of python-consul2.
-
-    python benchmarks/bench_handover.py                     # on an agent of its own, where a Consul binary is found
-    python benchmarks/bench_handover.py --lockers 8 32 --fair
-
-README.rst, beside this file, says how to read the figures.
-"""
+"""How a contended lock goes from hand to hand between processes: ours, and the loop one writes with python-consul2."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import multiprocessing
-import re
 import statistics
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from common import READY, add_url, agent, plain_client, side_by_side
-
+from benchmarks.measuring import PATIENCE, READY, Figures, Setting, fresh_name
+from benchmarks.servers import all_requests_seen, delete_below, plain_client
 from consul_locker import LockerFactory, aio
 
-#: What has the private agent count its requests for ever, not for the last ten seconds only.
-TELEMETRY = 'telemetry { prometheus_retention_time = "24h" disable_hostname = true }'
+#: The Lockers are in so many processes.
+PROCESSES = 4
 
-#: How long a contest may take, in seconds, before something must be wrong.
-PATIENCE = 600.0
-
-#: How long the agent's count of requests must have stood still, in seconds, before it is taken for the whole.
-QUIET = 0.2
+#: How long a turn takes, in seconds.
+HELD = 0.001
 
 Hold = Callable[[], contextlib.AbstractContextManager[object]]
 
 #: Who takes part, by the name in the table.
-OURS, TASKS, THEIRS = "consul_locker", "its tasks", "python-consul2"
+OURS, TASKS, THEIRS = "threads", "asyncio", "python-consul2"
 
 
 class Turn(NamedTuple):
@@ -62,31 +46,13 @@ class Contest(NamedTuple):
         url: the agent's.
         name: of the lockers.
         turns: how often each has the lock.
-        held: how long each time, in seconds.
         fair: whether ours are to be served in the order in which they came.
     """
 
     url: str
     name: str
     turns: int
-    held: float
     fair: bool
-
-
-class Figures(NamedTuple):
-    """What came of one contest.
-
-    Attributes:
-        rate: handovers a second.
-        requests: HTTP requests to Consul a handover; None when the agent does not count them.
-        changes: the part of the handovers that went to another locker, 0 to 1.
-        spread: the longest mean wait of a locker, divided by the shortest.
-    """
-
-    rate: float
-    requests: float | None
-    changes: float
-    spread: float
 
 
 # ----------------------------------------------------------------------------------- those who take part
@@ -99,7 +65,7 @@ def ours(contest: Contest, lockers: int) -> Iterator[Sequence[Hold]]:
     with LockerFactory(contest.url) as factory:
         made = [factory.create(contest.name, **options) for _ in range(lockers)]
         if not all(locker.wait_for_state("ready", READY) for locker in made):
-            raise SystemExit(f"no session at {contest.url} within {READY:g} s")
+            raise RuntimeError(f"no session at {contest.url} within {READY:g} s")
         yield [partial(locker.hold, "contended", wait=None) for locker in made]
 
 
@@ -154,7 +120,7 @@ async def in_tasks(contest: Contest, numbers: Sequence[int], start: Any) -> list
             asked = time.monotonic()
             async with locker.hold("contended", wait=None):
                 got = time.monotonic()
-                await asyncio.sleep(contest.held)
+                await asyncio.sleep(HELD)
                 left = time.monotonic()
             turns.append(Turn(number, asked, got, left))
 
@@ -162,7 +128,7 @@ async def in_tasks(contest: Contest, numbers: Sequence[int], start: Any) -> list
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(numbers)))  # they wait at the start
         made = [factory.create(contest.name, **options) for _ in numbers]
         if not all([await locker.wait_for_state("ready", READY) for locker in made]):
-            raise SystemExit(f"no session at {contest.url} within {READY:g} s")
+            raise RuntimeError(f"no session at {contest.url} within {READY:g} s")
         await asyncio.gather(*map(take_turns, numbers, made))
     return turns
 
@@ -179,7 +145,7 @@ def in_threads(kind: str, contest: Contest, numbers: Sequence[int], start: Any) 
                 asked = time.monotonic()
                 with hold():
                     got = time.monotonic()
-                    time.sleep(contest.held)
+                    time.sleep(HELD)
                     left = time.monotonic()
                 turns.append(Turn(number, asked, got, left))
         except BaseException as error:
@@ -201,37 +167,13 @@ def in_threads(kind: str, contest: Contest, numbers: Sequence[int], start: Any) 
 
 # ------------------------------------------------------------------------------------------ the contest
 
-
-def requests_seen(url: str) -> int | None:
-    """How many requests the agent has answered, by its own count; None when it keeps none."""
-    try:
-        with urllib.request.urlopen(f"{url}/v1/agent/metrics?format=prometheus") as answer:
-            text = answer.read().decode()
-    except urllib.error.HTTPError:
-        return None
-    counts = re.findall(r"^consul_http_(?!GET_v1_agent_metrics)\w+_count (\d+)", text, re.MULTILINE)
-    return sum(map(int, counts)) if counts else None
-
-
-def all_requests_seen(url: str) -> int | None:
-    """The same, after those have been counted that were just given up: Consul notices when the key changes."""
-    before = requests_seen(url)
-    while before is not None:
-        time.sleep(QUIET)
-        seen = requests_seen(url)
-        if seen == before:
-            break
-        before = seen
-    return before
-
-
-def measured(kind: str, options: argparse.Namespace, url: str, lockers: int) -> Figures:
-    """Let that many lockers compete for one key."""
-    contest = Contest(url, f"bench-{uuid.uuid4().hex}", options.turns, options.hold / 1000, options.fair)
-    processes = min(options.processes, lockers)
-    context = multiprocessing.get_context("spawn")  # nothing of this process is theirs
+def measured(setting: Setting, kind: str, lockers: int, fair: bool = False) -> Figures:
+    """Let that many Lockers compete for one key."""
+    contest = Contest(setting.url, fresh_name(), setting.turns, fair)
+    processes = min(PROCESSES, lockers)
+    context = multiprocessing.get_context("fork")  # all is imported, and nothing runs here that would be forked along
     start, results = context.Barrier(lockers), context.Queue()
-    before = all_requests_seen(url)
+    before = all_requests_seen(setting.url)
     shares = [range(lockers)[one::processes] for one in range(processes)]
     children = [
         context.Process(target=compete, args=(kind, contest, share, start, results), daemon=True) for share in shares
@@ -242,85 +184,38 @@ def measured(kind: str, options: argparse.Namespace, url: str, lockers: int) -> 
     for _ in children:
         result = results.get(timeout=PATIENCE)
         if isinstance(result, str):
-            raise SystemExit(f"{kind}: {result}")
+            raise RuntimeError(f"{kind}: {result}")
         turns += result
     for child in children:
         child.join(PATIENCE)
-    plain_client(url).kv.delete(f"{contest.name}/", recurse=True)
-    after = all_requests_seen(url)
-    made = None if before is None or after is None else after - before - 1  # that of the line above is not theirs
-    return figures(turns, made)
+    after = all_requests_seen(setting.url)
+    delete_below(setting.url, contest.name)
+    found = figures_of(turns)
+    if before is not None and after is not None:
+        found["requests"] = (after - before) / (len(turns) - 1)
+    return found
 
 
-def figures(turns: list[Turn], requests: int | None) -> Figures:
+def figures_of(turns: list[Turn]) -> dict[str, float]:
     """What the turns of all lockers say.
 
+    Returns:
+        "rate": handovers a second; "changes": the part of them that went to another Locker, in percent; "spread": the
+        longest mean wait of a Locker, divided by the shortest.
+
     Raises:
-        SystemExit: two had the lock at once.
+        RuntimeError: two had the lock at once.
     """
     turns = sorted(turns, key=lambda turn: turn.got)
     if any(later.got < earlier.left for earlier, later in pairwise(turns)):
-        raise SystemExit("two lockers had the lock at once")
+        raise RuntimeError("two lockers had the lock at once")
     handovers = len(turns) - 1
     waits = [
         statistics.mean(turn.got - turn.asked for turn in turns if turn.locker == locker)
         for locker in {turn.locker for turn in turns}
     ]
-    return Figures(
-        handovers / (turns[-1].left - turns[0].left),
-        None if requests is None else requests / handovers,
-        sum(earlier.locker != later.locker for earlier, later in pairwise(turns)) / handovers,
-        max(waits) / min(waits),
-    )
-
-
-# -------------------------------------------------------------------------------------------- the report
-
-
-def line(name: str, found: Sequence[Figures]) -> str:
-    """A contestant's medians over the rounds."""
-    rate, changes, spread = (
-        statistics.median(getattr(one, field) for one in found) for field in ("rate", "changes", "spread")
-    )
-    counts = [one.requests for one in found if one.requests is not None]
-    requests = f"{statistics.median(counts):.2f}" if counts else "-"
-    return f"{name:>15}  {rate:>9,.0f}/s  {requests:>19}  {changes:>13.0%}  {spread:>15.2f}"
-
-
-def run(url: str, options: argparse.Namespace) -> None:
-    """Measure what the options ask for."""
-    for lockers in options.lockers:
-        print(
-            f"{lockers} lockers in {min(options.processes, lockers)} processes, one key, {options.turns} turns each of "
-            f"{options.hold:g} ms, {options.rounds} rounds, medians{'; ours fair' if options.fair else ''}"
-        )
-        kinds = OURS, TASKS, THEIRS
-        measures = [partial(measured, kind, options, url, lockers) for kind in kinds]
-        found = dict(zip(kinds, side_by_side(*measures, rounds=options.rounds), strict=True))
-        print("                   handovers  requests a handover  owner changes  spread of waits")
-        for kind in kinds:
-            print(line(kind, found[kind]))
-        for kind in (OURS, TASKS):
-            ratios = [mine.rate / other.rate for mine, other in zip(found[kind], found[THEIRS], strict=True)]
-            least, most = min(ratios), max(ratios)
-            print(f"{f'ratio, {kind}':>20}  {statistics.median(ratios):.2f}  ({least:.2f} - {most:.2f})", flush=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_url(parser)
-    parser.add_argument("--lockers", type=int, nargs="+", default=[8], help="how many compete (%(default)s)")
-    parser.add_argument("--processes", type=int, default=4, help="they are in (%(default)s)")
-    parser.add_argument("--turns", type=int, default=50, help="of each locker (%(default)s)")
-    parser.add_argument("--hold", type=float, default=1.0, help="how long a turn takes, in ms (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of each contest (%(default)s)")
-    parser.add_argument("--fair", action="store_true", help="our lockers are served in the order in which they came")
-    options = parser.parse_args(arguments)
-    with agent(options.url, "-hcl", TELEMETRY) as url:
-        run(url, options)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {
+        "rate": handovers / (turns[-1].left - turns[0].left),
+        "changes": sum(earlier.locker != later.locker for earlier, later in pairwise(turns)) / handovers * 100,
+        "spread": max(waits) / min(waits),
+    }
