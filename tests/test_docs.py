@@ -104,6 +104,18 @@ class _SphinxDirective(Directive):
         return []
 
 
+class _Tab(_SphinxDirective):
+    """A tab, which has a title, and whose content is read as any other text."""
+
+    required_arguments = 1
+    optional_arguments = 0
+
+    def run(self) -> list[nodes.Node]:
+        container = nodes.container()
+        self.state.nested_parse(self.content, self.content_offset, container)
+        return [container]
+
+
 def _sphinx_role(name: str, rawtext: str, text: str, *_: object) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     return [nodes.literal(rawtext, text)], []
 
@@ -118,6 +130,7 @@ def sphinx_words(monkeypatch: pytest.MonkeyPatch) -> None:
     words = "autoclass autodata autoexception autofunction automodule currentmodule fsm-diagram literalinclude toctree"
     for name in words.split():
         directives.register_directive(name, _SphinxDirective)
+    directives.register_directive("tab", _Tab)
 
 
 def warnings_of(text: str, source: str) -> str:
