@@ -51,7 +51,7 @@ class Outage:
     """
 
     __slots__ = ("_give_up", "_logged", "_no_session", "_options", "_out", "_over_at", "_pauses", "_sessions",
-                 "_without_session", "cause", "since")  # fmt: skip
+                 "_took", "_without_session", "cause", "since")  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Outage:
         self.cause: ConsulLockerError | None = None
         self._pauses = 0  # in this outage
         self._logged = False  # whether this outage was logged
+        self._took = 0.0  # the length of all outages that are over
         self._over_at = -inf  # when the last outage was over that was logged
         self._sessions = 0  # failed attempts to get a session, all together
         self._no_session: ConsulLockerError | None = None  # the failure of the last one
@@ -83,6 +84,7 @@ class Outage:
         """
         if self.since is None:
             self.since = began
+            self._out.count("outages")
         self.cause = error
         now = self._out.now
         if not self._logged and (now - self._over_at >= LOG_EVERY or now - self.since >= LASTING):
@@ -93,13 +95,23 @@ class Outage:
         """Consul has answered a request of this Locker."""
         if self.since is None:
             return
+        took = self._out.now - self.since
+        self._took += took
         if self._logged:
-            took = self._out.now - self.since
             self._out.warn(f"Locker {self._options.name!r}: Consul answers again, after {took:.1f} s")
             self._over_at = self._out.now
         self.since = self.cause = None
         self._logged = False
         self._pauses = 0
+
+    def seconds(self, now: float) -> float:
+        """The length of all outages so far, the present one included. May be called in any thread, without the mutex.
+
+        Args:
+            now: the time, on the clock of the steps.
+        """
+        since = self.since
+        return self._took + (now - since if since is not None else 0.0)
 
     def pause(self) -> float:
         """The length of the next pause between two attempts, in seconds.

@@ -174,7 +174,7 @@ class Replayer:
         self.steps[-1].after = {
             "after": self.steps[-1].number,
             "state": core.state,
-            "reboots": core.session.retries,
+            "reboots": core.attempts.retries,
             "queued": len(core.fsm.input_queue),
         }
 
@@ -425,7 +425,7 @@ class Replayer:
         return {
             "state": core.state,
             "prior_state": core.fsm.prior_state,
-            "reboots": core.session.retries,
+            "reboots": core.attempts.retries,
             "queue": [
                 {"until": queued.until, "input": queued.input, "args": [queued.args[0].id]}
                 for queued in core.fsm.input_queue

@@ -222,18 +222,17 @@ def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def generation_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A failure of an old request counts as one of the request of that kind which is under way."""
-    asked: dict[LockerCore, dict[type[Request], Request]] = defaultdict(dict)
+    """The failure of an old request counts as one of what was asked last."""
+    last: dict[LockerCore, Request] = {}
 
     def take_for_present(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        if isinstance(event, Answered) and isinstance(event.outcome, Failed):
-            present = asked[core].get(type(event.request))
-            if present is not None and event.request.generation < present.generation == core.session.generation:
-                event = replace(event, request=present)
-        if isinstance(event, Answered) and asked[core].get(type(event.request)) is event.request:
-            del asked[core][type(event.request)]
+        if isinstance(event, Answered) and isinstance(event.outcome, Failed) and core in last:
+            if event.request.generation < last[core].generation == core.session.generation:
+                event = replace(event, request=last[core])
+        if isinstance(event, Answered) and event.request is last.get(core):
+            del last[core]
         commands = take(event)
-        asked[core].update((type(one), one) for one in commands if isinstance(one, Request))
+        last.update((core, one) for one in commands if isinstance(one, Request))
         return commands
 
     change_steps(patch, take_for_present)

@@ -39,7 +39,7 @@ from consul_locker.keys import lock_key_of
 from consul_locker.strategies import PermanentStrategy
 
 from .faults import plant
-from .streams import Step, answer_at_once, change_commands, change_events, change_steps, ended_sessions
+from .streams import Step, answer_at_once, callers, change_commands, change_events, change_steps, ended_sessions
 
 
 def _keys(request: Request, *verbs: Verb) -> set[str]:
@@ -288,8 +288,10 @@ def session_ended_told_before_its_leases(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def waiters_of_a_lost_session_forgotten(patch: pytest.MonkeyPatch) -> None:
+    unanswered = callers()
+
     def forget(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        waiting = {call for call in core.unanswered() if call.waiting is not None}
+        waiting = {call for call in unanswered(core, event) if call.waiting is not None}
         commands = take(event)
         if any(ended_sessions(commands)):
             core.fsm.discard(lambda queued: not waiting.isdisjoint(queued.args))
@@ -329,10 +331,12 @@ def release_ends_a_hold(patch: pytest.MonkeyPatch) -> None:
 def release_ends_a_hold_in_flight(patch: pytest.MonkeyPatch) -> None:
     """A release that comes while a hold is being taken ends it as soon as it is granted."""
     early: dict[LockerCore, set[str]] = defaultdict(set)
+    unanswered = callers()
 
     def end(core: LockerCore, event: Event, take: Step) -> list[Command]:
+        calls = unanswered(core, event)
         if isinstance(event, Release):
-            holds = [call for call in core.unanswered() if isinstance(call, Hold) and call.waiting is None]
+            holds = [call for call in calls if isinstance(call, Hold) and call.waiting is None]
             early[core].update(call.id for call in holds if call.id == event.id)
         commands = take(event)
         for one in list(commands):

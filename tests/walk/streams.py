@@ -5,16 +5,17 @@ They know events, commands and what the runtimes read of a core, no private name
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from consul_locker.core.locker import LockerCore
-from consul_locker.core.messages import Answered, Command, Emit, Event
+from consul_locker.core.messages import Answered, Call, Command, Emit, Event
 from consul_locker.core.requests import Outcome, Request
 
-__all__ = ["Step", "answer_at_once", "change_commands", "change_events", "change_steps", "ended_sessions"]
+__all__ = ["Step", "answer_at_once", "callers", "change_commands", "change_events", "change_steps", "ended_sessions"]
 
 #: Takes an event into a core, without the bug, and returns the commands of that step.
 Step = Callable[[Event], list[Command]]
@@ -62,6 +63,19 @@ def answer_at_once(patch: pytest.MonkeyPatch, answer: Callable[[LockerCore, Even
         return commands
 
     change_steps(patch, change)
+
+
+def callers() -> Callable[[LockerCore, Event], list[Call]]:
+    """Made once for a planted bug and called before each step: the calls that came until then and were not answered."""
+    came: dict[LockerCore, list[Call]] = defaultdict(list)
+
+    def unanswered(core: LockerCore, event: Event) -> list[Call]:
+        came[core] = [call for call in came[core] if not call.settled]
+        if isinstance(event, Call):
+            came[core].append(event)
+        return came[core]
+
+    return unanswered
 
 
 def ended_sessions(commands: list[Command]) -> Iterator[str]:
