@@ -352,7 +352,7 @@ class FairLine(Waiting):
         """A call gets neither its turn nor places: it fails."""
         call = contender.call
         riding = call.riding is not None
-        obstacle = self.refused_by(call) if riding else None
+        obstacle = self.refused_by(call)
         self.remove(call)
         if obstacle is not None:
             self.grants.deny([contender.blocked or contender.slots[0]], [call], obstacle)

@@ -163,7 +163,7 @@ Work = Union[LockWork, ReleaseWork]
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "waiters", "works")
+    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "unsure", "waiters", "works")
 
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
@@ -172,11 +172,11 @@ class Slot:
         self.lease: BaseLease | None = None
         self.works: deque[Work] = deque()
         self.waiters: list[LockCall] = []  # in the order in which they came
-        # Tenures that may still be granted -> how many transactions with that number Consul may have processed. The
-        # latest is last.
+        # Tenures that may still be granted -> how many transactions with that number Consul may have processed.
         self.doubts: dict[int, int] = {}
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
+        self.unsure = 0  # the last number of a tenure when that arose
 
     @property
     def is_place(self) -> bool:
@@ -288,8 +288,8 @@ class Ledger:
         for slot in work.slots:
             if work.many and slot.lease is not None:
                 tenures.append(0)
-            elif slot.doubts and slot.lease is None and not slot.leftover:
-                tenures.append(next(reversed(slot.doubts)))
+            elif slot.lease is None and slot.doubts and not (slot.leftover and max(slot.doubts) <= slot.unsure):
+                tenures.append(max(slot.doubts))
             else:
                 new = new or self.next_tenure()
                 tenures.append(new)

@@ -185,7 +185,10 @@ class Lifecycle:
 
     def _ride_over(self, call: Call) -> None:
         """The ``outage_timeout`` of a call is over: it is answered, and leaves nothing behind."""
-        self._out.settle(call, error=self.outage.error(call))
+        error = self.outage.error(call)
+        if isinstance(call, LockCall) and self.session.life is not None:
+            self._grants.fail(call, map(self.ledger.slot, call.ids), error)
+        self._out.settle(call, error=error)
         self._withdraw(call)
 
     def _withdraw(self, call: Call) -> None:

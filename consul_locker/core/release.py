@@ -80,6 +80,7 @@ class Releases(Operations):
 
     def _read_again(self, work: ReleaseWork, began: float, error: ConsulUnavailable) -> None:
         """Consul did not answer the read."""
+        work.failures += 1
         left = [call for call in work.answers if not call.settled and not self._rides(call, {}, began, error, False)]
         self._outage.failed(began, error)
         if not self._patient:

@@ -55,13 +55,16 @@ def outage_timeout(options: LockerOptions) -> float | None:
     return getattr(options, "outage_timeout", None)
 
 
+def _refused_before(outcome: Outcome) -> bool:
+    """Whether an outage refused the request before it was done; a right that is missing is no outage."""
+    if not isinstance(outcome, Failed) or outcome.sent:
+        return False
+    return isinstance(outcome.error, ConsulUnavailable) and outcome.error.outage
+
+
 def _commits(request: Request) -> TypeGuard[Transact]:
     """Whether it is a group commit."""
     return isinstance(request, Transact) and purpose_of(request.operations) == "commit"
-
-
-def _is_outage(failure: Failed) -> bool:
-    return isinstance(failure.error, ConsulUnavailable) and failure.error.outage
 
 
 def _wait(call: Call) -> float | None:
@@ -195,7 +198,7 @@ class OutageRules:
         now, self._renewing = self._player.around.now, None
         if isinstance(outcome, Renewed):
             self._due = max(now, self._player.sent_at[request] + ttl * RENEW_AFTER)
-        elif PATIENT and isinstance(outcome, Failed) and not outcome.sent and _is_outage(outcome):
+        elif PATIENT and _refused_before(outcome):
             self._due = now + RENEW_REFUSED
         else:
             self._due = now + ttl * RENEW_AGAIN
