@@ -36,6 +36,7 @@ from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import Health, LockInfo, StateName
+from ..strategies import PermanentStrategy
 from .factory import NOT_COPIED, BaseFactory
 from .health import counters_of, health_of
 from .locker_fsm import FsmView
@@ -319,11 +320,13 @@ class BaseLocker(Generic[LeaseT]):
         lease: Any = self._leases.get(id) if type(id) is str else None
         if lease is None or not lease.cached:
             return None
-        try:
-            if not self._strategy.serves(lease, self._clock.now()):
+        strategy = self._strategy
+        if type(strategy) is not PermanentStrategy:  # that one serves always: asking is a quarter of this path's time
+            try:
+                if not strategy.serves(lease, self._clock.now()):
+                    return None
+            except Exception:  # of a user's strategy: the core asks it again, and reports the error
                 return None
-        except Exception:  # of a user's strategy: the core asks it again, and reports the error
-            return None
         if not lease.shared:
             if not lease.claim():
                 return None  # it is being given back, or another call is claiming it: let the core decide
