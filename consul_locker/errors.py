@@ -340,7 +340,8 @@ class AccessDenied(ConsulLockerError):
         if "ACL not found" in self.detail:
             return f"it does not know {token}, or not yet: a new token takes a while to reach it"
         if self.token_source is None:
-            token = f"no token was given ({TOKEN_SOURCES}), and the token that counts then"
+            counts = "the agent's own or the anonymous one, which counts then,"
+            token = f"no token was given ({TOKEN_SOURCES}), and {counts}"
         if self.right is None:
             return f"{token} needs session:write for the node and key:write for the Locker's keys"
         kind, _, access = self.right.partition(":")
