@@ -5,7 +5,7 @@
     python -m benchmarks.outages renewals    # 20 leases while 9 of 10 renewals are refused for a minute
     python -m benchmarks.outages leaders     # three servers, and kill -9 of the leader every 15 s for 5 minutes
 
-``restart --timeline FILE`` writes what happened, and when, as JSON.
+``restart --timeline FILE`` writes what happened, and when, as JSON; ``--svg FILE`` draws it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measuring import READY
-from benchmarks.timeline import Timeline
+from benchmarks.timeline import Timeline, draw
 from consul_locker import ConfigurationError, signals
 from consul_locker.embedded import Agent, RequestLimits
 from tests.behaviour import faces
@@ -160,6 +160,9 @@ def restart(options: argparse.Namespace) -> None:
         if options.timeline:
             path = Path(options.timeline)
             line.write(path.with_name(f"{path.stem}-{name}{path.suffix}"))
+        if options.svg:
+            path = Path(options.svg)
+            draw(line.events, path.with_name(f"{path.stem}-{name}{path.suffix}"))
 
 
 # ---------------------------------------------------------------------------------------------- a rate limit
@@ -358,6 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     case.add_argument("--away", type=float, default=4.0, help="seconds until it is started again (%(default)s)")
     case.add_argument("--ttl", type=float, default=30.0, help="of the session, in seconds (%(default)s)")
     case.add_argument("--timeline", metavar="FILE", help="write what happened, as JSON, a file for each face")
+    case.add_argument("--svg", metavar="FILE", help="draw it, a file for each face (needs matplotlib)")
     case = cases.choices["limit"]
     case.add_argument("--calls", type=int, default=600, help="locks, and as many releases (%(default)s)")
     case.add_argument("--pace", type=float, default=200.0, help="calls a second (%(default)s)")

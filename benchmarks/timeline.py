@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.picture import plotted, save
 from consul_locker import signals
 
-__all__ = ["Timeline"]
+__all__ = ["Timeline", "draw"]
 
 #: Those that tell what a Locker meets.
 NAMES = ("session_created", "session_ended", "lock_acquired", "lock_denied", "lock_lost", "released", "state_changed")
@@ -47,3 +48,39 @@ class Timeline:
     def write(self, path: Path) -> None:
         """Write the events to a file, as JSON, in the order in which they happened."""
         path.write_text(json.dumps(sorted(self.events, key=lambda event: event["at"]), indent=1) + "\n")
+
+
+def draw(events: list[dict[str, Any]], path: Path) -> None:
+    """Draw a recorded outage as SVG: how long each call took, and what the new Locker was doing.
+
+    Args:
+        events: what `Timeline.write` wrote.
+        path: of the drawing.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    plt = plotted()
+    consul = {event["what"]: event["at"] for event in events if event["who"] == "consul"}
+    begin, end = consul["killed"], max(event["at"] for event in events if event["what"] == "served")
+    calls = {event["who"]: event["at"] for event in events if event["what"] == "called"}
+    served = {event["who"]: (event["at"], event["error"]) for event in events if event["what"] == "served"}
+    figure, axes = plt.subplots(figsize=(8, 0.28 * len(calls) + 1.2))
+    axes.axvspan(0, consul["started"] - begin, color="#f3d6d0", label="no Consul: connections are refused")
+    axes.axvspan(consul["started"] - begin, consul["leader"] - begin, color="#faeec8", label="Consul has no leader yet")
+    for place, (name, called) in enumerate(calls.items()):
+        at, error = served[name]
+        axes.barh(place, at - called, left=called - begin, height=0.55, color="#a83244" if error else "#1f4e8c")
+    asked = [
+        event["at"] - begin for event in events
+        if event["what"] == "state_changed" and event["to_state"] == "acquiring" and event["at"] >= begin
+    ]  # fmt: skip
+    place = len(calls) - 1  # of the new Locker
+    axes.plot(asked, [place] * len(asked), "|", color="#f0a030", markersize=11, label="a new Locker asks for a session")
+    axes.set_yticks(range(len(calls)), list(calls))
+    axes.invert_yaxis()
+    axes.set_xlim(0, end - begin + 0.3)
+    axes.set_xlabel("seconds since Consul was killed")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
+    save(figure, path)
+    plt.close(figure)

@@ -58,9 +58,11 @@ class EmbeddedLocker(Emitter):
     Attributes:
         TABLE: the table of each Locker, for drawings.
         locker: the Locker, for all that is no input: ``service.child.locker.held``.
+        GOT: the inputs that tell of what it has until the state is left, for `inspect`.
     """
 
     TABLE = TABLE
+    GOT = ("lock_acquired",)
 
     def __init__(self, locker: BaseLocker[Any]) -> None:
         self._view = locker.fsm  # type: ignore[attr-defined] # both faces have it

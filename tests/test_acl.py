@@ -117,8 +117,8 @@ def test_where_the_token_came_from(
     told = {
         "file": f"the token (file {file}, of CONSUL_HTTP_TOKEN_FILE) lacks",
         "variable": "the token (CONSUL_HTTP_TOKEN) lacks",
-        "none": "no token was given (argument token, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN), and the token that "
-        "counts then lacks",
+        "none": "no token was given (argument token, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN), and the "
+        "agent's own or the anonymous one, which counts then, lacks",
     }[given]
     with LockerFactory(agent.address) as factory, pytest.raises(AccessDenied) as refused:
         factory.create(name).lock("a")

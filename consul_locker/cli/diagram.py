@@ -23,21 +23,26 @@ FORMS: dict[str, Callable[[Drawn], str | bytes]] = {
     "mermaid": mermaid, "dot": dot, "svg": svg, "png": png, "table": as_table
 }  # fmt: skip
 
+ENDINGS = {".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".md": "table"}
+"""What the end of a file's name says of its format."""
+
 
 def add(group: click.Group) -> None:
     """Add the command to those of the command line."""
     import click
 
-    @group.command()
+    @group.command(short_help="Draw a machine of yours, or a Locker's.")
     @click.argument("place", metavar="[MODULE:NAME]", required=False)
     @click.option(
-        "--format", "form", type=click.Choice(list(FORMS)), default="mermaid", show_default=True,
-        help="How to draw it; svg and png need the extra 'diagrams'.",
+        "--format", "form", type=click.Choice(list(FORMS)),
+        help="How to draw it; svg and png need the extra 'diagrams'. Default: what FILE ends with, else mermaid.",
     )  # fmt: skip
     @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file to write it into.")
-    def diagram(place: str | None, form: str, output: Path | None) -> None:
+    def diagram(place: str | None, form: str | None, output: Path | None) -> None:
         """Draw the machine MODULE:NAME, a table or an Fsm; without one, that of a Locker."""
         drawn: Drawn = TABLE if place is None else machine_at(place)
+        if form is None:
+            form = "mermaid" if output is None else ENDINGS.get(output.suffix, "mermaid")
         try:
             drawing = FORMS[form](drawn)
         except RuntimeError as error:

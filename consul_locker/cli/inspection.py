@@ -21,7 +21,7 @@ def add(group: click.Group) -> None:
     """Add the command to those of the command line."""
     import click
 
-    @group.command()
+    @group.command(short_help="Look for mistakes in a machine of yours.")
     @click.argument("place", metavar="MODULE:NAME")
     def inspect(place: str) -> None:
         """Look for mistakes in the machine MODULE:NAME, a table or an Fsm.

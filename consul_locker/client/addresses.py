@@ -109,7 +109,8 @@ class Way:
         self._request = request
         self._failures: list[ConsulUnavailable] = []
         self.peer = addresses.current
-        self._left = [] if stays else [peer for peer in addresses.peers if peer is not self.peer]
+        only = stays or len(addresses.peers) == 1
+        self._left = [] if only else [peer for peer in addresses.peers if peer is not self.peer]
 
     def connect_until(self, now: float, deadline: float) -> float:
         """When to give up connecting: an address that swallows packets must leave time for the others."""

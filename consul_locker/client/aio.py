@@ -102,14 +102,16 @@ class AsyncTransport:
     @property
     def most(self) -> int:
         """How many of them requests over this transport may have; what its lanes keep for themselves is not there."""
-        limit = self.limit
+        return self._most(self.limit)
+
+    def _most(self, limit: int) -> int:
         return limit if len(self._all) == 1 else max(1, limit - max(1, int(limit * KEPT)))
 
     @property
     def _free(self) -> int:
         """How many requests more may have a connection now."""
-        taken = sum(each._taken for each in self._all)
-        return max(0, min(self.most - self._taken, self.limit - taken))
+        taken, limit = sum([each._taken for each in self._all]), self.limit
+        return max(0, min(self._most(limit) - self._taken, limit - taken))
 
     @logged_async
     async def send(
@@ -279,7 +281,7 @@ class AsyncTransport:
         """A place is free: it goes to a request that waits and may have it, to those in lanes first."""
         self._taken -= 1
         for each in self._all:
-            while each._free and each._hand_over():
+            while each._queue and each._free and each._hand_over():
                 each._taken += 1
 
     def _pick(self, peer: Peer) -> AsyncConnection | None:
@@ -298,7 +300,7 @@ class AsyncTransport:
         """
         closed = []
         for each in reversed(self._all):
-            while each._idle and sum(one._busy + len(one._idle) for one in self._all) > self.limit:
+            while each._idle and sum([one._busy + len(one._idle) for one in self._all]) > self.limit:
                 closed.append(each._idle.pop(0))  # the one not used for longest
                 closed[-1].abort()
         return closed

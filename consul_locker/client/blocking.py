@@ -70,12 +70,13 @@ class BlockingTransport:
         self._credentials = credentials or Credentials(options)
         self._addresses = addresses or Addresses(options)
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
+        self._guard = threading.Lock()
+        self._changed = threading.Condition(self._guard)  # whose own `with` takes longer
         self._whole = limit or options.max_connections
         self._allowance = allowance or Allowance(self._whole)
         self._allowance.share(lambda: len(self._idle) + len(self._places))
         self._allowance.on_lowered(self._close_idle)
-        # All below are guarded by _changed; idle connections and places together never exceed the limit. A place that
+        # All below are guarded by _guard; idle connections and places together never exceed the limit. A place that
         # its thread was kept from giving back, by a signal handler that raised, is free once no thread has it any more.
         self._idle: list[Connection] = []
         self._places: WeakSet[_Place] = WeakSet()
@@ -170,7 +171,7 @@ class BlockingTransport:
 
     def _close_idle(self) -> None:
         """Fewer connections are allowed now: those that are idle beyond that end."""
-        with self._changed:
+        with self._guard:
             left = max(0, self._limit - len(self._places))
             unwanted, self._idle = self._idle[left:], self._idle[:left]
         for connection in unwanted:
@@ -178,7 +179,7 @@ class BlockingTransport:
 
     def close(self) -> None:
         """Close all connections. Requests under way fail, and so does each one after."""
-        with self._changed:
+        with self._guard:
             self._closed = True
             idle, self._idle = self._idle, []
             busy = [place.connection for place in self._places if place.connection is not None]
@@ -190,7 +191,7 @@ class BlockingTransport:
 
     def _take(self, place: _Place, request: HttpRequest, deadline: float) -> None:
         """Take a place, as soon as there is one."""
-        with self._changed:
+        with self._guard:
             while not self._closed and len(self._places) >= self._limit:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -204,7 +205,7 @@ class BlockingTransport:
         """An idle connection to a peer, if there is one that can be used; those to others are closed."""
         unwanted: list[Connection] = []
         try:
-            with self._changed:
+            with self._guard:
                 while self._idle:
                     connection = self._idle.pop()  # the one used last is the one most likely alive
                     if connection.peer is peer and not connection.stale:
@@ -225,7 +226,7 @@ class BlockingTransport:
             if peer.secure and closed_in_handshake(error):
                 self._allowance.refused()
             raise unavailable(peer.options, request, "no connection to Consul", sent=False, cause=error) from error
-        with self._changed:
+        with self._guard:
             place.connection = connection
             closed = self._closed
         if closed:
@@ -233,25 +234,31 @@ class BlockingTransport:
         return connection
 
     def _forget(self, place: _Place) -> None:
-        with self._changed:
+        with self._guard:
             connection, place.connection = place.connection, None
         if connection is not None:  # it may not have been opened
             connection.close()
 
     def _give_back(self, place: _Place) -> None:
         """Free the place; its connection is kept when its request was answered."""
-        with self._changed:
+        with self._guard:
             connection, place.connection = place.connection, None
             room = len(self._idle) + len(self._places) <= self._limit and not self._closed
             if place.keeps and connection is not None and connection.wire.reusable and room:
                 if connection.peer is self._addresses.current:
                     self._idle.append(connection)
                     connection = None
-        if connection is not None:
-            connection.close()  # before its place is free: else there is one too many for a moment
-        with self._changed:
-            self._places.discard(place)
-            self._changed.notify()
+            if connection is None:
+                self._free(place)
+                return
+        connection.close()  # before its place is free: else there is one too many for a moment
+        with self._guard:
+            self._free(place)
+
+    def _free(self, place: _Place) -> None:
+        """Under the mutex: the place is another one's now."""
+        self._places.discard(place)
+        self._changed.notify()
 
 
 def _failure(request: HttpRequest, connection: Connection, error: Exception) -> ConsulUnavailable:

@@ -65,7 +65,7 @@ def with_token(request: HttpRequest, token: str) -> HttpRequest:
     if not token:
         return request
     headers = (*request.headers, ("X-Consul-Token", token))
-    return HttpRequest(  # `dataclasses.replace` takes twice as long
+    return HttpRequest(  # `dataclasses.replace` takes three times as long
         request.method, request.path, request.params, headers, request.body, request.decode, request.operation
     )
 

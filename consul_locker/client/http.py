@@ -76,6 +76,8 @@ class Wire:
     """
 
     __slots__ = (
+        "_asked",
+        "_beginning",
         "_beside",
         "_body",
         "_head",
@@ -97,6 +99,8 @@ class Wire:
     def __init__(self, authority: str, path: str = "") -> None:
         self._host = authority
         self._path = path
+        self._asked: tuple[str, str, tuple[tuple[str, str], ...]] | None = None  # by the last request,
+        self._beginning = b""  # which began so
         self.started = False  #: whether a byte of the answer to the present request came
         self.reusable = True  #: whether another request may follow
         self._told: list[bytes | str] = []
@@ -127,16 +131,26 @@ class Wire:
         self._size = 0  # and how many do
         self._pieces = 0
         self._tail = b""  # the last bytes of the head, as far as it came
+        asked = request.method, request.target, request.headers
+        if asked != self._asked:
+            self._beginning = self._begin(request)
+            self._asked = asked
+        body = request.body
+        if body or request.method != "GET":
+            return b"%sContent-Length: %d\r\n\r\n%s" % (self._beginning, len(body), body)
+        return self._beginning + b"\r\n"
+
+    def _begin(self, request: HttpRequest) -> bytes:
+        """The head of a request but for the length of its body. Most requests have that of the last one: a transaction
+        after a transaction. So it is checked and written once."""
         headers = [("Host", self._host), *request.headers]
-        if request.body or request.method != "GET":
-            headers.append(("Content-Length", str(len(request.body))))
         target = self._path + request.target
         written = _METHOD.fullmatch(request.method) and _TARGET.fullmatch(target)
         if not (written and all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in headers)):
             # the faulty header is not repeated: it may be the token
             raise ConfigurationError("request", request.operation, "this cannot be written as HTTP")
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        return f"{request.method} {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii") + request.body
+        return f"{request.method} {target} HTTP/1.1\r\n{lines}".encode("ascii")
 
     def feed(self, data: bytes) -> HttpResponse | None:
         """Take what came; ``b""`` says that the peer closed.

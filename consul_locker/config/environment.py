@@ -85,6 +85,8 @@ def _parse_address(option: str, text: str) -> Address:
         raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
     if "@" not in rest:  # else the slash may be a password's; it is refused below
         rest, _, path = rest.partition("/")
+        if not rest:
+            raise ConfigurationError(option, text, f"a host's name follows {scheme}://, as in {scheme}://localhost:8500")
         found = _parse_host_port(option, rest, scheme, text)
         return replace(found, path=_path(option, path.rstrip("/"), text))
     return _parse_host_port(option, rest, scheme, text)

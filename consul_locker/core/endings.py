@@ -22,6 +22,8 @@ class Endings(Denials):
         Returns:
             The calls, for the caller to refuse.
         """
+        self._repeats = False
+        self._pace.end()
         calls: list[LockCall] = []
         for work in list(self._ledger.works()):
             if isinstance(work, LockWork):
@@ -46,6 +48,11 @@ class Endings(Denials):
                 self._out.end(slot.lease, reason)
         self._ledger.leases.clear()
 
+    @staticmethod
+    def _ends_with_session(work: ReleaseWork) -> bool:
+        """Whether a release counts as done when the session ends: it was to be made again after an outage."""
+        return work.failures > 0 or (work.call is not None and work.call.riding is not None)
+
     def end_generation(self, reason: LossReason, released: bool = False) -> list[LockCall]:
         """The session is over: every lease with it, and every operation.
 
@@ -58,30 +65,40 @@ class Endings(Denials):
         """
         ledger = self._ledger
         calls: list[LockCall] = []
-        gone: list[tuple[Slot, BaseLease]] = []
+        gone: list[tuple[Slot, BaseLease, bool]] = []
+        releases: list[ManyReleases] = []
         for work in ledger.works():
             if isinstance(work, LockWork):
                 if not work.takes_places:  # else its call is in the line, or gone
                     calls.extend(work.live())
                 continue
+            done = self._ends_with_session(work)
             if work.lease is not None:
-                gone.append((work.slot, work.lease))
-            if work.call is not None:
-                self._out.settle(work.call, work.call.released if isinstance(work.call, ManyReleases) else False)
+                gone.append((work.slot, work.lease, released or done))
+            if isinstance(work.call, ManyReleases):
+                work.call.released += done
+                releases.append(work.call)
+            elif work.call is not None:
+                self._out.settle(work.call, done)
+        for call in releases:
+            self._out.settle(call, call.released)
         for slot in list(ledger.slots.values()):
-            calls.extend(call for call in slot.waiters if not call.settled)
+            calls.extend(waiter for waiter in slot.waiters if not waiter.settled)
             lease = slot.lease
             if lease is not None:
                 self._out.end(lease, reason)
                 ledger.drop(slot)
-                gone.append((slot, lease))
+                gone.append((slot, lease, released))
         ledger.slots.clear()
         self._batch.clear()
+        self._to_read.clear()
+        self._repeats = True
+        self._pace.end()
         self._waiting.end_generation()
         self._audit.end_generation()
         self._end_naming()
-        for slot, lease in gone:
-            if released:
+        for slot, lease, done in gone:
+            if done:
                 self._tell("released", slot, "released", lease=lease)
             else:
                 self._tell_lost(slot, lease, reason)

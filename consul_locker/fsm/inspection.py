@@ -11,7 +11,7 @@ import functools
 import inspect as _inspect
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from .machine import Fsm
 from .parts import CATCH_ALL, Action, Defer, State, function_of, plain_name
@@ -27,7 +27,8 @@ class Finding(NamedTuple):
         kind: ``"unreachable"`` (no way leads to a state), ``"unhandled"`` (no state does anything with an input),
             ``"stranded"`` (an input is deferred until a state that cannot be reached from there), ``"unheeded"`` (it is
             deferred until a state that does not handle it), ``"entry loop"`` (entry actions lead to each other),
-            ``"shadowed"`` (a child takes an input away, whatever its name).
+            ``"shadowed"`` (a child takes an input away, whatever its name), ``"let go"`` (what a child got is lost by
+            the input that tells of it: a lock, when ``lock_acquired`` leads out of the state of its Locker).
         place: where, as ``states['ready'].inputs['go']``; below a child ``states['ready'].child.states[…]``.
         message: what is wrong.
     """
@@ -79,8 +80,14 @@ def _found(table: Table[Any], above: str) -> Iterator[Finding]:
 
 def _of_inputs(table: Table[Any], name: str, state: State[Any], place: str, onwards: set[str]) -> Iterator[Finding]:
     taken = isinstance(state.child, Table) and state.child.inputs.get(CATCH_ALL) is not None
+    got = _got_by(state.child)
     for input, reaction in state.inputs.items():
         here = f"{place}.inputs[{input!r}]"
+        if input in got and isinstance(reaction, str) and reaction != name:
+            yield Finding(
+                "let go", here, f"{input!r} leads from {name!r} to {reaction!r}, and leaving {name!r} gives up what its"
+                f" child has just got; do in {name!r} what needs it",
+            )  # fmt: skip
         if taken and reaction is not None:
             yield Finding("shadowed", here, f"the child of {name!r} handles every input, so {input!r} never comes here")
         if not isinstance(reaction, Defer) or reaction.until is None:
@@ -92,6 +99,25 @@ def _of_inputs(table: Table[Any], name: str, state: State[Any], place: str, onwa
         for until in known:
             if input != CATCH_ALL and not _takes(table, until, input):
                 yield Finding("unheeded", here, f"{input!r} waits for {until!r}, which does not handle it")
+
+
+def _got_by(child: Any) -> tuple[str, ...]:
+    """The inputs by which a child tells that it has got something, which it has until its state is left.
+
+    They are the attribute ``GOT`` of what the child's function makes. That is known where its annotation says it, or
+    that of a function that it uses by name, as ``lambda client: embed(...)`` does.
+    """
+    if child is None or isinstance(child, Table):
+        return ()
+    names = getattr(getattr(child, "__code__", None), "co_names", ())
+    for each in (child, *(child.__globals__.get(name) for name in names)):
+        try:
+            got: tuple[str, ...] = getattr(get_type_hints(each).get("return"), "GOT", ())
+        except (AttributeError, NameError, TypeError):  # no function, or a name that is not known at run time
+            continue
+        if got:
+            return got
+    return ()
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -56,7 +56,8 @@ def walk(
     """Give a machine inputs at random; after each, all must be well.
 
     Args:
-        make: makes a new machine for each walk; or a table whose machines have no other client.
+        make: makes a new machine for each walk; or a table whose machines have no other client. For a `Behavior` it
+            returns ``behavior.of(client)`` of a new client, and keeps the client, in a list, say.
         inputs: the names of the inputs, or a mapping of names to strategies of Hypothesis for the tuple of their
             arguments; None: all that the table declares, and those below it, without arguments.
         invariant: called with the machine at the beginning and after each input; it fails when it raises, or returns
@@ -67,6 +68,7 @@ def walk(
     Raises:
         WalkFailed: an input, or the invariant, has failed; it shows the fewest inputs that lead there.
         ImportError: Hypothesis is not installed.
+        TypeError: ``make`` did not keep the client of a machine of a `Behavior`, so it is gone.
     """
     made = _maker(make)
 
@@ -170,8 +172,10 @@ def _declared(table: Table[Any]) -> list[str]:
 
 
 def _steps(made: Made, inputs: Inputs) -> Any:
-    from hypothesis import strategies
-
+    try:
+        from hypothesis import strategies
+    except ImportError as missing:
+        raise ImportError("walks need Hypothesis, which is missing: pip install hypothesis") from missing
     known = _arguments(made, inputs)
     if not known:
         raise ValueError("a walk needs inputs, and the table declares none")
@@ -201,6 +205,8 @@ def _play(
     made: Made, taken: list[Step], invariant: Callable[[Any], object] | None, below: frozenset[str]
 ) -> Fsm[Any]:
     fsm = made()
+    if fsm.client is None:
+        raise TypeError("the client of this machine is gone; a Behavior does not keep clients, so make() must")
     _ask(fsm, [], invariant)
     for number, (name, args) in enumerate(taken, 1):
         if name in below and not fsm.knows(name):

@@ -35,8 +35,10 @@ from ..core.messages import Call
 from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
-from ..models import LockInfo, StateName
+from ..models import Health, LockInfo, StateName
+from ..strategies import PermanentStrategy
 from .factory import NOT_COPIED, BaseFactory
+from .health import counters_of, health_of
 from .locker_fsm import FsmView
 
 __all__ = [
@@ -75,6 +77,10 @@ class Runtime(Protocol):
     @property
     def core(self) -> LockerCore:
         """The present core."""
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls have no answer yet."""
 
     def submit(self, call: Call) -> Any:
         """Submit a call without waiting for its answer."""
@@ -181,7 +187,7 @@ class BaseLocker(Generic[LeaseT]):
     @property
     def reboot_count(self) -> int:
         """Failed attempts to get a session since the Locker was last ready."""
-        return self._core.session.retries
+        return self._core.attempts.retries
 
     @property
     def held(self) -> Mapping[str, LeaseT]:
@@ -194,21 +200,30 @@ class BaseLocker(Generic[LeaseT]):
 
         Among them: ``granted``, ``denied``, ``cached`` (calls answered without a request), ``shared`` (calls that
         joined a request in flight), ``requests`` (lock operations), ``transactions``, ``released``, ``lost``,
-        ``failed``, ``renewals``, ``renewals_failed``. All are there from the beginning.
+        ``failed``, ``renewals``, ``renewals_failed``, ``outages`` (of Consul), ``outage_seconds`` (whole seconds of
+        all outages, the present one included). All are there from the beginning.
         """
-        counters = dict.fromkeys(
-            (
-                "granted", "denied", "cached", "shared", "requests", "transactions", "released", "lost", "failed",
-                "renewals", "renewals_failed",
-            ),
-            0,
-        )  # fmt: skip
-        counters.update(self._core.counters())
+        counters = counters_of(self._core, self._clock.now())
         counters["cached"] += self._served
         return counters
 
+    def health(self) -> Health:
+        """How the Locker is, for a health endpoint: what it has met so far. Nothing is asked of Consul.
+
+        It never waits, and takes no mutex: each fact is one value, right a moment ago, and nothing is decided by them.
+        """
+        return health_of(
+            self._core,
+            self._clock.now(),
+            held=len(self._leases),
+            waiting=self._runtime.unanswered,
+            address=self._factory._addresses.in_use,
+        )
+
     def __repr__(self) -> str:
-        return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}>"
+        since = self._core.outage.since
+        outage = "" if since is None else f" Consul away for {self._clock.now() - since:.0f} s"
+        return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}{outage}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NOT_COPIED)
@@ -305,11 +320,13 @@ class BaseLocker(Generic[LeaseT]):
         lease: Any = self._leases.get(id) if type(id) is str else None
         if lease is None or not lease.cached:
             return None
-        try:
-            if not self._strategy.serves(lease, self._clock.now()):
+        strategy = self._strategy
+        if type(strategy) is not PermanentStrategy:  # that one serves always: asking is a quarter of this path's time
+            try:
+                if not strategy.serves(lease, self._clock.now()):
+                    return None
+            except Exception:  # of a user's strategy: the core asks it again, and reports the error
                 return None
-        except Exception:  # of a user's strategy: the core asks it again, and reports the error
-            return None
         if not lease.shared:
             if not lease.claim():
                 return None  # it is being given back, or another call is claiming it: let the core decide
@@ -369,7 +386,7 @@ class BaseLocker(Generic[LeaseT]):
         if lease.key == lock_key(self.name, lease.id):
             lease.check()
             if lease.session_id == self.session_id:
-                return Guarded(lease, [*lease.guard(), *own])
+                return Guarded(lease, [*lease.guard(), *own], timeout=self._options.default_timeout)
             lease.check()  # its session ended just now
         raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
 
@@ -378,14 +395,14 @@ class BaseLocker(Generic[LeaseT]):
         """The answers to the user's own operations of `guarded`: without those of the guard, which come first."""
         return answers[len(lease.guard()) :]
 
-    @staticmethod
-    def _question(kind: type[Info], id: Any) -> Call:
-        return kind(check_id(id))
+    def _question(self, kind: type[Info], id: Any) -> Call:
+        return kind(check_id(id), timeout=self._options.default_timeout)
 
     def _session_question(self, session_id: str | None) -> Call:
         if session_id is not None and not (isinstance(session_id, str) and SESSION_UUID.fullmatch(session_id)):
             raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
-        return ReadSessionInfo(self.session_id if session_id is None else session_id)
+        wanted = self.session_id if session_id is None else session_id
+        return ReadSessionInfo(wanted, timeout=self._options.default_timeout)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
         """Check the arguments of `wait_for_state`, and return its limit in seconds."""

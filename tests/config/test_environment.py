@@ -40,6 +40,8 @@ def test_an_address_means_the_same_as_argument_and_in_the_environment(text: str,
 
 BAD_ADDRESSES = [
     "ftp://h",
+    "http://",
+    "https:///consul",
     "unix://",
     "http://h/v1",
     "h:8500/",

@@ -43,6 +43,14 @@ def test_a_picture_goes_into_a_file(form: str, begin: bytes, tmp_path: Path) -> 
     assert "No such file or directory" in failed.output
 
 
+@pytest.mark.parametrize(("name", "begin"), [("m.svg", b"<?xml"), ("m.png", b"\x89PNG"), ("m.mmd", b"stateDiagram")])
+def test_the_name_of_the_file_says_the_format(name: str, begin: bytes, tmp_path: Path) -> None:
+    assert run("diagram", "-o", str(tmp_path / name)).output == ""
+    assert (tmp_path / name).read_bytes().startswith(begin)
+    assert run("diagram", "--format", "dot", "-o", str(tmp_path / name)).output == ""
+    assert (tmp_path / name).read_bytes().startswith(b"digraph")
+
+
 def test_a_picture_is_not_written_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     from consul_locker.cli import diagram
 
@@ -68,7 +76,8 @@ def test_without_pygraphviz_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     ("place", "said"),
     [
         ("nonsense", "is no place of a machine: MODULE:NAME is needed"),
-        ("no_such_module:TABLE", "the module 'no_such_module' cannot be imported"),
+        ("no_such_module:TABLE", "No module named 'no_such_module'; the folder that it is in must be in sys.path"),
+        ("tests.nothing:TABLE", "No module named 'tests.nothing'; the folder that it is in must be in sys.path"),
         (f"{MACHINES}:NOTHING", "there is no 'NOTHING'"),
         (f"{MACHINES}:run_job", "which is neither a Table nor a machine"),
     ],
@@ -77,6 +86,16 @@ def test_a_machine_that_is_not_there_is_told(place: str, said: str) -> None:
     result = run("inspect", place)
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
+
+
+def test_a_module_that_imports_what_is_not_there_is_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_machine.py").write_text("import no_such_thing\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    output = " ".join(run("inspect", "broken_machine:TABLE").output.split())
+    assert output.endswith("cannot be imported: No module named 'no_such_thing'")
 
 
 def test_inspect_says_what_it_found_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,16 +21,16 @@ Machines
     :caption: The *machine* of a Locker.
 
 .. fsm-diagram:: consul_locker.core.machine:TABLE
-    :form: png
+    :format: png
 
 .. fsm-diagram:: consul_locker.core.machine:TABLE
-    :form: table
+    :format: table
 
 .. fsm-diagram:: consul_locker.core.machine:TABLE
-    :form: mermaid
+    :format: mermaid
 
 .. fsm-diagram:: consul_locker.core.machine:TABLE
-    :form: dot
+    :format: dot
 """
 
 
@@ -64,7 +64,7 @@ def test_latex(tmp_path: Path) -> None:
     ("page", "before", "said"),
     [
         (".. fsm-diagram:: consul_locker.core.machine:NOTHING", "", "there is no 'NOTHING'"),
-        (".. fsm-diagram:: consul_locker.core.machine:TABLE\n    :form: jpeg", "", '"jpeg" unknown'),
+        (".. fsm-diagram:: consul_locker.core.machine:TABLE\n    :format: jpeg", "", '"jpeg" unknown'),
         (
             ".. fsm-diagram:: consul_locker.core.machine:TABLE",
             "import sys; sys.modules['pygraphviz'] = None",

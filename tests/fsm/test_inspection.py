@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consul_locker import embed
 from consul_locker.core.machine import TABLE
 from consul_locker.fsm import Action, Defer, Fsm, State, Table, inspect
 
@@ -170,3 +171,29 @@ def test_a_child_that_takes_every_input_away() -> None:
 def test_children_are_inspected_too() -> None:
     child = Table({"c": State(), "lost": State()}, initial_state="c")
     assert found({"a": State(child=child)}) == [("unreachable", "states['a'].child.states['lost']")]
+
+
+class Getting:
+    GOT = ("got",)
+
+
+def getting(client: Any) -> Getting:
+    return Getting()
+
+
+def test_what_a_child_got_is_not_let_go_by_the_input_that_tells_of_it() -> None:
+    def inputs(reaction: Any) -> dict[str, Any]:
+        return {"got": reaction, "on": "b"}
+
+    for child in (getting, lambda client: getting(client)):
+        states = {"a": State(child=child, inputs=inputs("b")), "b": State()}
+        assert found(states) == [("let go", "states['a'].inputs['got']")]
+        for well in ("a", act, Action(act, goes_to=("b",)), None):
+            assert found({**states, "a": State(child=child, inputs=inputs(well))}) == []
+    for other in (lambda client: act(client), lambda client: None, functools.partial(act)):
+        assert found({"a": State(child=other, inputs=inputs("b")), "b": State()}) == []
+
+
+def test_a_locker_below_a_state_that_its_lock_leads_out_of() -> None:
+    states = {"a": State(child=lambda client: embed(client), inputs={"lock_acquired": "b"}), "b": State()}
+    assert found(states) == [("let go", "states['a'].inputs['lock_acquired']")]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
-from consul_locker.fsm import Defer, Fsm, State, Table, TableError, WalkFailed, always_reaches, never_reaches, walk
+from consul_locker.fsm import (
+    Behavior,
+    Defer,
+    Fsm,
+    State,
+    Table,
+    TableError,
+    WalkFailed,
+    always_reaches,
+    never_reaches,
+    walk,
+)
 
 
 class Door:
@@ -108,3 +120,22 @@ def test_states_below_count() -> None:
         never_reaches(house, None, "in.bright")
     always_reaches(house, None, "in.dark")
     always_reaches(house, None, "in")
+
+
+def test_without_hypothesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ImportError, match="pip install hypothesis"):
+        walk(make)
+
+
+def test_a_client_of_a_behavior_is_kept_by_make() -> None:
+    doors = Behavior(DOOR)
+    kept: list[Door] = []
+
+    def kept_door() -> Fsm[Door]:
+        kept.append(Door())
+        return doors.of(kept[-1])
+
+    walk(kept_door, ["open", "close"], examples=5)
+    with pytest.raises(TypeError, match=r"a Behavior does not keep clients, so make\(\) must"):
+        walk(lambda: doors.of(Door()), ["open", "close"], examples=5)

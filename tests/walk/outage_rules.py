@@ -27,7 +27,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
 )
-from consul_locker.errors import AccessDenied, LockTimeout
+from consul_locker.errors import AccessDenied, ConsulUnavailable, LockTimeout
 from consul_locker.keys import lock_key_of
 
 from ..told import purpose_of
@@ -53,6 +53,13 @@ PAUSE = 2.0
 def outage_timeout(options: LockerOptions) -> float | None:
     """The option, where there is one."""
     return getattr(options, "outage_timeout", None)
+
+
+def _refused_before(outcome: Outcome) -> bool:
+    """Whether an outage refused the request before it was done; a right that is missing is no outage."""
+    if not isinstance(outcome, Failed) or outcome.sent:
+        return False
+    return isinstance(outcome.error, ConsulUnavailable) and outcome.error.outage
 
 
 def _commits(request: Request) -> TypeGuard[Transact]:
@@ -133,8 +140,8 @@ class OutageRules:
         self._count += 1
         failed = isinstance(outcome, Failed)
         sent = isinstance(outcome, Failed) and outcome.sent
-        if isinstance(outcome, Failed) and isinstance(outcome.error, AccessDenied):
-            self._refused = self._right_missing(request)
+        denied = isinstance(outcome, Failed) and isinstance(outcome.error, AccessDenied)
+        self._refused = self._right_missing(request) if denied else []  # else it may be of a step that was broken off
         if isinstance(request, RenewSession):
             self._renewal_ends(request, outcome)
         elif isinstance(outcome, (Committed, RolledBack, RefusedWhole, KeysRead, SessionRead)):
@@ -191,7 +198,7 @@ class OutageRules:
         now, self._renewing = self._player.around.now, None
         if isinstance(outcome, Renewed):
             self._due = max(now, self._player.sent_at[request] + ttl * RENEW_AFTER)
-        elif PATIENT and isinstance(outcome, Failed) and not outcome.sent:
+        elif PATIENT and _refused_before(outcome):
             self._due = now + RENEW_REFUSED
         else:
             self._due = now + ttl * RENEW_AGAIN

@@ -31,7 +31,10 @@ def found(place: str) -> Drawn:
     try:
         thing: Any = importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"{place!r}: the module {module!r} cannot be imported: {error}") from error
+        advice = ""  # for this module; one that it imports is another matter
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            advice = "; the folder that it is in must be in sys.path (conf.py can insert it) or in PYTHONPATH"
+        raise ValueError(f"{place!r}: the module {module!r} cannot be imported: {error}{advice}") from error
     for part in name.split("."):
         try:
             thing = getattr(thing, part)

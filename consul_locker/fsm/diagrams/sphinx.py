@@ -3,12 +3,12 @@
 .. code-block:: rst
 
     .. fsm-diagram:: package.module:TABLE
-        :form: svg
+        :format: svg
         :alt: What is to be said to those who do not see it.
         :caption: What stands below it.
 
-draws the machine when the documentation is built. ``form`` is ``svg`` (the default: a vector picture, in LaTeX a PDF),
-``png``, ``table``, ``mermaid`` or ``dot`` (both as text).
+draws the machine when the documentation is built. ``format`` is ``svg`` (the default: a vector picture, in LaTeX a
+PDF), ``png``, ``table``, ``mermaid`` or ``dot`` (both as text).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .table import as_table
 
 __all__ = ["FsmDiagram", "setup"]
 
-FORMS = ("svg", "png", "table", "mermaid", "dot")
+FORMATS = ("svg", "png", "table", "mermaid", "dot")
 
 
-def _form(argument: str) -> str:
-    return str(directives.choice(argument, FORMS))
+def _format(argument: str) -> str:
+    return str(directives.choice(argument, FORMATS))
 
 
 class FsmDiagram(SphinxDirective):
@@ -43,7 +43,7 @@ class FsmDiagram(SphinxDirective):
     required_arguments = 1
     final_argument_whitespace = False
     option_spec: ClassVar[dict[str, Any]] = {
-        "form": _form,
+        "format": _format,
         "alt": directives.unchanged,
         "caption": directives.unchanged,
         "width": directives.length_or_percentage_or_unitless,
@@ -56,7 +56,7 @@ class FsmDiagram(SphinxDirective):
             drawn = found(place)
         except ValueError as error:
             raise self.error(str(error)) from error
-        form = self.options.get("form", "svg")
+        form = self.options.get("format", "svg")
         if form == "table":
             lines = as_table(drawn, "rst").splitlines()
             return self.parse_text_to_nodes("\n".join(lines))
