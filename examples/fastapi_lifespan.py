@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 
-from consul_locker import AlreadyLocked, ConsulUnavailable, LockLost
+from consul_locker import AlreadyLocked, ConsulUnavailable, LockLost, SessionUnavailable
 from consul_locker.aio import Lease, Locker, LockerFactory
 
 
@@ -44,11 +46,14 @@ async def build(report: int, request: Request) -> dict[str, int]:
         raise HTTPException(409, "the report is being built") from error
     except LockLost as error:
         raise HTTPException(503, "the lock was lost meanwhile; nothing was written") from error
-    except (ConsulUnavailable, TimeoutError) as error:
+    except (ConsulUnavailable, SessionUnavailable, TimeoutError) as error:  # `timeout` is over: an outage of Consul
         raise HTTPException(503, "Consul does not answer") from error
 
 
 @app.get("/health")
-async def health(request: Request) -> dict[str, str]:
-    """Whether locks can be had; asks nothing of Consul."""
-    return {"locker": request.state.locker.state}
+async def health(request: Request, response: Response) -> dict[str, Any]:
+    """Whether locks can be had, and if not, since when and why; asks nothing of Consul."""
+    found = request.state.locker.health()
+    if found.state != "ready" or found.outage_since is not None:
+        response.status_code = 503  # it mends itself: this is about readiness, so nothing has to be started again
+    return asdict(found)

@@ -57,7 +57,7 @@ def test_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         example = load()
         async for client, locker in application(example.app):
-            assert (await client.get("/health")).json()["locker"] in ("acquiring", "ready")
+            assert (await client.get("/health")).json()["state"] in ("acquiring", "ready")
             both = await asyncio.gather(client.post("/reports/7"), client.post("/reports/7"))
             assert [answer.status_code for answer in both] == [200, 200]
             first, second = (answer.json()["fence"] for answer in both)
