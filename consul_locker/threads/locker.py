@@ -349,8 +349,8 @@ class Locker(Holds):
 
         Returns:
             The places in the queue, in the order in which they are served; the ``value`` of each says who it is, as
-            that of a lock. Callers of one Locker that wait by ``lock`` share a place. Empty where nobody waits; waiters of
-            Lockers without ``fair=True`` have no places.
+            that of a lock. Callers of one Locker that wait by ``lock`` share a place. Empty where nobody waits; waiters
+            of Lockers without ``fair=True`` have no places.
         """
         queue: list[LockInfo] = self._ask(self._question(Waiters, id))
         return queue
