@@ -190,3 +190,15 @@ def test_a_place_that_cannot_be_taken_in_time() -> None:
     driver.answer(driver.commit(), away(sent=False), driver.now + 2.0)
     assert isinstance(driver.result(call), AlreadyLocked)
     assert driver.core.ledger.slots == {}
+
+
+def test_a_call_that_has_its_turn_leaves_no_place_behind() -> None:
+    driver = fair(outage_timeout=5.0)
+    call, own = waiting(driver, TAKEN, wait=7.0)
+    driver.answer(driver.all(WatchKey)[-1], KeysRead((), 310))
+    driver.answer(driver.commit(), away(sent=False), driver.now + 9.0)
+    assert isinstance(driver.result(call), AlreadyLocked)
+    driver.fire("pause")
+    assert [op.key for op in driver.commit().operations] == [own.key, own.key]
+    driver.grant()
+    assert driver.core.ledger.slots == {}
