@@ -23,6 +23,8 @@ __all__ = [
     "check_token",
     "client_certificate",
     "find_token",
+    "of_enterprise",
+    "plain_text",
     "read_token",
     "resolve_addresses",
     "switch",
@@ -330,6 +332,21 @@ def switch(environ: Mapping[str, str], variable: str) -> bool | None:
     if text in _FALSE:
         return False
     raise ConfigurationError(variable, text, "true or false (or 1, 0, t, f)")
+
+
+def plain_text(option: str, value: object, expected: str) -> str | None:
+    """``value``, when it is None, or a text that is not empty and can be shown."""
+    if value is None or (isinstance(value, str) and value.strip() and value.isprintable()):
+        return value
+    raise ConfigurationError(option, value, expected)
+
+
+def of_enterprise(option: str, value: object, environ: Mapping[str, str]) -> str | None:
+    """The name of a namespace or partition, from the argument or its variable."""
+    if value is None:
+        option = f"CONSUL_{option.upper()}"
+        value = environ.get(option) or None
+    return plain_text(option, value, "a name in Consul Enterprise, or None for the default one")
 
 
 def _readable(option: str, value: object) -> str:

@@ -22,6 +22,8 @@ from .environment import (
     Address,
     client_certificate,
     find_token,
+    of_enterprise,
+    plain_text,
     resolve_addresses,
     switch,
     token_source,
@@ -80,13 +82,6 @@ def _truth(option: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(option, value, "True or False")
     return value
-
-
-def _plain_text(option: str, value: object, expected: str) -> str | None:
-    """``value``, when it is None, or a text that is not empty and can be shown."""
-    if value is None or (isinstance(value, str) and value.strip() and value.isprintable()):
-        return value
-    raise ConfigurationError(option, value, expected)
 
 
 # ------------------------------------------------------------------------------------------- the HTTP client
@@ -206,9 +201,9 @@ class ClientOptions:
             capath=capath,
             cert=client_cert,
             key=client_key,
-            dc=_plain_text("dc", dc, "the name of a datacenter, or None for the agent's own"),
-            namespace=_of_enterprise("namespace", namespace, environ),
-            partition=_of_enterprise("partition", partition, environ),
+            dc=plain_text("dc", dc, "the name of a datacenter, or None for the agent's own"),
+            namespace=of_enterprise("namespace", namespace, environ),
+            partition=of_enterprise("partition", partition, environ),
             timeout=_positive("timeout", timeout, DEFAULT_TIMEOUT),
             max_connections=DEFAULT_MAX_CONNECTIONS
             if max_connections is None
@@ -257,14 +252,6 @@ def _where(address: Address) -> dict[str, Any]:
         "unix_path": address.unix_path,
         "path": address.path,
     }
-
-
-def _of_enterprise(option: str, value: object, environ: Mapping[str, str]) -> str | None:
-    """The name of a namespace or partition, from the argument or its variable."""
-    if value is None:
-        option = f"CONSUL_{option.upper()}"
-        value = environ.get(option) or None
-    return _plain_text(option, value, "a name in Consul Enterprise, or None for the default one")
 
 
 def _positive(option: str, value: object, default: float) -> float:
@@ -378,7 +365,7 @@ class LockerOptions:
             lock_delay=_number("lock_delay", lock_delay, 0.0, MAX_LOCK_DELAY, "seconds, 0 to 60 (Consul's limit)"),
             checks=None if checks is None else check_ids(checks),
             behavior=behavior,
-            node=_plain_text("node", node, "the name of a Consul node, or None for the agent's own"),
+            node=plain_text("node", node, "the name of a Consul node, or None for the agent's own"),
             dc=dc,
             token_source=token_source,
             strategy=None if strategy is None else check_strategy(strategy),
