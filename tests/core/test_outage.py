@@ -77,6 +77,16 @@ def test_the_log_says_once_that_it_began_and_once_that_it_is_over() -> None:
     ]
 
 
+def test_the_time_of_all_outages_is_added_up() -> None:
+    outage = Rider().outage
+    assert outage.seconds(1000.0) == 0.0
+    outage.failed(998.0, AWAY)
+    assert outage.seconds(1001.0) == 3.0
+    outage.over()
+    outage.failed(1000.0, AWAY)
+    assert outage.seconds(1004.0) == 2.0 + 4.0
+
+
 def test_a_rate_limit_that_refuses_every_other_request_does_not_fill_the_log() -> None:
     rider = Rider()
     for _ in range(50):
