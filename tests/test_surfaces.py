@@ -21,7 +21,7 @@ WAITS = {
     "LockerFactory": {"close"},
     "Locker": {
         "lock", "lock_many", "release", "release_all", "guarded", "stop", "drain", "wait_for_state", "info", "holder",
-        "session_info",
+        "waiters", "session_info",
     },
     "Lease": {"wait_lost"},
 }  # fmt: skip
@@ -37,8 +37,8 @@ PROMISED = {
     "LockerFactory": {"create", "embedded", "close", "__enter__", "__exit__"},
     "Locker": {
         "lock", "submit_lock", "submit_release", "lock_many", "hold", "hold_many", "release", "release_all", "guarded",
-        "start", "stop", "drain", "reboot", "__enter__", "__exit__", "info", "holder", "session_info", "name", "state",
-        "session_id", "reboot_count", "held", "health", "stats", "wait_for_state", "fsm",
+        "start", "stop", "drain", "reboot", "__enter__", "__exit__", "info", "holder", "waiters", "session_info",
+        "name", "state", "session_id", "reboot_count", "held", "health", "stats", "wait_for_state", "fsm",
     },
     "Lease": {
         "id", "key", "session_id", "fence", "acquired_at", "valid", "remaining", "reason", "check", "guard",

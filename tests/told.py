@@ -22,6 +22,7 @@ from consul_locker.core.calls import (
     ReleaseAll,
     Start,
     Stop,
+    Waiters,
 )
 from consul_locker.core.requests import Operation, Verb
 
@@ -29,7 +30,7 @@ _KINDS: dict[str, Any] = {
     kind.verb: kind
     for kind in (
         Guarded, Hold, HoldMany, Holder, Info, LeaveHold, Lock, LockMany, ReadSessionInfo, Reboot, Release, ReleaseAll,
-        Start, Stop,
+        Start, Stop, Waiters,
     )
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..core.calls import Holder, Info, Lock, LockMany, Stop
+from ..core.calls import Holder, Info, Lock, LockMany, Stop, Waiters
 from ..keys import LockId
 from ..models import LockInfo, SessionInfo, StateName
 from ..runtime.factory import CLOSED
@@ -164,6 +164,11 @@ class Locker(Holds):
         """Who has a lock, with the holder's session. As `consul_locker.Locker.holder`."""
         info: LockInfo | None = await self._ask(self._question(Holder, id))
         return info
+
+    async def waiters(self, id: LockId) -> list[LockInfo]:
+        """Who waits for a lock in the queue of ``fair=True`` Lockers. As `consul_locker.Locker.waiters`."""
+        queue: list[LockInfo] = await self._ask(self._question(Waiters, id))
+        return queue
 
     async def session_info(self, session_id: str | None = None) -> SessionInfo | None:
         """A session as Consul has it. As `consul_locker.Locker.session_info`."""

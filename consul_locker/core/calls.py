@@ -34,6 +34,7 @@ __all__ = [
     "Stop",
     "TakePlaces",
     "Wait",
+    "Waiters",
 ]
 
 
@@ -325,6 +326,13 @@ class Holder(Info):
 
     __slots__ = ()
     verb = "holder"
+
+
+class Waiters(Info):
+    """`Locker.waiters`: the places in the queue of a lock, in their order."""
+
+    __slots__ = ()
+    verb = "waiters"
 
 
 class ReadSessionInfo(Question):

@@ -351,13 +351,13 @@ class FairLine(Waiting):
     def _failed(self, contender: Contender, error: ConsulLockerError) -> None:
         """A call gets neither its turn nor places: it fails."""
         call = contender.call
-        riding = call.riding is not None
-        obstacle = self.refused_by(call)
+        away = isinstance(error, ConsulUnavailable) and error.outage
+        obstacle = self.refused_by(call) if away else None
         self.remove(call)
         if obstacle is not None:
             self.grants.deny([contender.blocked or contender.slots[0]], [call], obstacle)
         else:
-            self.grants.fail(call, contender.slots, self._outage.error(call) if riding else error)
+            self.grants.fail(call, contender.slots, self._outage.error(call) if away else error)
 
     # ----------------------------------------------------------------------------------- watches and pauses
 

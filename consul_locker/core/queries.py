@@ -15,10 +15,12 @@ from ..config.options import LockerOptions
 from ..keys import lock_key
 from ..models import LockInfo
 from .audit import Audit
-from .calls import Guarded, Holder, Info, Question, ReadSessionInfo
+from .calls import Guarded, Holder, Info, Question, ReadSessionInfo, Waiters
+from .fair_places import queue_of
 from .guarded import guard_refused
 from .ledger import Ledger
 from .outage import FIRST_PAUSE, LONGEST_PAUSE, Outage, outage_of
+from .refusals import denied
 from .refused_keys import error_of
 from .requests import (
     Committed,
@@ -30,8 +32,10 @@ from .requests import (
     RawTransact,
     ReadKey,
     ReadSession,
+    RefusedWhole,
     SessionAnswer,
     TransactAnswer,
+    Verb,
 )
 from .step import Outbox
 
@@ -49,7 +53,7 @@ def lock_info(id: str, entry: Entry) -> LockInfo:
 
 
 class Questions:
-    """`info`, `holder`, `session_info` and `guarded` of one Locker."""
+    """`info`, `holder`, `waiters`, `session_info` and `guarded` of one Locker."""
 
     def __init__(
         self, options: LockerOptions, outbox: Outbox, ledger: Ledger, audit: Audit, outage: Outage, timeout: float
@@ -63,7 +67,9 @@ class Questions:
 
     def ask(self, call: Question, generation: int) -> None:
         """Send the request that answers a call."""
-        if isinstance(call, Info):
+        if isinstance(call, Waiters):
+            self._read_queue(generation, call)
+        elif isinstance(call, Info):
             self._read_key(generation, call)
         elif isinstance(call, Guarded):
             self._transact(generation, call)
@@ -75,6 +81,27 @@ class Questions:
     def _read_key(self, generation: int, call: Info) -> None:
         read = ReadKey(generation, lock_key(self._options.name, call.id), timeout=self._timeout, question=True)
         self._out.ask(read, partial(self._key_read, call, generation, self._out.now), lasting=True)
+
+    def _read_queue(self, generation: int, call: Waiters) -> None:
+        """Read the lock and its queue, which begins with the lock's key; places of ended sessions are left out."""
+        operation = {"KV": {"Verb": Verb.GET_TREE.value, "Key": lock_key(self._options.name, call.id)}}
+        read = RawTransact(generation, (operation,), timeout=self._timeout)
+        self._out.ask(read, partial(self._queue_read, call, generation, self._out.now), lasting=True)
+
+    def _queue_read(self, call: Waiters, generation: int, began: float, outcome: TransactAnswer) -> None:
+        if self._rides(call, began, outcome, partial(self._read_queue, generation, call)):
+            return
+        if isinstance(outcome, Failed):
+            self._out.settle(call, error=outcome.error)
+        elif isinstance(outcome, Committed):
+            queue = queue_of(lock_key(self._options.name, call.id), outcome.entries)
+            self._out.settle(call, [lock_info(call.id, entry) for entry in queue if entry.session is not None])
+        elif isinstance(outcome, RefusedWhole):
+            self._out.settle(call, error=error_of(outcome, (call.id,)))
+        else:
+            what = "; ".join(refused.what for refused in outcome.refused)
+            on = f"{self._options.name}/"
+            self._out.settle(call, error=denied(self._options, "waiters", what, on, "key:read"))
 
     def _transact(self, generation: int, call: Guarded) -> None:
         transact = RawTransact(generation, call.operations, timeout=self._timeout)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..core.calls import Holder, Info, Lock, LockMany, Stop
+from ..core.calls import Holder, Info, Lock, LockMany, Stop, Waiters
 from ..core.locker import LockerCore
 from ..core.machine import STOPPED
 from ..errors import SessionEnded
@@ -340,6 +340,20 @@ class Locker(Holds):
         """
         info: LockInfo | None = self._ask(self._question(Holder, id))
         return info
+
+    def waiters(self, id: LockId) -> list[LockInfo]:
+        """Who waits for a lock in the queue of ``fair=True`` Lockers, by one request. Raises what `info` raises.
+
+        Args:
+            id: which lock, as for `lock`.
+
+        Returns:
+            The places in the queue, in the order in which they are served; the ``value`` of each says who it is, as
+            that of a lock. Callers of one Locker that wait by ``lock`` share a place. Empty where nobody waits; waiters
+            of Lockers without ``fair=True`` have no places.
+        """
+        queue: list[LockInfo] = self._ask(self._question(Waiters, id))
+        return queue
 
     def session_info(self, session_id: str | None = None) -> SessionInfo | None:
         """A session as Consul has it, by one request. Raises what `info` raises, and what is below.

@@ -57,6 +57,10 @@ def test_served_in_the_order_in_which_they_came(lockers: list[Any], consul: Cons
     order = [others[2], others[0], others[1]]
     first.lock("a")
     calls = [queued(consul, name, locker, "a", count) for count, locker in enumerate(order, 1)]
+    waiters = first.waiters("a")
+    assert [place.session_id for place in waiters] == [locker.session_id for locker in order]
+    assert {place.value["pid"] for place in waiters} == {os.getpid()}
+    assert first.waiters("b") == []
     holder = first
     for locker, call in zip(order, calls, strict=True):
         assert not call.done()

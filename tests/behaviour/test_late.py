@@ -32,7 +32,7 @@ def test_an_old_release_delivered_again(gated: Any, gate: Gate, consul: Consul) 
 
 def test_a_release_delivered_late_for_the_first_time(face: Any, gate: Gate, consul: Consul, name: str) -> None:
     with face.factory(gate.address, timeout=0.5) as factory:
-        locker = factory.create(name)
+        locker = factory.create(name, outage_timeout=0)
         first = locker.lock("a")
         late = gate.hold(releases, 1)
         with pytest.raises(ConsulUnavailable) as failed:
@@ -60,7 +60,7 @@ def _locked(locker: Any) -> Any:
 def test_an_acquire_whose_answer_is_lost(face: Any, gate: Gate, consul: Consul, name: str) -> None:
     """It committed, the caller was told that nothing is known: the lock does not stay behind."""
     with face.factory(gate.address, timeout=0.5) as factory:
-        locker = factory.create(name)
+        locker = factory.create(name, outage_timeout=0)
         assert locker.wait_for_state("ready", WAIT)
         held = gate.hold("PUT /v1/txn", 1, answers=True)
         with pytest.raises(ConsulUnavailable) as failed:
@@ -85,7 +85,7 @@ def test_a_create_answered_late(face: Any, gate: Gate, consul: Consul, name: str
 def test_an_acquire_delivered_late_for_the_first_time(face: Any, gate: Gate, consul: Consul, name: str) -> None:
     """Its caller has long been told that nothing is known: what it takes is given back."""
     with face.factory(gate.address, timeout=0.5) as factory:
-        locker = factory.create(name)
+        locker = factory.create(name, outage_timeout=0)
         assert locker.wait_for_state("ready", WAIT)
         late = gate.hold("PUT /v1/txn", 1)
         with pytest.raises(ConsulUnavailable):

@@ -15,11 +15,13 @@ from consul_locker.core.requests import (
     RawTransact,
     ReadKey,
     ReadPrefix,
+    ReadSession,
     Refusal,
     Refused,
     Renewed,
     RenewSession,
     RolledBack,
+    SessionRead,
     Transact,
     Verb,
     WatchKey,
@@ -399,6 +401,28 @@ def test_questions_ride_with_pauses_of_their_own() -> None:
     driver.answer(driver.one(ReadKey), away(), driver.now + 6.0)
     assert isinstance(driver.result(again), ConsulUnavailable)
     assert driver.core.pace.flow is Flow.OPEN
+
+
+def test_the_session_of_a_holder_is_read_again() -> None:
+    driver = make()
+    call = driver.call("holder", "a")
+    driver.answer(driver.one(ReadKey), KeysRead((entry("svc/a/lock", STRANGER, 7),), 7))
+    driver.answer(driver.one(ReadSession), away())
+    driver.fire("ask", call)
+    driver.answer(driver.one(ReadSession), SessionRead(None, 8))
+    assert driver.result(call).session_id == STRANGER
+
+
+def test_one_call_with_several_works_in_a_transaction_has_one_attempt() -> None:
+    driver = make(outage_timeout=5.0)
+    driver.locked("a")
+    driver.locked("b")
+    call = driver.call("release_all")
+    driver.answer(driver.commit(), away())
+    driver.fire("pause")
+    driver.answer(driver.commit(), away())  # both are in this one
+    driver.fire("outage", call)
+    assert driver.result(call).attempts == 2
 
 
 def test_an_unanswered_lock_that_was_asked_for_again_is_in_doubt_after_its_grant() -> None:

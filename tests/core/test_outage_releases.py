@@ -17,7 +17,7 @@ from consul_locker.core.requests import (
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable
 
 from .fair import TAKEN, asked, fair, look, waiting
-from .helpers import PENDING, STRANGER, Driver, away
+from .helpers import PENDING, STRANGER, Driver, away, failure
 
 INDEX = RolledBack((Refused(0, Refusal.INDEX, "index is stale"),))
 
@@ -190,3 +190,35 @@ def test_a_place_that_cannot_be_taken_in_time() -> None:
     driver.answer(driver.commit(), away(sent=False), driver.now + 2.0)
     assert isinstance(driver.result(call), AlreadyLocked)
     assert driver.core.ledger.slots == {}
+
+
+def test_a_call_that_has_its_turn_leaves_no_place_behind() -> None:
+    driver = fair(outage_timeout=5.0)
+    call, own = waiting(driver, TAKEN, wait=7.0)
+    driver.answer(driver.all(WatchKey)[-1], KeysRead((), 310))
+    driver.answer(driver.commit(), away(sent=False), driver.now + 9.0)
+    assert isinstance(driver.result(call), AlreadyLocked)
+    driver.fire("pause")
+    assert [op.key for op in driver.commit().operations] == [own.key, own.key]
+    driver.grant()
+    assert driver.core.ledger.slots == {}
+
+
+def test_a_place_that_failed_for_good_is_told_although_the_wait_is_over() -> None:
+    driver = fair()
+    call = driver.call("hold", "a", wait=1.0)
+    look(driver, TAKEN)
+    driver.answer(driver.commit(), failure("not Consul's"), driver.now + 2.0)
+    assert isinstance(driver.result(call), ConsulUnavailable)
+
+
+def test_turn_reads_that_need_several_requests_go_out_one_at_a_time_after_a_pause() -> None:
+    driver = fair()
+    for lock in range(70):
+        driver.call("hold", f"lock-{lock}", wait=None)
+    for request in list(driver.all(Transact)):
+        driver.answer(request, away())
+    driver.fire("pause")
+    assert [len(request.operations) for request in driver.all(Transact)] == [64]
+    look(driver)
+    assert sorted(len(request.operations) for request in driver.all(Transact)) == [6, 64]

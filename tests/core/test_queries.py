@@ -21,13 +21,16 @@ from consul_locker.core.requests import (
     Transact,
 )
 from consul_locker.errors import (
+    AccessDenied,
     AlreadyLocked,
     ConsulUnavailable,
+    InvalidLockId,
     LockLost,
     SessionUnavailable,
 )
 
-from .helpers import PENDING, STRANGER, Driver, entry, failure, held, not_ours, session_info
+from .fair import place
+from .helpers import PENDING, STRANGER, Driver, away, entry, failure, held, not_ours, session_info
 
 
 def test_release_all_and_leave() -> None:
@@ -76,6 +79,42 @@ def test_questions_are_answered_in_every_state() -> None:
     failed = driver.call("info", "d")
     driver.answer(driver.one(ReadKey), failure())
     assert isinstance(driver.result(failed), ConsulUnavailable)
+
+
+def test_the_waiters_of_a_lock_in_their_order() -> None:
+    driver = Driver()
+    queue = [place(STRANGER, 2, 9), place(None, 1, 4), place(STRANGER, 1, 7)]
+    call = driver.call("waiters", "a")
+    read = driver.one(RawTransact)
+    assert read.operations == ({"KV": {"Verb": "get-tree", "Key": "svc/a/lock"}},)
+    driver.answer(read, Committed((entry("svc/a/lock", STRANGER, 7), *queue)))
+    assert [(one.id, one.key) for one in driver.result(call)] == [("a", queue[2].key), ("a", queue[0].key)]
+
+
+@pytest.mark.parametrize(
+    "outcome, error, words",
+    [
+        (failure(), ConsulUnavailable, "connection refused"),
+        (RefusedWhole(400, "Invalid key in transaction: invalid key name"), InvalidLockId, "invalid key name"),
+        (RolledBack((Refused(0, Refusal.DENIED, "Permission denied"),)), AccessDenied, "key:read"),
+    ],
+)
+def test_waiters_that_cannot_be_read(outcome: Any, error: type[Exception], words: str) -> None:
+    driver = Driver()
+    call = driver.call("waiters", "1")
+    driver.answer(driver.one(RawTransact), outcome)
+    assert isinstance(driver.result(call), error)
+    assert words in str(driver.result(call))
+
+
+def test_waiters_are_asked_for_again_after_an_outage() -> None:
+    driver = Driver()
+    call = driver.call("waiters", "1")
+    driver.answer(driver.one(RawTransact), away())
+    assert driver.result(call) is PENDING
+    driver.fire("ask", call)
+    driver.answer(driver.one(RawTransact), Committed(()))
+    assert driver.result(call) == []
 
 
 def _guarded(driver: Driver, lease: Any) -> tuple[Any, RawTransact]:

@@ -173,6 +173,8 @@ class OutageRules:
             if before is None or before == op.value or op.key.split("/")[1] not in call.ids:
                 continue
             attempt = self._attempts[before]
+            if self._attempts[op.value].has_lease:
+                continue  # to lock again what the session holds takes a new number (rule 4)
             if attempt.session == op.session and self._unsure.get(op.key, 0) < attempt.since:
                 self._violated("a lock that is asked for again keeps its number", f"{call}: {before!r}, {op.value!r}")
 
