@@ -18,7 +18,7 @@ from .errors import (
     SessionEnded,
     SessionUnavailable,
 )
-from .models import LockInfo, SessionInfo
+from .models import Health, LockInfo, SessionInfo
 from .strategies import PermanentStrategy
 from .threads.factory import LockerFactory
 from .threads.lease import Lease
@@ -35,6 +35,7 @@ __all__ = [
     "ConfigurationError",
     "ConsulLockerError",
     "ConsulUnavailable",
+    "Health",
     "InvalidLockId",
     "Lease",
     "LockInfo",

@@ -199,20 +199,43 @@ class SessionEnded(ConsulLockerError):
 
 
 class SessionUnavailable(ConsulLockerError):
-    """The Locker gave up: no session could be created within ``max_retries`` retries.
+    """There is no session: the call rode over an outage of Consul for ``outage_timeout``, or the Locker gave up.
 
     Attributes:
         name: the Locker's name.
-        retries: how many retries were made.
-        cause: the error of the last one, or None.
+        retries: how many retries were made until the Locker gave up (``max_retries``); 0 for a call whose
+            ``outage_timeout`` is over: then the Locker goes on trying.
+        cause: the error of the last attempt, or None when none was answered, or failed, yet.
+        attempts: how many attempts failed while the call was there.
+        sent: whether a request of the call's own went unanswered, with a session that was lost: it may have been done.
+        outage_timeout: the limit that is over, in seconds; None when the Locker gave up.
     """
 
-    def __init__(self, name: str, retries: int, cause: BaseException | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        retries: int,
+        cause: BaseException | None = None,
+        *,
+        attempts: int | None = None,
+        sent: bool = False,
+        outage_timeout: float | None = None,
+    ) -> None:
         self.name = name
         self.retries = retries
         self.cause = cause
+        self.attempts = retries + 1 if attempts is None else attempts
+        self.sent = sent
+        self.outage_timeout = outage_timeout
         last = f"; the last failure: {cause}" if cause is not None else ""
         option = cause.option if isinstance(cause, ConsulUnavailable) else None
+        if outage_timeout is not None:
+            tries = f"{self.attempts} attempt{'s' if self.attempts != 1 else ''} failed"
+            super().__init__(
+                f"The Locker {name!r} got no session from Consul within {outage_timeout:g} s (option outage_timeout), "
+                f"{tries}{last}; it goes on trying: call again later"
+            )
+            return
         if option is None:
             advice = "call start() once Consul is reachable, or raise max_retries"
         else:
@@ -255,6 +278,7 @@ class ConsulUnavailable(ConsulLockerError):
             certificate; ``"token"`` if a callable returned what is none; ``"namespace"`` or ``"partition"`` if Consul
             has none; else None.
         outage: whether time alone may mend it: no connection, no answer, a rate limit, no leader.
+        attempts: how many attempts were made until the call was answered.
     """
 
     def __init__(
@@ -267,6 +291,7 @@ class ConsulUnavailable(ConsulLockerError):
         sent: bool = False,
         option: str | None = None,
         outage: bool = False,
+        attempts: int = 1,
     ) -> None:
         self.operation = operation
         self.status = status
@@ -274,6 +299,7 @@ class ConsulUnavailable(ConsulLockerError):
         self.sent = sent
         self.option = option
         self.outage = outage
+        self.attempts = attempts
         super().__init__(message)
 
 

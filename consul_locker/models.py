@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 __all__ = [
     "Behavior",
+    "Health",
     "LockInfo",
     "LossReason",
     "SessionInfo",
@@ -127,3 +128,33 @@ class LockInfo:
                     parts.append(f"{words} {_shown(str(told))}")
         who = " ".join(parts) or "another session"
         return f"{who} (session {self.session_id})" if self.session_id else who
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a Locker is, for a health endpoint: `Locker.health`. ``json.dumps(dataclasses.asdict(health))`` writes it.
+
+    Attributes:
+        state: ``"acquiring"``, ``"ready"``, ``"paused"`` or ``"stopped"``.
+        session_id: the id of the present session; None if there is none.
+        outage_since: how long ago the first of the requests began that Consul has not answered since, in seconds; None
+            while it answers. A length of time, since it needs neither a zone nor a clock that is set right.
+        cause: in words, why Consul did not answer the last request, or gave no session; None if nothing is amiss.
+        next_attempt: in how many seconds the next attempt at a session is due; None if none is (there is a session, an
+            attempt is under way, or the Locker is stopped).
+        waiting: how many calls have no answer yet, of whatever kind.
+        held: how many leases are held.
+        oldest_renewal: how long ago the last good renewal of the session began, in seconds; its locks are lost when the
+            session's TTL has passed since. None if there is no session.
+        address: the address of Consul that is in use: ``"http://10.0.0.1:8500"``.
+    """
+
+    state: StateName
+    session_id: str | None
+    outage_since: float | None
+    cause: str | None
+    next_attempt: float | None
+    waiting: int
+    held: int
+    oldest_renewal: float | None
+    address: str

@@ -38,7 +38,7 @@ PROMISED = {
     "Locker": {
         "lock", "submit_lock", "submit_release", "lock_many", "hold", "hold_many", "release", "release_all", "guarded",
         "start", "stop", "drain", "reboot", "__enter__", "__exit__", "info", "holder", "session_info", "name", "state",
-        "session_id", "reboot_count", "held", "stats", "wait_for_state", "fsm",
+        "session_id", "reboot_count", "held", "health", "stats", "wait_for_state", "fsm",
     },
     "Lease": {
         "id", "key", "session_id", "fence", "acquired_at", "valid", "remaining", "reason", "check", "guard",

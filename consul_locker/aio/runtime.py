@@ -62,11 +62,6 @@ class AsyncRuntime(Sender):
         self._queued = 0  # the number of the last job that was queued for the observers
         self.state_waits = StateWaits()
 
-    @property
-    def core(self) -> LockerCore:
-        """The present core."""
-        return self._fail_stop.core
-
     def begin(self) -> None:
         """The first step of the core."""
         self.core.begin(self._clock.now())

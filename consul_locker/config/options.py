@@ -285,6 +285,7 @@ class LockerOptions:
 
     name: str
     max_retries: int | None
+    outage_timeout: float | None
     retry_interval: RetryInterval
     ttl: float | None
     lock_delay: float
@@ -308,7 +309,8 @@ class LockerOptions:
         cls,
         name: str,
         *,
-        max_retries: int | None = 10,
+        max_retries: int | None = None,
+        outage_timeout: float | None = 20.0,
         retry_interval: RetryInterval = 30.0,
         ttl: float | None = 15.0,
         lock_delay: float = 0.0,
@@ -330,6 +332,8 @@ class LockerOptions:
         Args:
             name: Lockers that compete must have the same; it is the first part of every key.
             max_retries: how often a failed session is tried again before giving up; None without limit.
+            outage_timeout: how long a call rides over an outage of Consul, in seconds (docs/outages.rst); None for
+                ever, 0: nothing is repeated, and calls without a session have no limit.
             retry_interval: the longest pause between retries in seconds, or a callable (number of the
                 retry, 1 for the first) -> seconds. 0 means no pause.
             ttl: the session's time to live in seconds, 10 to 86400; None for a session without one.
@@ -362,6 +366,9 @@ class LockerOptions:
             max_retries=None
             if max_retries is None
             else _whole("max_retries", max_retries, 0, 2**63, "a whole number, 0 or more, or None for no limit"),
+            outage_timeout=None
+            if outage_timeout is None
+            else _number("outage_timeout", outage_timeout, 0.0, math.inf, "seconds, 0 or more, or None for no limit"),
             retry_interval=retry_interval
             if callable(retry_interval)
             else _number("retry_interval", retry_interval, 0.0, math.inf, "seconds, 0 or more, or a callable"),

@@ -29,6 +29,7 @@ __all__ = [
     "Release",
     "ReleaseAll",
     "ReleaseCall",
+    "Ride",
     "Start",
     "Stop",
     "TakePlaces",
@@ -64,6 +65,29 @@ class Wait:
         self.former_until: float | None = None
 
 
+class Ride:
+    """What only a call has that meets an outage of Consul (core/outage.py).
+
+    Attributes:
+        since: when its clock began, on the clock of ``now``.
+        sessions: how many attempts at a session had failed by then.
+        limit: when its time is over; None until that is known, infinite for never.
+        attempts: its attempts that failed.
+        cause: the failure of the last one.
+        sent: whether one of them may have taken effect.
+    """
+
+    __slots__ = ("attempts", "cause", "limit", "sent", "sessions", "since")
+
+    def __init__(self, since: float, sessions: int) -> None:
+        self.since = since
+        self.sessions = sessions
+        self.limit: float | None = None
+        self.attempts = 0
+        self.cause: ConsulLockerError | None = None
+        self.sent = False
+
+
 class Call:
     """One call of a user, from its submission until it is settled.
 
@@ -76,9 +100,10 @@ class Call:
         order: its number in the order of arrival, within its Locker.
         deadline: when its ``timeout`` is over, on the clock of ``now``; None for never.
         waiting: what a call has that had to wait for a lock; None for all others.
+        riding: what a call has that meets an outage of Consul, until Consul answers it; None for all others.
     """
 
-    __slots__ = ("deadline", "order", "settled", "timeout", "waiter")
+    __slots__ = ("deadline", "order", "riding", "settled", "timeout", "waiter")
 
     verb: ClassVar[str]
     ids: tuple[str, ...] = ()
@@ -90,6 +115,7 @@ class Call:
         self.settled = False
         self.order = 0
         self.deadline: float | None = None
+        self.riding: Ride | None = None
 
     @property
     def limit(self) -> float:

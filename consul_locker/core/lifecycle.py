@@ -16,6 +16,7 @@ from ..fsm import Fsm, Queued
 from ..models import LossReason
 from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
+from .attempts import Attempts
 from .audit import Audit
 from .batch import MAX_OPS, Batch
 from .calls import Call, LeaveHold, LockCall, ManyReleases, Release, ReleaseAll, ReleaseCall, Stop
@@ -24,6 +25,7 @@ from .ledger import Ledger
 from .line import Waiting
 from .machine import READY, STOPPED, TABLE, Actions
 from .messages import confirmed_destroy
+from .outage import Outage
 from .pipeline import LeaseType, Parts
 from .queries import Questions
 from .requests import DestroyAnswer, DestroySession, ReadSession, SessionAnswer, SessionRead
@@ -37,6 +39,19 @@ STOP_REQUESTS = 2.0
 #: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session: one
 #: that has just started needs some milliseconds to apply its log.
 STOP_PAUSE = 0.25
+
+
+class _NoPace:
+    """Nothing waits for a renewal."""
+
+    def hold_for_renewal(self) -> None:
+        """Consul refused a renewal."""
+
+    def renewed(self) -> None:
+        """Consul has answered a renewal."""
+
+
+NO_PACE = _NoPace()
 
 
 class Lifecycle:
@@ -62,7 +77,9 @@ class Lifecycle:
         self._out = out = Outbox(random)
         self.commands = out.commands
         owner: SessionOwner = self
-        self.session = Session(options, out, timeout, owner)
+        self.outage = Outage(options, out, lambda: self.session.life is None, self._ride_over)
+        self.session = Session(options, out, timeout, owner, self.outage, NO_PACE)
+        self.attempts = Attempts(options, out, lambda: self.fsm.handle("retry"), self._waited_for)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
         self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger)
@@ -111,7 +128,7 @@ class Lifecycle:
 
     def enter_ready(self) -> None:
         """On entering ready."""
-        self.session.retries = 0
+        self.attempts.retries = 0
         self.session.begin()
         self._audit.begin()
 
@@ -123,20 +140,13 @@ class Lifecycle:
 
     def count_retry(self) -> None:
         """One more failed attempt: wait for the next, or give up."""
-        try:
-            pause = self.session.pause()
-        except Exception as error:  # retry_interval is the user's function; its errors must not block the Locker
-            self._out.warn(f"retry_interval raised {error!r}, or returned no length of time; giving up")
-            pause = None
-        if pause is None:
+        if not self.attempts.again():
             self._gave_up = True
             self.fsm.handle("give_up")
-        else:
-            self._out.timer(("retry",), self._out.now + pause, partial(self.fsm.handle, "retry"))
 
     def leave_paused(self) -> None:
         """On leaving paused."""
-        self._out.cancel(("retry",))
+        self.attempts.cancel()
 
     def enter_stopped(self) -> None:
         """On entering stopped: deferred calls are refused (the original never answers them)."""
@@ -159,23 +169,50 @@ class Lifecycle:
 
     def leave_stopped(self) -> None:
         """On leaving stopped: a new beginning, with all retries."""
-        self.session.retries = 0
+        self.attempts.retries = 0
         self.session.cause = None
         self._gave_up = False
 
     def await_session(self, call: LockCall | ReleaseCall) -> None:
         """A call without a session: it waits for one, unless Consul refuses one for good."""
         if self.session.refusal is None:
-            self.fsm.defer_until_transition(READY)
+            self._defer(call)
         else:
             self._out.settle(call, error=self._refusal())
+
+    def _defer(self, call: LockCall | ReleaseCall) -> None:
+        """A call waits for a session, at most until its ``outage_timeout`` is over."""
+        if self.outage.ride(call, self._out.now):
+            self.fsm.defer_until_transition(READY)
+            self.attempts.hurry()
+        else:
+            self._out.settle(call, error=self.outage.error(call))
+
+    def _waited_for(self) -> bool:
+        """Whether calls wait for a session."""
+        return any(queued.input in ("lock", "release") for queued in self.fsm.input_queue)
+
+    def _ride_over(self, call: Call) -> None:
+        """The ``outage_timeout`` of a call is over: it is answered, and leaves nothing behind."""
+        self._out.settle(call, error=self.outage.error(call))
+        self._withdraw(call)
+
+    def _withdraw(self, call: Call) -> None:
+        """A settled call leaves the buffer, the line, and what was not sent yet."""
+        self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
+        if isinstance(call, LockCall):
+            self._grants.abandon(call)
+        if isinstance(call, Stop) and call in self._stops:
+            self._stops.remove(call)
+            if not self._stops and self.state == READY:
+                self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
 
     def _refusal(self) -> ConsulLockerError:
         if self.session.refusal is not None:
             # A copy for each call: an error collects a traceback wherever it is raised.
             return copy(self.session.refusal)
         if self._gave_up:
-            return SessionUnavailable(self.options.name, max(0, self.session.retries - 1), self.session.cause)
+            return SessionUnavailable(self.options.name, max(0, self.attempts.retries - 1), self.session.cause)
         return self._ended()
 
     def _ended(self) -> SessionEnded:
@@ -193,7 +230,7 @@ class Lifecycle:
     def release_early(self, call: ReleaseCall) -> None:
         """A release while there is no session: there is nothing to release, unless a lock stands before it."""
         if self._buffered_locks(call.id if isinstance(call, Release) else None):
-            self.fsm.defer_until_transition(READY)
+            self._defer(call)
         else:
             self._out.settle(call, 0 if isinstance(call, ManyReleases) else True)
 
@@ -216,7 +253,7 @@ class Lifecycle:
     def _call_while_stopping(self, call: LockCall | ReleaseCall) -> None:
         """A call during a stop: refused, or deferred if a start is to follow."""
         if self._starting:
-            self.fsm.defer_until_transition(READY)
+            self._defer(call)
         else:
             self.refuse(call)
 
@@ -323,8 +360,10 @@ class Lifecycle:
     def session_failed(self, refused: bool) -> None:
         """The attempt under way failed; ``refused``: for a lasting reason."""
         limit = self.options.max_retries
-        count = f"{self.session.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
-        self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
+        # Of an outage the log says that it began and that it is over; and what brings the Locker nearer to its end.
+        if self.attempts.counts and (limit is not None or self.outage.since is None):
+            count = f"{self.attempts.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
+            self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
         self.fsm.handle("session_refused" if refused else "session_failed")
 
     def snapshot_restored(self) -> None:

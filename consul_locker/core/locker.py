@@ -178,17 +178,8 @@ class LockerCore(Lifecycle):
         call.settled = True
         if call.deadline is not None:
             self._out.cancel(("call", call))
+        self.outage.answered(call)  # nobody waits for an answer any more
         self._withdraw(call)
-
-    def _withdraw(self, call: Call) -> None:
-        """A settled call leaves the buffer, the line, and what was not sent yet."""
-        self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
-        if isinstance(call, LockCall):
-            self._grants.abandon(call)
-        if isinstance(call, Stop) and call in self._stops:
-            self._stops.remove(call)
-            if not self._stops and self.state == READY:
-                self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
 
     # ------------------------------------------------------------------------------------ time limits
 
@@ -204,6 +195,8 @@ class LockerCore(Lifecycle):
         """The error of a call whose ``timeout`` is over: what it waits for, what failed last, or no answer."""
         waiting = call.waiting
         error = waiting.error if waiting is not None else None
+        met = call.riding.cause if call.riding is not None else None
+        cause = error or met or (self.session.cause if self.session.life is None else self.outage.cause)
         if isinstance(call, LockCall) and waiting is not None and error is None:
             slot = self._waiting.obstacle(call)
             if slot is not None:
@@ -211,7 +204,6 @@ class LockerCore(Lifecycle):
                 entry = slot.entry if obstacle is Obstacle.HELD and self.options.identify_holder else None
                 holder = lock_info(slot.id, entry) if entry is not None else None
                 return LockTimeout(
-                    slot.id, call.timeout, self.state, call.verb, obstacle.value, holder, self.options.fair
+                    slot.id, call.timeout, self.state, call.verb, obstacle.value, holder, self.options.fair, cause
                 )
-        cause = error or (self.session.cause if self.session.life is None else None)
         return LockTimeout(call.ids[0] if call.ids else None, call.timeout, self.state, call.verb, cause=cause)

@@ -1,4 +1,4 @@
-"""The life of a Locker's session: generations, renewal, the deadline, retries, and the end.
+"""The life of a Locker's session: generations, renewal, the deadline, and the end.
 
 docs/safety.rst has the rules (1 to 3). The deadline counts from the *start* of the last successful renewal. Until it
 passes, a failed renewal means "unknown", not "lost". The inquiry (gone.py) finds out whether a session is gone.
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..errors import ConfigurationError, ConsulLockerError, ConsulUnavailable
+from ..errors import ConsulLockerError, ConsulUnavailable
 from ..lease import SessionLife
 from ..models import LossReason
 from .destroys import Destroys
 from .gone import Evidence, Inquiry, Sign
+from .outage import Outage, outage_of
 from .refusals import lasting, needs_node, no_server
 from .requests import (
     CreateAnswer,
@@ -28,6 +28,7 @@ from .requests import (
     FindNode,
     Gone,
     NodesAnswer,
+    Outcome,
     ReadSession,
     RenewAnswer,
     Renewed,
@@ -39,11 +40,8 @@ from .requests import (
 )
 from .step import Outbox
 
-__all__ = ["FIRST_PAUSE", "Session", "SessionOwner"]
+__all__ = ["RenewalsFirst", "Session", "SessionOwner"]
 
-#: The first pause between attempts to create a session, in seconds; it doubles up to ``retry_interval``.
-#: Short, since most failures are an agent that restarts (1 to 4 s measured for a new leader).
-FIRST_PAUSE = 0.5
 #: A renewal is due when this part of the TTL has passed since the last one began. Three attempts fit
 #: before the deadline; Consul's own tools renew after half the TTL, which leaves one attempt.
 RENEW_AFTER = 1 / 3
@@ -52,6 +50,13 @@ RENEW_AFTER = 1 / 3
 RENEW_ATTEMPT = 1 / 6
 #: The pause after a failed renewal, as a part of the TTL: no hot loop against an agent that refuses.
 RENEW_PAUSE = 1 / 30
+#: After a renewal that Consul refused before it did anything (a rate limit, no connection), the next one is tried
+#: within this time, in seconds; or within this part of the time left until the deadline, if that is shorter, but not
+#: within less than the third. A TTL of 15 s leaves 10 s, so some 140 attempts: with 9 of 10 refused, one session in
+#: three million is lost (0.9 ** 140). A refusal costs Consul next to nothing.
+RENEW_SOON = 0.3
+RENEW_SOON_PART = 1 / 40
+RENEW_SOONEST = 0.02
 #: A session without a TTL is read this often, in seconds, and trusted for this long after a good read.
 READ_EVERY = 5.0
 TRUST_AFTER_READ = 15.0
@@ -87,6 +92,16 @@ class SessionOwner(Protocol):
         """There is a sign of a restored snapshot, which may bring back keys of the session in use."""
 
 
+class RenewalsFirst(Protocol):
+    """The part of the pipeline that lets renewals go first."""
+
+    def hold_for_renewal(self) -> None:
+        """Consul refused a renewal: all other requests of this Locker wait for one that is answered."""
+
+    def renewed(self) -> None:
+        """Consul has answered a renewal."""
+
+
 class Session:
     """The session of a Locker, and the attempts to get one.
 
@@ -95,30 +110,42 @@ class Session:
         outbox: of the Locker.
         timeout: the limit on one request, in seconds.
         owner: is told what becomes of the session.
+        outage: of the Locker; it is told of attempts that fail, and of answers.
+        pace: what waits for a renewal that Consul refused.
 
     Attributes:
         generation: the number of the attempt under way or in use; answers of older ones change nothing.
         life: the session in use, or None.
-        retries: failed attempts since the Locker was last ready; what `Locker.reboot_count` shows.
+        renewed_at: when the last good renewal began, on the clock of the steps; at first the attempt that made it.
         cause: the error of the last failed attempt since there was a session.
         refusal: the lasting reason for which Consul refuses a session (refusals.py); None when time alone may help.
         destroys: the sessions that were given up.
     """
 
-    def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float, owner: SessionOwner) -> None:
+    def __init__(
+        self,
+        options: LockerOptions,
+        outbox: Outbox,
+        timeout: float,
+        owner: SessionOwner,
+        outage: Outage,
+        pace: RenewalsFirst,
+    ) -> None:
         self._options = options
         self._out = outbox
         self._timeout = timeout
         self._owner = owner
+        self._outage = outage
+        self._pace = pace
         self.generation = 0
         self.life: SessionLife | None = None
-        self.retries = 0
         self.cause: BaseException | None = None
         self.refusal: ConsulLockerError | None = None
         self._ttl = options.ttl
         self._attempt_began = 0.0  # when the attempt under way began
         self._renewing: RenewSession | ReadSession | None = None
         self._renewing_since = 0.0
+        self.renewed_at = 0.0
         self._inquiry = Inquiry()
         self._reading: ReadSession | None = None  # the read that the inquiry sent after a 404
         self._watch: WatchSession | None = None
@@ -181,7 +208,7 @@ class Session:
                 find = FindNode(self.generation, dc, timeout=self._timeout)
                 self._out.ask(find, partial(self._nodes_found, find), lasting=True)
             else:
-                self._failed(outcome.error)
+                self._failed(outcome)
 
     def destroy_stray(self, session_id: str) -> None:
         """Consul has made a session that nobody asks for any more: it was asked for by a core before this one, say."""
@@ -192,15 +219,16 @@ class Session:
         deadline = self._attempt_began + self._trust
         if deadline <= self._out.now:  # its deadline has passed already; a next one would end the same way
             self.destroys.add(session_id)
-            self.cause = ConsulUnavailable(
+            error = ConsulUnavailable(
                 f"Consul created a session, but took longer than the {self._trust:g} s for which it can be trusted",
                 operation="session create",
                 sent=True,
             )
-            self._owner.session_failed(refused=False)
+            self._failed(Failed(error))
             return
         self.life = SessionLife(self.generation, session_id, deadline)
         self.destroys.hurry(self._attempt_began)
+        self._outage.over()
         self.refusal = self.cause = None
         self._owner.session_created()
 
@@ -209,40 +237,32 @@ class Session:
         if request.generation != self.generation:
             return
         if isinstance(outcome, Failed):
-            self._failed(outcome.error)
+            self._failed(outcome)
         elif not outcome.names:
-            self._failed(no_server(request.dc))
+            self._failed(Failed(no_server(request.dc)))
         else:
             # A random one, so that the sessions of many Lockers do not all end with one node.
             self._found_node = outcome.names[int(self._out.random() * len(outcome.names))]
             self._request(self._found_node)
 
-    def _failed(self, error: ConsulLockerError) -> None:
-        self.cause = error
+    def _failed(self, failed: Failed) -> None:
+        """The attempt under way failed."""
+        self.cause = error = failed.error
+        self._outage.no_session(error)
+        self._hear_outage(self._attempt_began, failed)
         refused = lasting(self._options, error)
         if refused:
             self.refusal = error
         self._owner.session_failed(refused)
 
-    def pause(self) -> float | None:
-        """Count a failed attempt.
-
-        Returns:
-            How long to wait before the next one, in seconds; None when the retries are exhausted.
-        """
-        self.retries += 1
-        limit = self._options.max_retries
-        if limit is not None and self.retries > limit:
-            return None
-        interval = self._options.retry_interval
-        if callable(interval):
-            length = seconds("retry_interval", interval(self.retries))
-            if length is None:
-                raise ConfigurationError("retry_interval", None, "a callable that returns seconds, 0 or more")
-            return length
-        # Up to half is jitter, so that not all Lockers come back at the same moment.
-        longest = min(interval, FIRST_PAUSE * 2.0 ** min(self.retries - 1, 60))
-        return longest * (1.0 - self._out.random() / 2.0)
+    def _hear_outage(self, began: float, outcome: Outcome) -> bool:
+        """Note whether Consul has answered a request. Returns whether it has."""
+        error = outage_of(outcome)
+        if error is None:
+            self._outage.over()
+        else:
+            self._outage.failed(began, error)
+        return error is None
 
     # -------------------------------------------------------------------------------------- renewal
 
@@ -253,6 +273,8 @@ class Session:
         self._watch_failures = self._watches_quick = 0
         self._watch_answered = False
         self._node = ""
+        self._pace.renewed()
+        self.renewed_at = self._attempt_began
         self._schedule(self._attempt_began)
         self._set_deadline()
         self._watch_again(0)
@@ -293,31 +315,48 @@ class Session:
                 self._ttl = outcome.ttl  # the TTL that Consul applies
             self._extend()
         else:
-            self._not_renewed(Sign.RENEWAL_404 if isinstance(outcome, Gone) else Sign.RENEWAL_SILENT)
+            self._not_renewed(outcome, Sign.RENEWAL_404 if isinstance(outcome, Gone) else Sign.RENEWAL_SILENT)
 
     def _renewed_by_read(self, outcome: SessionAnswer) -> None:
         """The read in place of a renewal was answered."""
         self._renewing = None
         if not isinstance(outcome, SessionRead):
-            self._not_renewed(Sign.READ_SILENT)
+            self._not_renewed(outcome, Sign.READ_SILENT)
         elif outcome.session is None:
-            self._not_renewed(Sign.UNSEEN)
+            self._not_renewed(outcome, Sign.UNSEEN)
         else:
             self._extend()
 
     def _extend(self) -> None:
         self._out.count("renewals")
+        self._outage.over()
+        self._pace.renewed()
+        self.renewed_at = self._renewing_since
         self.current.deadline = self._renewing_since + self._trust
         self._schedule(self._renewing_since)
         self._set_deadline()
         self._hear(Sign.LIVES)
 
-    def _not_renewed(self, sign: Sign) -> None:
+    def _not_renewed(self, outcome: Outcome, sign: Sign) -> None:
         # Renewals go on in any case: the inquiry takes time, and the deadline does not wait for it.
         self._out.count("renewals_failed")
-        pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
-        self._out.timer(("renew", "again"), self._out.now + pause, partial(self.renew, fresh=True))
+        if self._hear_outage(self._renewing_since, outcome):
+            self._pace.renewed()
+        refused = isinstance(outcome, Failed) and not outcome.sent and self._outage.since is not None
+        if refused:
+            self._pace.hold_for_renewal()
+            pause = self._soon()
+        else:
+            pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
+        # After a refusal the connection is good, or there is none.
+        self._out.timer(("renew", "again"), self._out.now + pause, partial(self.renew, fresh=not refused))
         self._hear(sign)
+
+    def _soon(self) -> float:
+        """The pause before the next attempt to renew, in seconds, when Consul refused one before it did anything."""
+        left = self.current.deadline - self._out.now
+        pause = max(RENEW_SOONEST, min(RENEW_SOON, left * RENEW_SOON_PART))
+        return pause * (1.0 - self._out.random() / 2.0)  # jitter: all Lockers of a Consul are refused together
 
     def is_renewal(self, request: ReadSession) -> bool:
         """Whether a read of the session is the renewal under way (of a session without a TTL)."""

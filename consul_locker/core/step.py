@@ -119,6 +119,8 @@ class Outbox:
             self.cancel(("call", call))
         if call.waiting is not None:
             self.cancel(("wait", call))
+        if call.riding is not None:
+            self.cancel(("outage", call))
         self.commands.append(Settle(call, value, error))
 
     def end(self, lease: BaseLease, reason: str) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from ..core.locker import LockerCore
 from ..signals import ALL
+from .fail_stop import FailStop
 
 __all__ = [
     "DELIVERY_LIMIT",
@@ -29,7 +31,19 @@ DELIVERY_LIMIT = 1.0
 
 
 class Sender:
-    """The part of a runtime that knows whose signals it sends."""
+    """The part of a runtime that knows whose signals it sends, and what is known of its core without a step."""
+
+    _fail_stop: FailStop
+
+    @property
+    def core(self) -> LockerCore:
+        """The present core."""
+        return self._fail_stop.core
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls have no answer yet."""
+        return len(self._fail_stop.calls)
 
     def belong_to(self, sender: Any) -> None:
         """Send signals as the Locker's. It is not kept by that: what the I/O holds keeps nobody's Locker."""

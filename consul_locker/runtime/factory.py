@@ -136,7 +136,8 @@ class BaseFactory(ABC, Generic[LockerT]):
         self,
         name: str,
         *,
-        max_retries: int | None = 10,
+        max_retries: int | None = None,
+        outage_timeout: float | None = 20.0,
         retry_interval: RetryInterval = 30.0,
         ttl: float | None = 15.0,
         lock_delay: float = 0.0,
@@ -159,6 +160,8 @@ class BaseFactory(ABC, Generic[LockerT]):
         Args:
             name: Lockers that compete for the same locks must have the same name.
             max_retries: how often the Locker tries again to get a session before it gives up; None: without a limit.
+            outage_timeout: how long a call rides over an outage of Consul, in seconds: meanwhile it is tried again, and
+                waits for a session; None: for ever; 0: nothing is tried again, and the wait for a session has no limit.
             retry_interval: the longest pause between retries, in seconds; pauses begin at 0.5 s and double, with
                 jitter. Or a callable (number of the retry) -> seconds.
             ttl: the session's time to live, in seconds, 10 to 86400; None for a session without one.
@@ -188,8 +191,9 @@ class BaseFactory(ABC, Generic[LockerT]):
         """
         checked = observers_of(observers, self._awaits_observers)
         return self._make(replace(LockerOptions.build(
-            name, max_retries=max_retries, retry_interval=retry_interval, ttl=ttl, lock_delay=lock_delay, checks=checks,
-            behavior=behavior, node=node, dc=self._client.dc, token_source=self._client.token_source, strategy=strategy,
+            name, max_retries=max_retries, outage_timeout=outage_timeout, retry_interval=retry_interval, ttl=ttl,
+            lock_delay=lock_delay, checks=checks, behavior=behavior, node=node, dc=self._client.dc,
+            token_source=self._client.token_source, strategy=strategy,
             value=value, flags=flags, delete_on_release=delete_on_release, identify_holder=identify_holder, fair=fair,
             default_timeout=default_timeout,
         ), observers=checked))  # fmt: skip

@@ -35,8 +35,9 @@ from ..core.messages import Call
 from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
-from ..models import LockInfo, StateName
+from ..models import Health, LockInfo, StateName
 from .factory import NOT_COPIED, BaseFactory
+from .health import counters_of, health_of
 from .locker_fsm import FsmView
 
 __all__ = [
@@ -75,6 +76,10 @@ class Runtime(Protocol):
     @property
     def core(self) -> LockerCore:
         """The present core."""
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls have no answer yet."""
 
     def submit(self, call: Call) -> Any:
         """Submit a call without waiting for its answer."""
@@ -181,7 +186,7 @@ class BaseLocker(Generic[LeaseT]):
     @property
     def reboot_count(self) -> int:
         """Failed attempts to get a session since the Locker was last ready."""
-        return self._core.session.retries
+        return self._core.attempts.retries
 
     @property
     def held(self) -> Mapping[str, LeaseT]:
@@ -194,21 +199,30 @@ class BaseLocker(Generic[LeaseT]):
 
         Among them: ``granted``, ``denied``, ``cached`` (calls answered without a request), ``shared`` (calls that
         joined a request in flight), ``requests`` (lock operations), ``transactions``, ``released``, ``lost``,
-        ``failed``, ``renewals``, ``renewals_failed``. All are there from the beginning.
+        ``failed``, ``renewals``, ``renewals_failed``, ``outages`` (of Consul), ``outage_seconds`` (whole seconds of
+        all outages, the present one included). All are there from the beginning.
         """
-        counters = dict.fromkeys(
-            (
-                "granted", "denied", "cached", "shared", "requests", "transactions", "released", "lost", "failed",
-                "renewals", "renewals_failed",
-            ),
-            0,
-        )  # fmt: skip
-        counters.update(self._core.counters())
+        counters = counters_of(self._core, self._clock.now())
         counters["cached"] += self._served
         return counters
 
+    def health(self) -> Health:
+        """How the Locker is, for a health endpoint: what it has met so far. Nothing is asked of Consul.
+
+        It never waits, and takes no mutex: each fact is one value, right a moment ago, and nothing is decided by them.
+        """
+        return health_of(
+            self._core,
+            self._clock.now(),
+            held=len(self._leases),
+            waiting=self._runtime.unanswered,
+            address=self._factory._addresses.in_use,
+        )
+
     def __repr__(self) -> str:
-        return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}>"
+        since = self._core.outage.since
+        outage = "" if since is None else f" Consul away for {self._clock.now() - since:.0f} s"
+        return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}{outage}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NOT_COPIED)

@@ -101,11 +101,6 @@ class ThreadRuntime(Sender):
         self._queued = 0  # how many jobs were queued for the observers,
         self._delivered = 0  # and how many of them are done
 
-    @property
-    def core(self) -> LockerCore:
-        """The present core."""
-        return self._fail_stop.core
-
     def begin(self) -> None:
         """The first step of the core."""
         with self._mutex:

@@ -61,7 +61,8 @@ def test_the_defaults_of_a_locker() -> None:
     options = LockerOptions.build("writer")
     assert dataclasses.asdict(dataclasses.replace(options, value={})) == {
         "name": "writer",
-        "max_retries": 10,
+        "max_retries": None,
+        "outage_timeout": 20.0,
         "retry_interval": 30.0,
         "ttl": 15.0,
         "lock_delay": 0.0,
@@ -79,6 +80,14 @@ def test_the_defaults_of_a_locker() -> None:
         "default_timeout": None,
         "observers": {},
     }
+
+
+@pytest.mark.parametrize("timeout", [-1, True, "20", float("nan"), float("inf")])
+def test_an_outage_timeout_is_seconds_or_none(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"outage_timeout=.*seconds, 0 or more, or None for no limit"):
+        LockerOptions.build("writer", outage_timeout=timeout)
+    assert LockerOptions.build("writer", outage_timeout=None).outage_timeout is None
+    assert LockerOptions.build("writer", outage_timeout=0).outage_timeout == 0.0
 
 
 def pause(retry: int) -> float:

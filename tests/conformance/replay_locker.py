@@ -131,6 +131,7 @@ class Replayer:
             LockerOptions.build(
                 options.get("name", "undefined"),
                 max_retries=options.get("maxRetries", MAX_RETRIES),
+                outage_timeout=0,  # the original tries nothing again
                 retry_interval=lambda retry: interval,
                 ttl=None,
                 strategy=PermanentStrategy() if trace["strategy"] == "permanent" else None,
@@ -173,7 +174,7 @@ class Replayer:
         self.steps[-1].after = {
             "after": self.steps[-1].number,
             "state": core.state,
-            "reboots": core.session.retries,
+            "reboots": core.attempts.retries,
             "queued": len(core.fsm.input_queue),
         }
 
@@ -424,7 +425,7 @@ class Replayer:
         return {
             "state": core.state,
             "prior_state": core.fsm.prior_state,
-            "reboots": core.session.retries,
+            "reboots": core.attempts.retries,
             "queue": [
                 {"until": queued.until, "input": queued.input, "args": [queued.args[0].id]}
                 for queued in core.fsm.input_queue

@@ -299,17 +299,17 @@ def test_reboot() -> None:
     wanted = driver.call("lock", "b")
     driver.call("reboot")
     assert driver.core.state == "paused"
-    assert driver.core.session.retries == 1
+    assert driver.core.attempts.retries == 1
     assert driver.one(DestroySession).session_id == "S1"
     assert lease.reason == "rebooted"
     assert driver.emitted("lock_lost", "session_ended") == [("lock_lost", "rebooted"), ("session_ended", "rebooted")]
     due = driver.timers[("retry",)]
     driver.call("reboot")  # in paused: counted, with the one timer set anew
-    assert driver.core.session.retries == 2
+    assert driver.core.attempts.retries == 2
     assert driver.timers[("retry",)] > due
     driver.fire("retry")
     driver.call("reboot")  # in acquiring: the attempt under way is given up
-    assert driver.core.session.retries == 3
+    assert driver.core.attempts.retries == 3
     driver.fire("retry")
     driver.answer(driver.all(CreateSession)[-1], SessionCreated("S2"))
     driver.grant(driver.all(Transact)[-1])
@@ -331,7 +331,7 @@ def test_start_after_failures() -> None:
     driver.call("start")
     driver.no_session()
     assert driver.core.state == "paused"  # the retries count from nought
-    assert driver.core.session.retries == 1
+    assert driver.core.attempts.retries == 1
     driver.call("stop")
     refused = driver.call("lock", "a")
     assert isinstance(driver.result(refused), SessionEnded)

@@ -141,7 +141,7 @@ def test_a_session_that_is_over_before_it_begins_is_a_failed_attempt() -> None:
         assert driver.one(DestroySession).session_id == f"S{attempt}"
         driver.destroyed()
         if attempt == 0:
-            assert (driver.core.state, driver.core.session.retries) == ("paused", 1)
+            assert (driver.core.state, driver.core.attempts.retries) == ("paused", 1)
             driver.fire("retry")
     assert driver.core.state == "stopped"  # it gave up, and does not go round for ever
     assert "took longer than the 15 s" in driver.logged()

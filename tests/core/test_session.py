@@ -66,7 +66,7 @@ def test_pauses_double_up_to_the_interval_with_up_to_half_of_jitter() -> None:
 
 def test_a_pause_after_very_many_failures_is_still_a_number() -> None:
     driver = Driver(max_retries=None, retry_interval=30.0, random=0.0)
-    driver.core.session.retries = 5000
+    driver.core.attempts.retries = 5000
     driver.no_session()
     assert _pause(driver) == 30.0
 
@@ -135,7 +135,7 @@ def test_retries_without_limit() -> None:
         driver.no_session()
         driver.fire("retry")
     assert driver.core.state == "acquiring"
-    assert driver.core.session.retries == 200
+    assert driver.core.attempts.retries == 200
 
 
 def test_ready_sets_the_count_back() -> None:
@@ -143,7 +143,7 @@ def test_ready_sets_the_count_back() -> None:
     driver.no_session()
     driver.fire("retry")
     driver.ready()
-    assert driver.core.session.retries == 0
+    assert driver.core.attempts.retries == 0
 
 
 def test_a_session_that_comes_after_a_stop_is_destroyed() -> None:
