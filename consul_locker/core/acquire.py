@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
 from ..lease import BaseLease, SessionLife
 from .batch import Item
-from .calls import Lock, LockCall, LockMany, Obstacle, TakePlaces
+from .calls import Call, Lock, LockCall, LockMany, Obstacle, TakePlaces
 from .endings import Endings
-from .ledger import LockWork, Slot, Work
+from .ledger import LockWork, ReleaseWork, Slot, Work
+from .outage import outage_of
 from .refused_keys import error_of, failure_of
 from .requests import Committed, Entry, Operation, Refusal, Refused, RefusedWhole, RolledBack, Transact, TransactAnswer
 
@@ -39,6 +40,7 @@ class Grants(Endings):
                 if isinstance(tail, LockWork) and not tail.many and self._strategy.shares_in_flight:
                     tail.calls.append(call)
                     self._out.count("shared")
+                    self._meet(tail)
                     return
             elif slot.lease is not None and self._answers(slot):
                 self._out.count("cached")
@@ -101,9 +103,14 @@ class Grants(Endings):
 
     # ---------------------------------------------------------------------------------- answers
 
-    def _answered(self, request: Transact, outcome: TransactAnswer) -> None:
+    def _answered(self, request: Transact, began: float, outcome: TransactAnswer) -> None:
         """A transaction of the batch was answered."""
         items = self._batch.take(request)
+        away = outage_of(outcome)
+        if away is not None:
+            self._away(items, began, away, failure_of(outcome)[1])
+            return
+        self._answered_for(items)
         if isinstance(outcome, Committed):
             for work, entries in self._batch.committed(items, outcome).granted:
                 if isinstance(work, LockWork):
@@ -112,9 +119,6 @@ class Grants(Endings):
                     self._released(work, True)
         elif isinstance(outcome, RolledBack) and outcome.refused:
             if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
-                for work, _ in items:
-                    if isinstance(work, LockWork):
-                        self._doubt(work)
                 self._session.lost("session destroyed")
                 return
             for work, found in self._batch.rolled_back(items, outcome).refused:
@@ -131,8 +135,8 @@ class Grants(Endings):
         else:
             error, sent = failure_of(outcome)
             for work, _ in items:
-                work.landed = sent or work.rounds > 0
-                self._failed(work, error, sent)
+                work.failed(sent)
+                self._failed(work, error)
 
     def _withdraw_unwanted(self, items: list[Item]) -> None:
         """Do not send a work again when all its callers have gone meanwhile."""
@@ -144,8 +148,11 @@ class Grants(Endings):
         """Consul refused a transaction with this work alone, so it refuses this work."""
         if outcome.of_key and len(work.slots) == 1:
             self._audit.refused.add(work.slots[0].key)
-        work.landed = work.rounds > 0 and not outcome.of_key  # no doubt if Consul always refuses the key
-        self._failed(work, error_of(outcome, tuple(slot.place_for or slot.id for slot in work.slots)), False)
+        if outcome.of_key:  # no doubt: Consul always refuses the key
+            work.landings, work.unanswered = 0, False
+        else:
+            work.failed(sent=False)
+        self._failed(work, error_of(outcome, tuple(slot.place_for or slot.id for slot in work.slots)))
 
     def _locked(self, work: LockWork, entries: dict[str, Entry]) -> None:
         life = self._session.current
@@ -156,7 +163,8 @@ class Grants(Endings):
                 operation="lock",
                 sent=True,
             )
-            self._failed(work, error, True)
+            work.failed(sent=True)
+            self._failed(work, error)
             return
         for slot in taken:
             self._audit.saw_index(entries[slot.key].modify_index)
@@ -211,12 +219,12 @@ class Grants(Endings):
             error: ConsulLockerError = ConsulUnavailable(
                 "a lock of the set that was held already may be lost; try again", operation="lock_many"
             )
-            self._not_locked(work, error, False, anew=True)
+            self._not_locked(work, error, anew=True)
             for operation, _ in found:
                 self._audit.suspect(self._slot_of(work, operation.key))
             return
         if work.takes_places or not any(refused.refusal in known for _, refused in found):
-            self._not_locked(work, self._refusal_error("lock", found), False)
+            self._not_locked(work, self._refusal_error("lock", found))
             return
         losers = [(op, refused) for op, refused in found if refused.refusal in known]
         slots = [self._slot_of(work, op.key) for op, _ in losers]
@@ -238,18 +246,18 @@ class Grants(Endings):
     def _slot_of(work: Work, key: str) -> Slot:
         return next(slot for slot in work.slots if slot.key == key)
 
-    def _failed(self, work: Work, error: ConsulLockerError, sent: bool) -> None:
-        """No usable answer, or a refusal that is no denial."""
+    def _failed(self, work: Work, error: ConsulLockerError) -> None:
+        """No usable answer, and no outage; or a refusal that is no denial."""
         if isinstance(work, LockWork):
-            self._not_locked(work, error, sent)
+            self._not_locked(work, error)
         else:
             self._release_failed(work, error)
 
-    def _not_locked(self, work: LockWork, error: ConsulLockerError, sent: bool, *, anew: bool = False) -> None:
+    def _not_locked(self, work: LockWork, error: ConsulLockerError, *, anew: bool = False) -> None:
         """A lock failed. ``anew``: the next attempt sends other operations, so each call that has time tries again."""
         # A transaction that was rolled back may be delivered once more, unless Consul refuses its key.
-        if sent or (work.rounds and not isinstance(error, InvalidLockId)):
-            self._doubt(work)
+        if work.rounds and not isinstance(error, InvalidLockId):
+            work.unanswered = True
         calls = work.live()
         if work.takes_places:
             if calls:
@@ -258,12 +266,38 @@ class Grants(Endings):
             return
         self._tell_failed(work.slots, error)
         for call in calls:
-            if self._waiting.may_wait(call) if anew else self._waiting.outlasts(call, error):
+            if anew and self._waiting.may_wait(call):
                 self._waiting.add(call, work.slots[0], Obstacle.FAILED, error)
             else:
                 self._waiting.remove(call)
                 self._out.settle(call, error=error)
         self._finish(work)
+
+    def _left_behind(self, work: Work, calls: list[Call], error: ConsulUnavailable) -> None:
+        """An attempt failed by an outage: answer the calls that do not ride on. A work not wanted again ends."""
+        if isinstance(work, ReleaseWork):
+            self._release_left_behind(work, calls, error)
+            return
+        if work.takes_places:
+            if work.sent and work.live():
+                self._waiting.not_placed(work, error)
+        else:
+            self._answer_left_behind(work, calls, error)
+        if work.sent:
+            self._finish(work)
+
+    def _answer_left_behind(self, work: LockWork, calls: list[Call], error: ConsulLockerError) -> None:
+        tells = work.sent and work.failures == 1 and not calls  # its callers had gone before
+        for call in calls:
+            assert isinstance(call, LockCall)  # the calls of a lock are
+            obstacle = self._waiting.refused_by(call)
+            if obstacle is not None:
+                self.deny([work.slots[0]], [call], obstacle)
+            else:
+                error, tells = self._outage.error(call), True
+                self._out.settle(call, error=error)
+        if tells:
+            self._tell_failed(work.slots, error)
 
     # ------------------------------------------------------------------- for the queue of a fair Locker
 

@@ -20,6 +20,7 @@ from ..models import LossReason
 from .batch import MAX_OPS
 from .doubts import Doubts, Releaser
 from .ledger import Ledger, Slot
+from .pace import Pace
 from .refused_keys import RefusedKeys, halves
 from .requests import KeyAnswer, KeysRead, Operation, ReadKey, RefusedWhole, RolledBack, Transact, TransactAnswer, Verb
 from .session import READ_EVERY, RENEW_AFTER, Session
@@ -50,17 +51,18 @@ class Audit:
     """Compares the held keys with Consul."""
 
     def __init__(
-        self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, timeout: float
+        self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pace: Pace, timeout: float
     ) -> None:
         self._period = READ_EVERY if options.ttl is None else min(options.ttl * RENEW_AFTER, LONGEST_PERIOD)
         self._out = outbox
         self._session = session
         self._ledger = ledger
+        self._pace = pace
         self._timeout = timeout
         self._highest = 0  # the highest index seen
         self.refused = RefusedKeys(outbox)
-        self.doubts = Doubts(outbox, session, ledger, self.refused, timeout)
-        self._sweep = Sweep(options.name, outbox, session, ledger, self.doubts, self.refused, timeout)
+        self.doubts = Doubts(outbox, session, ledger, self.refused, pace, timeout)
+        self._sweep = Sweep(options.name, outbox, session, ledger, self.doubts, self.refused, pace, timeout)
         self.keeper: Keeper  # set once, by Lifecycle
 
     def begin(self) -> None:
@@ -90,7 +92,9 @@ class Audit:
     # ------------------------------------------------------------------------------------ requests
 
     def audit(self) -> None:
-        """The period is over: check all held keys."""
+        """The period is over: check all held keys, during an outage once that is over."""
+        if not self._pace.when_open(self.audit):
+            return
         self._check_held()
         self._sweep.go_on()
         self._out.timer(("audit",), self._out.now + self._period, self.audit)

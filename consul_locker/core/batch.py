@@ -104,7 +104,8 @@ class Batch:
             ):
                 break
             self._wanted.popleft()
-            work.sent = work.landed = True
+            work.sent = True
+            work.landings += 1
             items.append((work, ops))
             operations.extend(ops)
         calls = tuple(call for work, _ in items for call in work.answers if not call.settled)
@@ -154,24 +155,30 @@ class Batch:
     def again(self, items: list[Item], halves: bool) -> None:
         """Send works again, before all others. ``halves``: in transactions of at most half their number."""
         limit = max(1, (len(items) + 1) // 2)
-        for work, ops in reversed(items):
+        for work, _ in items:
             work.rounds += 1
-            work.sent = False
             if halves:
                 work.limit = limit
-            self._wanted.appendleft((work, ops))
+        self.first(items)
+
+    def first(self, items: list[Item]) -> None:
+        """Works that were sent are wanted again, as they are, before all others."""
+        for item in reversed(items):
+            item[0].sent = False
+            self._wanted.appendleft(item)
 
     @staticmethod
-    def locking(work: LockWork, session_id: str, value: bytes, flags: int) -> list[Operation]:
-        """The operations of a lock, which has its tenure in ``value`` (rule 4)."""
+    def locking(work: LockWork, session_id: str, value: str, flags: int) -> list[Operation]:
+        """The operations of a lock. ``value``: of each key, but for the number of its tenure and the end (rule 4)."""
         operations = []
-        for slot in work.slots:
-            if work.many and slot.lease is not None:
+        for slot, tenure in zip(work.slots, work.tenures, strict=True):
+            if tenure == 0:
+                assert slot.lease is not None
                 # Held already: it must still be held when the others are taken. The index is enough: each
                 # change of the holder changes it too.
                 operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
             else:
-                operations.append(Operation(Verb.LOCK, slot.key, value, flags, session_id))
+                operations.append(Operation(Verb.LOCK, slot.key, f"{value}{tenure}}}".encode(), flags, session_id))
         # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
         operations += [Operation(Verb.DELETE, place.key) for place in work.places]
         if work.shows:

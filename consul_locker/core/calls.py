@@ -193,13 +193,18 @@ class HoldMany(LockCall):
 
 
 class TakePlaces(LockCall):
-    """The core's own: it stands for a waiting call while its places in queues are taken (core/fair_line.py)."""
+    """The core's own: it stands for a waiting call while its places in queues are taken (core/fair_line.py).
 
-    __slots__ = ()
+    Attributes:
+        call: the waiting call.
+    """
+
+    __slots__ = ("call",)
     verb = "queue"
 
     def __init__(self, call: LockCall) -> None:
         super().__init__(call.ids, wait=call.wait, waiter=call.waiter)
+        self.call = call
         self.deadline = call.deadline
         self.waiting = call.waiting
 

@@ -41,7 +41,7 @@ class Denials(Releases):
         """
         self._out.count("denied", len(slots))
         asks = self._options.identify_holder or self._session.destroys.former()
-        if calls and asks and obstacle is Obstacle.HELD:
+        if calls and asks and obstacle is Obstacle.HELD and not self._pace.pausing:
             self._name_or_deny(slots, calls)
         else:
             self._deny_now(slots, calls, obstacle, None)

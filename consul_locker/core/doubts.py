@@ -20,6 +20,7 @@ from typing import Protocol
 
 from .batch import MAX_OPS
 from .ledger import Ledger, Slot
+from .pace import Pace
 from .refused_keys import RefusedKeys, halves
 from .requests import (
     Committed,
@@ -97,12 +98,13 @@ class Doubts:
     """The keys that we may have without a lease."""
 
     def __init__(
-        self, outbox: Outbox, session: Session, ledger: Ledger, refused: RefusedKeys, timeout: float
+        self, outbox: Outbox, session: Session, ledger: Ledger, refused: RefusedKeys, pace: Pace, timeout: float
     ) -> None:
         self._refused = refused
         self._out = outbox
         self._session = session
         self._ledger = ledger
+        self._pace = pace
         self._timeout = timeout
         self._doubts: dict[Slot, _Doubt] = {}  # the latest is last
         # id -> until when it is checked; the latest is last. One for locks, one for places in queues.
@@ -159,7 +161,9 @@ class Doubts:
     # ----------------------------------------------------------------------------------------- looks
 
     def look(self) -> None:
-        """Check the keys that we may have without a lease."""
+        """Check the keys that we may have without a lease, during an outage once that is over."""
+        if not self._pace.when_open(self.look):
+            return
         self._timer = inf
         if self._looks:  # Consul has not answered the last look: do not send another one
             self._look_within(LOOK_EVERY)
@@ -262,8 +266,7 @@ class Doubts:
         if entry is None or entry.session != self._session.current.session_id:
             self._clear(slot)
         elif self._idle(slot):
-            value = entry.value or b""  # the tenure is last in it; the one that is seen is in doubt no longer
-            slot.doubts = {tenure for tenure in slot.doubts if not value.endswith(f'"tenure":{tenure}}}'.encode())}
+            slot.saw(entry.value or b"")
             self.releaser.release_found(slot, entry.modify_index)
 
     def _clear(self, slot: Slot) -> None:

@@ -22,6 +22,8 @@ class Endings(Denials):
         Returns:
             The calls, for the caller to refuse.
         """
+        self._repeats = False
+        self._pace.end()
         calls: list[LockCall] = []
         for work in list(self._ledger.works()):
             if isinstance(work, LockWork):
@@ -77,6 +79,9 @@ class Endings(Denials):
                 gone.append((slot, lease))
         ledger.slots.clear()
         self._batch.clear()
+        self._to_read.clear()
+        self._repeats = True
+        self._pace.end()
         self._waiting.end_generation()
         self._audit.end_generation()
         self._end_naming()

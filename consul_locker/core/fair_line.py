@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from ..errors import ConsulLockerError
+from ..errors import ConsulLockerError, ConsulUnavailable
 from .batch import MAX_OPS
 from .calls import LockCall, Obstacle, TakePlaces
 from .fair_places import Contender, FairGrants, leader, packed, queue_of, sharer, successor_of, turn_of, turn_read_of
 from .ledger import Ledger, LockWork, Slot
 from .line import WATCH_WAIT, Waiting, pause_length, poll_pause
+from .outage import Outage, outage_of
+from .pace import Pace
 from .refused_keys import failure_of, halves
 from .requests import (
     Committed,
@@ -46,8 +48,8 @@ class FairLine(Waiting):
 
     grants: FairGrants
 
-    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger) -> None:
-        super().__init__(outbox, session, ledger)
+    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger, outage: Outage, pace: Pace) -> None:
+        super().__init__(outbox, session, ledger, outage, pace)
         self._contenders: dict[LockCall, Contender] = {}
         self._taking: dict[LockWork, Contender] = {}
         self._to_read: list[Contender] = []
@@ -140,7 +142,7 @@ class FairLine(Waiting):
             self._take_turn(contender, entries)
 
     def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
-        """The places could not be taken. That does not end the wait."""
+        """The places could not be taken: the call fails."""
         self._failed(self._taken(work), error)
 
     def _taken(self, work: LockWork) -> Contender:
@@ -241,16 +243,32 @@ class FairLine(Waiting):
 
     def read_turns(self, generation: int, timeout: float) -> None:
         """At the end of a step: send the turn reads, several calls in one transaction."""
+        if not (self._to_read and self._pace.may_send):
+            return
         wanted, self._to_read = [one for one in dict.fromkeys(self._to_read) if one.read_due], []
         for part in packed(wanted):
-            self._send_turn_read(part, generation, timeout)
+            if self._pace.may_send:
+                self._send_turn_read(part, generation, timeout)
+            else:
+                self._to_read += part
 
     def _send_turn_read(self, part: Sequence[Contender], generation: int, timeout: float | None) -> None:
         request = turn_read_of(part, generation, timeout)
-        self._out.ask(request, partial(self._turn_answered, part, request))
+        self._pace.sent()
+        self._out.ask(request, partial(self._turn_answered, part, request, self._out.now))
 
-    def _turn_answered(self, part: Sequence[Contender], request: Transact, outcome: TransactAnswer) -> None:
+    def _turn_answered(
+        self, part: Sequence[Contender], request: Transact, began: float, outcome: TransactAnswer
+    ) -> None:
         """A turn read was answered. Some of its calls may wait for something else by now, or no longer."""
+        away = outage_of(outcome)
+        if away is not None:
+            self._turn_read_again([one for one in part if one.turn_read is request], began, away)
+            return
+        self._pace.answered()
+        self._outage.over()
+        for contender in part:
+            self._outage.answered(contender.call)
         if isinstance(outcome, RefusedWhole) and len(part) > 1:
             left = [contender for contender in part if contender.turn_read is request]
             for half in filter(None, halves(left)):
@@ -264,6 +282,18 @@ class FairLine(Waiting):
                 self._take_turn(contender, outcome.entries)
             else:
                 self._failed(contender, failure_of(outcome, request.calls[0].ids)[0])
+
+    def _turn_read_again(self, part: Iterable[Contender], began: float, error: ConsulUnavailable) -> None:
+        """Consul did not answer a turn read."""
+        left = [contender for contender in part if not self.rides(contender.call, began, error)]
+        for contender in part:
+            contender.turn_read = None
+            if contender not in left:
+                self._read_turn(contender)
+        self._outage.failed(began, error)
+        self._pace.failed()
+        for contender in left:
+            self._failed(contender, error)
 
     def _take_turn(self, contender: Contender, entries: Iterable[Entry]) -> None:
         """Decide whether it is a call's turn. If not, wait for what is before it."""
@@ -282,14 +312,19 @@ class FairLine(Waiting):
             self._try_lock(contender)
         elif not contender.places and self.may_wait(contender.call):
             self._wait(contender, turn.blocked[0], Obstacle.HELD)
-        elif not contender.places:
+        elif not (contender.places and self._has_time(contender.call)):
             self.remove(contender.call)
             self.grants.refuse_queued(contender.call, turn.blocked, by_key.get(turn.blocked[0].key))
         else:
             contender.blocked = turn.blocked[0]
+            self._begin(contender.call, Obstacle.HELD, None)
             # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
             if turn.before.session != session_id:
                 self._watch_before(contender, turn.before.key, turn.before.modify_index)
+
+    def _has_time(self, call: LockCall) -> bool:
+        """Whether its ``wait`` goes on; it may have ended during an outage."""
+        return call.waiting is not None and self._out.now < call.waiting.until
 
     def _tidy_up(self, queue: list[Entry], session_id: str) -> None:
         """Delete the places of sessions that have ended, and release those of ours that belong to no call."""
@@ -314,14 +349,15 @@ class FairLine(Waiting):
             self.remove(contender.call)  # answered from the cache, or refused
 
     def _failed(self, contender: Contender, error: ConsulLockerError) -> None:
-        """Consul did not answer. A call that has waited before goes on waiting, as after any failure."""
+        """A call gets neither its turn nor places: it fails."""
         call = contender.call
-        if call.waiting is not None and self.outlasts(call, error):
-            call.waiting.error = error
-            self._pause_contender(contender)
+        riding = call.riding is not None
+        obstacle = self.refused_by(call) if riding else None
+        self.remove(call)
+        if obstacle is not None:
+            self.grants.deny([contender.blocked or contender.slots[0]], [call], obstacle)
         else:
-            self.remove(call)
-            self.grants.fail(call, contender.slots, error)
+            self.grants.fail(call, contender.slots, self._outage.error(call) if riding else error)
 
     # ----------------------------------------------------------------------------------- watches and pauses
 
@@ -356,7 +392,7 @@ class FairLine(Waiting):
             self._read_turn(contender)
 
     def _pause_contender(self, contender: Contender) -> None:
-        """A pause before the next turn read: for a lock-delay, which no watch shows, or after a failure."""
+        """A pause before the next turn read: for a lock-delay, which no watch shows, or after a watch that failed."""
         self._clear_waits(contender)
         contender.paused = True
         contender.pauses += 1

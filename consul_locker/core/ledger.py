@@ -36,25 +36,36 @@ class _Work:
         slots: the keys that it locks, or the one that it releases.
         started: whether it is under way: it became the first work of all its slots.
         sent: whether it is in a transaction that was sent, and cannot be taken back.
-        landed: whether Consul may have processed it: sent, and not refused unread.
+        landings: how many transactions with it Consul may have processed: sent, and not refused unread.
         rounds: how many transactions with it were rolled back because of others.
+        failures: how many transactions with it failed by an outage.
+        unanswered: whether one of them may still be done, or was done unseen.
         limit: the most works in a transaction with it.
     """
 
-    __slots__ = ("landed", "limit", "rounds", "sent", "slots", "started")
+    __slots__ = ("failures", "landings", "limit", "rounds", "sent", "slots", "started", "unanswered")
 
     def __init__(self, slots: tuple[Slot, ...], limit: int) -> None:
         self.slots = slots
         self.started = False
         self.sent = False
-        self.landed = False
+        self.landings = 0
         self.rounds = 0
+        self.failures = 0
+        self.unanswered = False
         self.limit = limit
 
     @property
     def keys(self) -> tuple[Slot, ...]:
         """The slots that it changes; no other work may change them meanwhile (rule 6)."""
         return self.slots
+
+    def failed(self, sent: bool) -> None:
+        """A transaction with it failed. ``sent``: whether it may have taken effect, or may still do so."""
+        if sent:
+            self.unanswered = True
+        else:
+            self.landings -= 1
 
 
 class LockWork(_Work):
@@ -65,10 +76,11 @@ class LockWork(_Work):
         exclusive: whether the grant is a hold.
         places: places in the queues of a fair Locker that it gives back when it is granted.
         shows: whether it takes places, and its answer shows their queues.
-        tenure: the number of the tenure that it writes into the key (rule 4).
+        tenures: the number of the tenure that it writes into each key (rule 4); 0 for a key of a set that is held
+            already, and only checked.
     """
 
-    __slots__ = ("calls", "exclusive", "places", "shows", "tenure")
+    __slots__ = ("calls", "exclusive", "places", "shows", "tenures")
 
     def __init__(
         self,
@@ -85,7 +97,7 @@ class LockWork(_Work):
         self.exclusive = exclusive
         self.places = places
         self.shows = shows
-        self.tenure = 0
+        self.tenures: tuple[int, ...] = ()
 
     @property
     def many(self) -> bool:
@@ -160,8 +172,9 @@ class Slot:
         self.lease: BaseLease | None = None
         self.works: deque[Work] = deque()
         self.waiters: list[LockCall] = []  # in the order in which they came
-        # Tenures that may still be granted; a negative one is never seen, so it stays until the generation ends.
-        self.doubts: set[int] = set()
+        # Tenures that may still be granted -> how many transactions with that number Consul may have processed. The
+        # latest is last.
+        self.doubts: dict[int, int] = {}
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
 
@@ -174,6 +187,15 @@ class Slot:
         refused or lost. Its key is used once, and deleted when it is given back.
         """
         return bool(self.place_for)
+
+    def saw(self, value: bytes) -> None:
+        """The value of the key was read: the tenure in it is in doubt no longer.
+
+        Unless its number was sent more than once: then it does not tell which of them was seen.
+        """
+        for tenure, landings in list(self.doubts.items()):
+            if landings == 1 and value.endswith(f'"tenure":{tenure}}}'.encode()):
+                del self.doubts[tenure]
 
     @property
     def is_shared(self) -> bool:
@@ -253,6 +275,25 @@ class Ledger:
         """The number of a new tenure; each acquire of this Locker has its own (rule 4)."""
         self.tenure += 1
         return self.tenure
+
+    def tenures_of(self, work: LockWork) -> tuple[int, ...]:
+        """The numbers of the tenures that a lock writes into its keys (rules 4 and 5).
+
+        A key in doubt keeps its number, so that a late copy of the acquire in doubt changes nothing under the new
+        tenure. But a late copy of a release must not free the new tenure, and the old lease must not seem to be the
+        new one: then the number is new.
+        """
+        tenures: list[int] = []
+        new = 0
+        for slot in work.slots:
+            if work.many and slot.lease is not None:
+                tenures.append(0)
+            elif slot.doubts and slot.lease is None and not slot.leftover:
+                tenures.append(next(reversed(slot.doubts)))
+            else:
+                new = new or self.next_tenure()
+                tenures.append(new)
+        return tuple(tenures)
 
     def want_lock(
         self,

@@ -26,6 +26,7 @@ from .line import Waiting
 from .machine import READY, STOPPED, TABLE, Actions
 from .messages import confirmed_destroy
 from .outage import Outage
+from .pace import Pace
 from .pipeline import LeaseType, Parts
 from .queries import Questions
 from .requests import DestroyAnswer, DestroySession, ReadSession, SessionAnswer, SessionRead
@@ -39,19 +40,6 @@ STOP_REQUESTS = 2.0
 #: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session: one
 #: that has just started needs some milliseconds to apply its log.
 STOP_PAUSE = 0.25
-
-
-class _NoPace:
-    """Nothing waits for a renewal."""
-
-    def hold_for_renewal(self) -> None:
-        """Consul refused a renewal."""
-
-    def renewed(self) -> None:
-        """Consul has answered a renewal."""
-
-
-NO_PACE = _NoPace()
 
 
 class Lifecycle:
@@ -78,12 +66,13 @@ class Lifecycle:
         self.commands = out.commands
         owner: SessionOwner = self
         self.outage = Outage(options, out, lambda: self.session.life is None, self._ride_over)
-        self.session = Session(options, out, timeout, owner, self.outage, NO_PACE)
+        self.pace = pace = Pace(out, self.outage)
+        self.session = Session(options, out, timeout, owner, self.outage, pace)
         self.attempts = Attempts(options, out, lambda: self.fsm.handle("retry"), self._waited_for)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
-        self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger)
-        self._audit = Audit(options, out, self.session, self.ledger, timeout)
+        self._waiting = (FairLine if options.fair else Waiting)(out, self.session, self.ledger, self.outage, pace)
+        self._audit = Audit(options, out, self.session, self.ledger, pace, timeout)
         self._grants = Grants(
             Parts(
                 options=options,
@@ -97,10 +86,12 @@ class Lifecycle:
                 batch=self.batch,
                 waiting=self._waiting,
                 audit=self._audit,
+                outage=self.outage,
+                pace=pace,
                 timeout=timeout,
             )
         )
-        self._questions = Questions(options, out, self.ledger, self._audit, timeout)
+        self._questions = Questions(options, out, self.ledger, self._audit, self.outage, timeout)
         self._waiting.grants = self._grants
         self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy

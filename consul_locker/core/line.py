@@ -21,14 +21,16 @@ from math import inf
 from operator import attrgetter
 from typing import Protocol
 
-from ..errors import AccessDenied, AlreadyLocked, ConsulLockerError, InvalidLockId
-from .calls import Lock, LockCall, Obstacle, Wait
+from ..errors import AlreadyLocked, ConsulLockerError
+from .calls import Call, Lock, LockCall, Obstacle, TakePlaces, Wait
 from .ledger import Ledger, LockWork, Slot
+from .outage import Outage
+from .pace import Pace
 from .requests import Entry, KeyAnswer, KeysRead, PollKey, RefusedWhole, WatchKey
 from .session import Session
 from .step import Outbox
 
-__all__ = ["LineGrants", "Waiting"]
+__all__ = ["LineGrants", "Waiting", "rider_of"]
 
 #: How long Consul may hold a watch on a key, in seconds; see `session.WATCH_WAIT`.
 WATCH_WAIT = 300.0
@@ -66,8 +68,9 @@ def _blocked_locally(call: LockCall) -> bool:
     return call.waiting is not None and call.waiting.obstacle is Obstacle.LOCAL
 
 
-#: Refusals that repeat: a call does not wait after one of these.
-FOR_GOOD = (AccessDenied, InvalidLockId)
+def rider_of(call: Call) -> Call:
+    """The call of a user's that rides over an outage, for a call in a transaction."""
+    return call.call if isinstance(call, TakePlaces) else call
 
 
 class LineGrants(Protocol):
@@ -79,14 +82,19 @@ class LineGrants(Protocol):
     def deny(self, slots: list[Slot], calls: list[LockCall], obstacle: Obstacle) -> None:
         """Refuse the calls."""
 
+    def abandon(self, call: LockCall) -> None:
+        """Take a call that was answered out of the line and of its works."""
+
 
 class Waiting:
     """The lines of callers at the keys of one Locker."""
 
-    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger) -> None:
+    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger, outage: Outage, pace: Pace) -> None:
         self._out = outbox
         self._session = session
         self._ledger = ledger
+        self._outage = outage
+        self._pace = pace
         self._watches: dict[str, WatchKey | PollKey] = {}  # id -> the query under way
         self._paused: set[str] = set()  # ids with a timer for the next attempt
         self._watch_next: dict[str, int] = {}  # paused id -> the index from which to watch it after the pause
@@ -135,9 +143,28 @@ class Waiting:
             return call.wait != 0.0
         return self._out.now < call.waiting.until
 
-    def outlasts(self, call: LockCall, error: ConsulLockerError) -> bool:
-        """Whether a waiting call goes on waiting after a failure. It does not after a refusal that repeats."""
-        return call.waiting is not None and self.may_wait(call) and not isinstance(error, FOR_GOOD)
+    def rides(
+        self, call: Call, since: float, error: ConsulLockerError | None = None, *, sent: bool = False
+    ) -> bool:
+        """A call meets an outage: see `Outage.ride`. One that waits for a lock has to wait from now on.
+
+        Returns:
+            Whether it rides on; if not, whoever asks answers it: see `refused_by`.
+        """
+        rider = rider_of(call)
+        if isinstance(rider, LockCall):
+            if rider.wait != 0.0 and rider.waiting is None:
+                self._begin(rider, Obstacle.FAILED, None)
+            if self.refused_by(rider) is not None:
+                return False
+        return self._outage.ride(rider, since, error, sent=sent)
+
+    def refused_by(self, call: LockCall) -> Obstacle | None:
+        """What Consul refused a call for whose ``wait`` is over: then it is refused, outage or not. Else None."""
+        waiting = call.waiting
+        if waiting is None or waiting.obstacle is Obstacle.FAILED or self._out.now < waiting.until:
+            return None
+        return waiting.obstacle
 
     def known_taken(self, slot: Slot) -> bool:
         """Whether a watch or a timer will wake the line, so that no attempt is needed before.
@@ -208,7 +235,11 @@ class Waiting:
     def _over(self, call: LockCall) -> None:
         """A call's ``wait`` is over."""
         slot, waiting = self.obstacle(call), call.waiting
-        if slot is None or waiting is None:
+        if waiting is None or (waiting.obstacle is Obstacle.FAILED and waiting.error is None):
+            return  # Consul never refused it: it rides over the outage
+        if slot is None:
+            if self._pace.pausing:
+                self._over_in_outage(call, waiting.obstacle)
             return  # an attempt is under way; its answer decides
         self.remove(call)
         if waiting.error is not None:
@@ -217,6 +248,11 @@ class Waiting:
             self._deny_local(call, slot)
         else:
             self.grants.deny([slot], [call], waiting.obstacle)
+
+    def _over_in_outage(self, call: LockCall, obstacle: Obstacle) -> None:
+        """The ``wait`` of a call is over that Consul refused before: it does not wait for the end of the outage."""
+        self.grants.deny([self._ledger.slot(call.id)], [call], obstacle)
+        self.grants.abandon(call)
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: each waiting call that can go on does, in order of arrival."""
@@ -296,7 +332,7 @@ class Waiting:
             self._watch_next[id] = next_index(request, outcome)
 
     def _pause(self, slot: Slot) -> None:
-        """Pause before the next attempt: in a lock-delay, which no watch shows, or after a failure.
+        """Pause before the next attempt: in a lock-delay, which no watch shows, or after a watch that failed.
 
         If the key is in `_watch_next`, the pause is followed by a watch and not by an attempt.
         """

@@ -198,8 +198,8 @@ class Outage:
         timeout = self._options.outage_timeout
         if timeout is None:
             return inf
-        if timeout == 0.0:
-            return inf if ride.cause is None else -inf  # as the original: nothing is repeated, the buffer has no limit
+        if timeout == 0.0 and ride.cause is None:
+            return inf  # as the original: the buffer has no limit
         limit = ride.since + timeout
         if isinstance(call, LockCall):
             if call.waiting is not None:

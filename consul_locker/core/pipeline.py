@@ -1,12 +1,16 @@
 """The way of a work: it is wanted, started in its order, sent in a batch, and finished.
 
 Locks and releases have this in common; `Releases` and `Grants` build on it.
+
+A work whose transaction failed by an outage (core/outage.py) is wanted again as it is, before all others, as long as a
+call rides on; a release goes on until it is answered, or the session ends. When it is sent, `Pace` decides.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +22,12 @@ from ..lease import BaseLease, SessionLife
 from ..models import LossReason
 from ..strategies import Strategy
 from .audit import Audit
-from .batch import Batch
-from .calls import LockCall, ReleaseCall
+from .batch import Batch, Item
+from .calls import Call, LeaveHold, LockCall, ReleaseCall
 from .ledger import Ledger, LockWork, ReleaseWork, Slot, Work
-from .line import Waiting
+from .line import Waiting, rider_of
+from .outage import Outage
+from .pace import Pace
 from .refusals import denied
 from .requests import KeyAnswer, Operation, ReadKey, Refusal, Refused, Transact, TransactAnswer
 from .session import Session
@@ -47,6 +53,8 @@ class Parts:
     batch: Batch
     waiting: Waiting
     audit: Audit
+    outage: Outage
+    pace: Pace
     timeout: float
 
 
@@ -65,6 +73,11 @@ class Operations(ABC):
         self._waiting = parts.waiting
         self._audit = parts.audit
         self._doubts = parts.audit.doubts
+        self._outage = parts.outage
+        self._pace = parts.pace
+        self._pace.on_closed = self._meet_all
+        self._repeats = True  # until a stop begins
+        self._to_read: deque[ReleaseWork] = deque()  # releases whose keys are to be read, once that may be sent
         self._timeout = parts.timeout
         # The values of all tenures differ only in the number at the end, so JSON is made once: fast.
         value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
@@ -80,12 +93,14 @@ class Operations(ABC):
         shows: bool = False,
     ) -> LockWork:
         work = self._ledger.want_lock(slots, calls, exclusive=exclusive, places=places, shows=shows)
+        self._meet(work)
         if self._ledger.startable(work):
             self._start(work)
         return work
 
     def _want_release(self, slot: Slot, call: ReleaseCall | None) -> None:
         work = self._ledger.want_release(slot, call)
+        self._meet(work)
         if self._ledger.startable(work):
             self._start(work)
 
@@ -114,9 +129,8 @@ class Operations(ABC):
         self._tell("lock_requested", work.slots[0], "requests")
         for slot in work.slots[1:]:
             self._tell("lock_requested", slot)
-        work.tenure = self._ledger.next_tenure()
-        value = f"{self._value}{work.tenure}}}".encode()
-        self._send(work, Batch.locking(work, self._session.current.session_id, value, self._options.flags))
+        work.tenures = self._ledger.tenures_of(work)
+        self._send(work, Batch.locking(work, self._session.current.session_id, self._value, self._options.flags))
 
     def _start_release(self, work: ReleaseWork) -> None:
         slot = work.slot
@@ -140,30 +154,106 @@ class Operations(ABC):
         self._batch.want(work, operations)
 
     @abstractmethod
-    def _answered(self, request: Transact, outcome: TransactAnswer) -> None:
-        """A transaction of the batch was answered."""
+    def _answered(self, request: Transact, began: float, outcome: TransactAnswer) -> None:
+        """A transaction of the batch was answered. ``began``: when it was sent."""
 
     def _read_for_release(self, work: ReleaseWork) -> None:
         """Read the key of a release: its index is not known, or another one by now."""
-        read = ReadKey(self._session.current.generation, work.slot.key, timeout=self._timeout)
-        self._out.ask(read, partial(self._read, work))
+        self._to_read.append(work)
+        self._send_reads()
+
+    def _send_reads(self) -> None:
+        while self._to_read and self._pace.may_send:
+            work = self._to_read.popleft()
+            self._pace.sent()
+            read = ReadKey(self._session.current.generation, work.slot.key, timeout=self._timeout)
+            self._out.ask(read, partial(self._read, work, self._out.now))
 
     @abstractmethod
-    def _read(self, work: ReleaseWork, outcome: KeyAnswer) -> None:
-        """The key was read for a release."""
+    def _read(self, work: ReleaseWork, began: float, outcome: KeyAnswer) -> None:
+        """The key was read for a release. ``began``: when the read was sent."""
 
     def flush(self) -> None:
         """At the end of a step: send what may be sent."""
         life = self._session.life
         if life is None:
             return
-        while True:
+        while self._pace.may_send:
             request = self._batch.pack(life.generation, self._timeout)
             if request is None:
                 break
+            self._pace.sent()
             self._out.count("transactions")
-            self._out.ask(request, partial(self._answered, request))
+            self._out.ask(request, partial(self._answered, request, self._out.now))
+        self._send_reads()
         self._waiting.read_turns(life.generation, self._timeout)
+
+    # ---------------------------------------------------------------------------------- an outage
+
+    @property
+    def _patient(self) -> bool:
+        """Whether a release is made again after an outage."""
+        return self._repeats and self._options.outage_timeout != 0.0
+
+    def _meet(self, work: Work) -> None:
+        """A work is wanted: while requests wait for the end of an outage, its calls ride from now on."""
+        if self._pace.pausing:
+            for call in work.answers:
+                if not call.settled:
+                    # If the time of one is over already, its timer is due: it answers the call.
+                    self._waiting.rides(call, self._out.now)
+
+    def _meet_all(self) -> None:
+        """Requests go out no longer as they come."""
+        for work in self._ledger.works():
+            if not work.sent:
+                self._meet(work)
+
+    def _answered_for(self, items: list[Item]) -> None:
+        """Consul has answered a transaction."""
+        self._pace.answered()
+        self._outage.over()
+        for work, _ in items:
+            for call in work.answers:
+                self._outage.answered(rider_of(call))
+
+    def _away(self, items: list[Item], began: float, error: ConsulUnavailable, sent: bool) -> None:
+        """Consul did not answer a transaction: an outage. Its works are wanted again where a call rides on."""
+        rode: dict[Call, bool] = {}
+        again: list[Item] = []
+        over: list[tuple[Work, list[Call]]] = []
+        for work, operations in items:
+            work.failed(sent)
+            work.failures += 1
+            left = []
+            for call in work.answers:
+                if not call.settled and not self._rides(call, rode, began, error, sent):
+                    left.append(call)
+            goes_on = self._patient if isinstance(work, ReleaseWork) else self._repeats and len(left) < len(work.live())
+            if goes_on:
+                again.append((work, operations))
+            over.append((work, left))
+        self._batch.first(again)
+        self._outage.failed(began, error)
+        if again or self._patient or self._pace.pausing:
+            self._pace.failed()
+        for work, left in over:
+            self._left_behind(work, left, error)
+
+    def _rides(self, call: Call, rode: dict[Call, bool], began: float, error: ConsulUnavailable, sent: bool) -> bool:
+        """Whether a call rides on after a failed attempt; each call has one, however many of its works are in it."""
+        if isinstance(call, LeaveHold):
+            return False  # its caller goes on at once, the release in the background (rule 9)
+        if call not in rode:
+            rode[call] = self._repeats and self._waiting.rides(call, began, error, sent=sent)
+        return rode[call]
+
+    @abstractmethod
+    def _left_behind(self, work: Work, calls: list[Call], error: ConsulUnavailable) -> None:
+        """An attempt failed by an outage: answer the calls that do not ride on. A work not wanted again ends.
+
+        One that is wanted again does not count as sent any more.
+        """
 
     def _end_lease(self, slot: Slot) -> None:
         """End the lease of a slot for all its callers, before the release is sent."""
@@ -191,9 +281,11 @@ class Operations(ABC):
         """A work is over: start the works behind it, and serve the calls that wait."""
         if not work.sent:
             self._batch.unwant(work)
+        if isinstance(work, LockWork):
+            self._note_doubts(work)
         for slot in work.slots:
             # Only a request that may have reached Consul can be delivered once more.
-            if slot.lease is None and (work.landed or isinstance(work, ReleaseWork)):
+            if slot.lease is None and (work.landings or isinstance(work, ReleaseWork)):
                 self._doubts.add_former(slot)
         for following in self._ledger.finish(work):
             self._start(following)
@@ -209,13 +301,13 @@ class Operations(ABC):
             self._end_lease(slot)
             self._want_release(slot, None)
 
-    def _doubt(self, work: LockWork) -> None:
-        """The outcome of a lock is unknown: it may still be granted at any time (rule 5)."""
-        for slot in work.slots:
-            if not (work.many and slot.lease is not None):  # that one was checked only
-                # Sent in several transactions, one of which was seen: the number does not tell which.
-                slot.doubts.add(work.tenure if work.rounds == 0 else -work.tenure)
-                self._doubts.add(slot)
+    def _note_doubts(self, work: LockWork) -> None:
+        """A lock ends, however: if an attempt went unanswered, that one may still be granted at any time (rule 5)."""
+        for slot, tenure in zip(work.slots, work.tenures):  # noqa: B905 - it has no tenures if it was not started
+            if tenure and (work.unanswered or tenure in slot.doubts):
+                slot.doubts[tenure] = slot.doubts.pop(tenure, 0) + work.landings
+                if work.unanswered:
+                    self._doubts.add(slot)
 
     def _refusal_error(self, operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
         """The error for a refusal that is not about the holder: missing rights, or something unexpected."""

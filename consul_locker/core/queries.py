@@ -1,8 +1,13 @@
-"""Questions: the calls that ask Consul something besides locks. Answered in every state, by one or two requests."""
+"""Questions: the calls that ask Consul something besides locks. Answered in every state, by one or two requests.
+
+They ride over an outage, too, each with pauses of its own, and hold up nobody else. `guarded` is sent again only if it
+was certainly not sent before: a copy that is done late would overwrite what was written after it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +18,7 @@ from .audit import Audit
 from .calls import Guarded, Holder, Info, Question, ReadSessionInfo
 from .guarded import guard_refused
 from .ledger import Ledger
+from .outage import FIRST_PAUSE, LONGEST_PAUSE, Outage, outage_of
 from .refused_keys import error_of
 from .requests import (
     Committed,
@@ -20,6 +26,7 @@ from .requests import (
     Failed,
     KeyAnswer,
     KeysRead,
+    Outcome,
     RawTransact,
     ReadKey,
     ReadSession,
@@ -44,32 +51,72 @@ def lock_info(id: str, entry: Entry) -> LockInfo:
 class Questions:
     """`info`, `holder`, `session_info` and `guarded` of one Locker."""
 
-    def __init__(self, options: LockerOptions, outbox: Outbox, ledger: Ledger, audit: Audit, timeout: float) -> None:
+    def __init__(
+        self, options: LockerOptions, outbox: Outbox, ledger: Ledger, audit: Audit, outage: Outage, timeout: float
+    ) -> None:
         self._options = options
         self._out = outbox
         self._ledger = ledger
         self._audit = audit
+        self._outage = outage
         self._timeout = timeout
 
     def ask(self, call: Question, generation: int) -> None:
         """Send the request that answers a call."""
         if isinstance(call, Info):
-            read = ReadKey(generation, lock_key(self._options.name, call.id), timeout=self._timeout, question=True)
-            self._out.ask(read, partial(self._key_read, call, generation), lasting=True)
+            self._read_key(generation, call)
         elif isinstance(call, Guarded):
-            transact = RawTransact(generation, call.operations, timeout=self._timeout)
-            self._out.ask(transact, partial(self._guarded, call), lasting=True)
+            self._transact(generation, call)
         elif isinstance(call, ReadSessionInfo) and call.session_id is not None:
             self._read_session(generation, call.session_id, call)
         else:
             self._out.settle(call, None)  # there is no session to read
 
+    def _read_key(self, generation: int, call: Info) -> None:
+        read = ReadKey(generation, lock_key(self._options.name, call.id), timeout=self._timeout, question=True)
+        self._out.ask(read, partial(self._key_read, call, generation, self._out.now), lasting=True)
+
+    def _transact(self, generation: int, call: Guarded) -> None:
+        transact = RawTransact(generation, call.operations, timeout=self._timeout)
+        self._out.ask(transact, partial(self._guarded, call, generation, self._out.now), lasting=True)
+
     def _read_session(self, generation: int, session_id: str, call: Question, info: LockInfo | None = None) -> None:
         """Read a session for a call: for `holder` with what is known of the lock."""
         read = ReadSession(generation, session_id, timeout=self._timeout, question=True)
-        self._out.ask(read, partial(self._session_read, call, info), lasting=True)
+        again = partial(self._read_session, generation, session_id, call, info)
+        self._out.ask(read, partial(self._session_read, call, info, self._out.now, again), lasting=True)
 
-    def _key_read(self, call: Info, generation: int, outcome: KeyAnswer) -> None:
+    def _rides(self, call: Question, began: float, outcome: Outcome, again: Callable[[], None]) -> bool:
+        """Whether the request of a call failed by an outage; it is sent ``again``, as long as the call rides.
+
+        Args:
+            call: the call.
+            began: when the request was sent.
+            outcome: its answer.
+            again: sends it once more.
+        """
+        error = outage_of(outcome)
+        if error is None or call.settled:
+            self._outage.answered(call)
+            return call.settled
+        assert isinstance(outcome, Failed)  # outages are
+        if not self._outage.ride(call, began, error, sent=outcome.sent):
+            self._out.settle(call, error=self._outage.error(call))
+            return True
+        assert call.riding is not None  # since it rides
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(call.riding.attempts - 1, 10))
+        at = self._out.now + longest * (1.0 - self._out.random() / 2.0)
+        self._out.timer(("ask", call), at, partial(self._ask_again, call, again))
+        return True
+
+    @staticmethod
+    def _ask_again(call: Question, again: Callable[[], None]) -> None:
+        if not call.settled:
+            again()
+
+    def _key_read(self, call: Info, generation: int, began: float, outcome: KeyAnswer) -> None:
+        if self._rides(call, began, outcome, partial(self._read_key, generation, call)):
+            return
         if isinstance(outcome, Failed):
             self._out.settle(call, error=outcome.error)
         elif not isinstance(outcome, KeysRead):
@@ -83,13 +130,20 @@ class Questions:
             else:
                 self._read_session(generation, info.session_id, call, info)
 
-    def _session_read(self, call: Question, info: LockInfo | None, outcome: SessionAnswer) -> None:
+    def _session_read(
+        self, call: Question, info: LockInfo | None, began: float, again: Callable[[], None], outcome: SessionAnswer
+    ) -> None:
+        if self._rides(call, began, outcome, again):
+            return
         if isinstance(outcome, Failed):
             self._out.settle(call, error=outcome.error)
         else:
             self._out.settle(call, outcome.session if info is None else info.with_session(outcome.session))
 
-    def _guarded(self, call: Guarded, outcome: TransactAnswer) -> None:
+    def _guarded(self, call: Guarded, generation: int, began: float, outcome: TransactAnswer) -> None:
+        sent = isinstance(outcome, Failed) and outcome.sent
+        if not sent and self._rides(call, began, outcome, partial(self._transact, generation, call)):
+            return
         if isinstance(outcome, Failed):
             self._out.settle(call, error=outcome.error)
         elif isinstance(outcome, Committed):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import ConsulLockerError, InvalidLockId
-from .calls import LeaveHold, ManyReleases, Release, ReleaseAll, ReleaseCall
+from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
+from .calls import Call, LeaveHold, ManyReleases, Release, ReleaseAll, ReleaseCall
 from .ledger import LockWork, ReleaseWork, Slot
+from .outage import outage_of
 from .pipeline import Operations
 from .refused_keys import failure_of
 from .requests import KeyAnswer, KeysRead, Operation, Refusal, Refused
@@ -59,17 +60,48 @@ class Releases(Operations):
             return isinstance(tail, LockWork) and not tail.exclusive
         return slot.lease is not None and not slot.lease.exclusive
 
-    def _read(self, work: ReleaseWork, outcome: KeyAnswer) -> None:
+    def _read(self, work: ReleaseWork, began: float, outcome: KeyAnswer) -> None:
         """The key was read, because the index of a release was unknown or refused."""
+        away = outage_of(outcome)
+        if away is not None:
+            self._read_again(work, began, away)
+            return
+        self._answered_for([(work, [])])
         if not isinstance(outcome, KeysRead):
             self._release_failed(work, failure_of(outcome, (work.slot.id,))[0])
             return
         entry = outcome.entries[0] if outcome.entries else None
         if entry is None or entry.session != self._session.current.session_id:
-            self._released(work, False)
+            # If an attempt went unanswered, that one has released it.
+            self._released(work, work.unanswered)
             return
         work.index = entry.modify_index
         self._send_release(work)
+
+    def _read_again(self, work: ReleaseWork, began: float, error: ConsulUnavailable) -> None:
+        """Consul did not answer the read."""
+        left = [call for call in work.answers if not call.settled and not self._rides(call, {}, began, error, False)]
+        self._outage.failed(began, error)
+        if not self._patient:
+            self._release_failed(work, error)
+            return
+        self._to_read.appendleft(work)
+        self._pace.failed()
+        self._answer_left(left)
+
+    def _release_left_behind(self, work: ReleaseWork, calls: list[Call], error: ConsulUnavailable) -> None:
+        """An attempt failed by an outage. The release is made again, whoever waits for it."""
+        if work.sent:
+            self._release_failed(work, error)
+        else:
+            self._answer_left(calls)
+
+    def _answer_left(self, calls: list[Call]) -> None:
+        for call in calls:
+            if isinstance(call, LeaveHold):
+                self._out.settle(call, call.released)
+            else:
+                self._out.settle(call, error=self._outage.error(call))
 
     def _release_refused(self, work: ReleaseWork, found: list[tuple[Operation, Refused]]) -> None:
         """409: the index is another one, or the lock is not ours. Read the key to find out which (rule 5)."""

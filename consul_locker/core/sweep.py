@@ -20,6 +20,7 @@ from itertools import islice
 from .batch import MAX_OPS
 from .doubts import Doubts, not_ours
 from .ledger import Ledger
+from .pace import Pace
 from .refused_keys import RefusedKeys, halves
 from .requests import (
     Failed,
@@ -67,9 +68,11 @@ class Sweep:
         ledger: Ledger,
         doubts: Doubts,
         refused: RefusedKeys,
+        pace: Pace,
         timeout: float,
     ) -> None:
         self._refused = refused
+        self._pace = pace
         self._prefix = name + "/"
         self._out = outbox
         self._session = session
@@ -96,7 +99,9 @@ class Sweep:
         return at_rest and not self._wanted
 
     def go_on(self) -> None:
-        """Begin a sweep, or go on with one, if it is due."""
+        """Begin a sweep, or go on with one, if it is due; during an outage once that is over."""
+        if not self._pace.when_open(self.go_on):
+            return
         if self._session.life is None or self._pending or self._out.now < self._not_before:
             return
         if self._names is not None:

@@ -119,7 +119,6 @@ class Server:
         except OSError:
             sock.close()
 
-
     def _shake_hands(self, sock: socket.socket, context: ssl.SSLContext) -> socket.socket:
         secure = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self._sockets.append(secure)

@@ -67,6 +67,11 @@ def failure(message: str = "connection refused", *, sent: bool = True) -> Failed
     return Failed(ConsulUnavailable(message, operation="test", cause=OSError(message)), sent)
 
 
+def away(message: str = "connection refused", *, sent: bool = True) -> Failed:
+    """No usable answer, by an outage: time alone may mend it."""
+    return Failed(ConsulUnavailable(message, operation="test", cause=OSError(message), sent=sent, outage=True), sent)
+
+
 def entry(key: str, session: str | None, index: int, value: bytes | None = None, flags: int = 0) -> Entry:
     return Entry(key, value, flags, session, 1, index, 1)
 

@@ -96,7 +96,7 @@ def test_an_answer_that_does_not_show_the_lock_is_an_unknown_outcome(session: st
     entries = (entry("svc/a/lock", session, 9),) if session else ()
     driver.answer(driver.commit(), Committed(entries))
     assert isinstance(driver.result(call), ConsulUnavailable)
-    assert driver.core.ledger.slots["a"].doubts == {1}
+    assert driver.core.ledger.slots["a"].doubts == {1: 1}
 
 
 def test_another_refusal_is_no_denial() -> None:

@@ -16,8 +16,9 @@ class Wanted:
         self.ledger = Ledger("svc", max_ops)
         self.batch = Batch(max_ops, max_in_flight)
 
-    def lock(self, *ids: str, value: bytes = b"{}") -> LockWork:
+    def lock(self, *ids: str, value: str = '{"tenure":') -> LockWork:
         work = self.ledger.want_lock(tuple(map(self.ledger.slot, ids)), [])
+        work.tenures = self.ledger.tenures_of(work)
         self.batch.want(work, Batch.locking(work, "S1", value, 0))
         return work
 
@@ -61,7 +62,7 @@ def test_a_transaction_has_at_most_so_many_operations() -> None:
 def test_a_transaction_has_at_most_so_many_bytes() -> None:
     wanted = Wanted(max_in_flight=None)
     for id in "abc":
-        wanted.lock(id, value=b"x" * (MAX_BYTES // 3))
+        wanted.lock(id, value="x" * (MAX_BYTES // 3))
     assert [keys(wanted.pack()), keys(wanted.pack())] == [["a", "b"], ["c"]]
 
 
@@ -158,7 +159,7 @@ def test_a_refusal_without_a_reason_is_an_unknown_outcome() -> None:
     call = driver.call("lock", "a")
     driver.answer(driver.commit(), RolledBack(()))
     assert "without a reason" in str(driver.result(call))
-    assert driver.core.ledger.slots["a"].doubts == {1}
+    assert driver.core.ledger.slots["a"].doubts == {1: 1}
 
 
 def test_an_invalid_session_is_a_lost_one() -> None:

@@ -32,7 +32,7 @@ def test_a_slot_has_the_key_of_its_id() -> None:
         (lambda ledger, slot: ledger.want_lock((slot,), []), "acquiring"),
         (lambda ledger, slot: ledger.want_release(slot, None), "releasing"),
         (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
-        (lambda ledger, slot: slot.doubts.add(1), "unknown"),
+        (lambda ledger, slot: slot.doubts.update({1: 1}), "unknown"),
         (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
     ],
 )

@@ -8,7 +8,7 @@ from consul_locker.core.messages import Call, CancelRequest, TimerFired
 from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact, Watch, WatchKey
 from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
 
-from .helpers import PENDING, STRANGER, Driver, entry, failure, held
+from .helpers import PENDING, STRANGER, Driver, away, entry, failure, held
 
 DELAYED = RolledBack((Refused(0, Refusal.LOCK_DELAY, "lock delay"),))
 
@@ -217,7 +217,7 @@ def test_who_is_out_of_time_after_a_failure_is_told_of_it() -> None:
     call = driver.call("lock", "a", wait=None, timeout=1.0)
     driver.answer(driver.commit(), held())
     driver.answer(watch(driver), taken(session=None))
-    failed = failure()
+    failed = away()
     driver.answer(driver.commit(), failed)
     error = too_late(driver, call)
     assert (error.reason, error.cause) == (None, failed.error)
@@ -229,8 +229,8 @@ def test_who_is_out_of_time_after_a_failure_that_is_over_is_told_who_has_the_loc
     call = driver.call("lock", "a", wait=None, timeout=9.0)
     driver.answer(driver.commit(), held())
     driver.answer(watch(driver), taken(session=None))
-    driver.answer(driver.commit(), failure())
-    driver.fire("pause", "a")
+    driver.answer(driver.commit(), away())
+    driver.fire("pause")
     driver.answer(driver.commit(), held())
     error = too_late(driver, call)
     assert (error.reason, error.cause) == ("held", None)
@@ -380,14 +380,12 @@ def test_a_watch_that_fails_is_tried_again_after_growing_pauses() -> None:
     assert driver.result(call).valid
 
 
-def test_a_waiter_whose_attempt_fails_keeps_waiting_and_tells_the_failure_in_the_end() -> None:
+def test_a_waiter_whose_attempt_fails_is_told() -> None:
     driver = Driver().ready()
     call = driver.call("lock", "a", wait=5.0)
     driver.answer(driver.commit(), held())
     driver.answer(watch(driver), KeysRead((), 300))
-    driver.answer(driver.commit(), failure())
-    assert driver.result(call) is PENDING
-    driver.fire("wait", call)
+    driver.answer(driver.commit(), failure("an answer that is not Consul's"))  # time alone does not mend it
     assert isinstance(driver.result(call), ConsulUnavailable)
 
 

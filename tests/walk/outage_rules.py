@@ -27,7 +27,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
 )
-from consul_locker.errors import AccessDenied, LockTimeout
+from consul_locker.errors import AccessDenied, ConsulUnavailable, LockTimeout
 from consul_locker.keys import lock_key_of
 
 from ..told import purpose_of
@@ -58,6 +58,10 @@ def outage_timeout(options: LockerOptions) -> float | None:
 def _commits(request: Request) -> TypeGuard[Transact]:
     """Whether it is a group commit."""
     return isinstance(request, Transact) and purpose_of(request.operations) == "commit"
+
+
+def _is_outage(failure: Failed) -> bool:
+    return isinstance(failure.error, ConsulUnavailable) and failure.error.outage
 
 
 def _wait(call: Call) -> float | None:
@@ -133,8 +137,8 @@ class OutageRules:
         self._count += 1
         failed = isinstance(outcome, Failed)
         sent = isinstance(outcome, Failed) and outcome.sent
-        if isinstance(outcome, Failed) and isinstance(outcome.error, AccessDenied):
-            self._refused = self._right_missing(request)
+        denied = isinstance(outcome, Failed) and isinstance(outcome.error, AccessDenied)
+        self._refused = self._right_missing(request) if denied else []  # else it may be of a step that was broken off
         if isinstance(request, RenewSession):
             self._renewal_ends(request, outcome)
         elif isinstance(outcome, (Committed, RolledBack, RefusedWhole, KeysRead, SessionRead)):
@@ -191,7 +195,7 @@ class OutageRules:
         now, self._renewing = self._player.around.now, None
         if isinstance(outcome, Renewed):
             self._due = max(now, self._player.sent_at[request] + ttl * RENEW_AFTER)
-        elif PATIENT and isinstance(outcome, Failed) and not outcome.sent:
+        elif PATIENT and isinstance(outcome, Failed) and not outcome.sent and _is_outage(outcome):
             self._due = now + RENEW_REFUSED
         else:
             self._due = now + ttl * RENEW_AGAIN
