@@ -170,7 +170,8 @@ class OutageRules:
             if before is None or before == op.value or op.key.split("/")[1] not in call.ids:
                 continue
             attempt = self._attempts[before]
-            if attempt.session == op.session and self._unsure.get(op.key, 0) < attempt.since:
+            held = self._attempts[op.value].has_lease  # what the session still holds is locked again under a new number
+            if not held and attempt.session == op.session and self._unsure.get(op.key, 0) < attempt.since:
                 self._violated("a lock that is asked for again keeps its number", f"{call}: {before!r}, {op.value!r}")
 
     def overwritten(self, key: str, present: bytes | None, copy: bytes | None) -> None:
