@@ -130,8 +130,8 @@ class LockTimeout(ConsulLockerError, TimeoutError):
         reason: why a waiting call was last refused, as in `AlreadyLocked`: ``"held"``, ``"lock-delay"`` or
             ``"local"``; None for a call that Consul did not answer, or could not answer.
         holder: the holder at that time, a `LockInfo`, if it was read; else None.
-        cause: the failure of the last attempt of a waiting call; in acquiring and paused, of the last attempt to get a
-            session; else None.
+        cause: the failure of the call's last attempt; in acquiring and paused, of the last attempt to get a session; in
+            an outage, of the last request of its Locker; else None.
     """
 
     def __init__(

@@ -140,8 +140,8 @@ class Health:
         outage_since: how long ago the first of the requests began that Consul has not answered since, in seconds; None
             while it answers. A length of time, since it needs neither a zone nor a clock that is set right.
         cause: in words, why Consul did not answer the last request, or gave no session; None if nothing is amiss.
-        next_attempt: in how many seconds the next attempt at a session is due; None if none is (there is a session, an
-            attempt is under way, or the Locker is stopped).
+        next_attempt: in how many seconds Consul is asked again, for a session or for what waits; None if no such pause
+            is made (all is well, an attempt is under way, or the Locker is stopped).
         waiting: how many calls have no answer yet, of whatever kind.
         held: how many leases are held.
         oldest_renewal: how long ago the last good renewal of the session began, in seconds; its locks are lost when the

@@ -25,6 +25,7 @@ from consul_locker.core.requests import (
     NodesFound,
     Operation,
     Outcome,
+    PollKey,
     RawTransact,
     ReadKey,
     ReadPrefix,
@@ -250,6 +251,7 @@ def test_every_request_goes_to_the_datacenter(servers: Joined, name: str) -> Non
         RawTransact(1, ({"KV": {"Verb": "get", "Key": key}},)),
         ReadKey(1, key),
         WatchKey(1, key, 0, 1.0),
+        PollKey(1, key, 0, 1.0),
     ):
         outcome = ask(look)
         assert isinstance(outcome, (Committed, KeysRead))

@@ -24,7 +24,7 @@ import pytest
 
 from consul_locker import AlreadyLocked, ConsulUnavailable, Locker, LockerFactory, aio
 from consul_locker.core import doubts
-from consul_locker.core.locker import LockerCore
+from consul_locker.core.step import Outbox
 from consul_locker.strategies import PermanentStrategy
 from tests.behaviour.tools import until
 from tests.walk.breaks import LIBRARY, BrokenOff, breaking_off
@@ -293,7 +293,7 @@ def test_on_asyncio_another_session_comes_after_a_broken_step(monkeypatch: pytes
             locker = factory.create("n", default_timeout=LIMIT, observers=ends)
             first = await locker.lock("first")
             with monkeypatch.context() as patch:
-                patch.setattr(LockerCore, "_answered", deep)
+                patch.setattr(Outbox, "answered", deep)
                 with pytest.raises(ConsulUnavailable, match="broken off"):
                     await locker.lock("a")
             assert first.reason == "broken off"

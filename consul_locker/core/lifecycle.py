@@ -67,7 +67,7 @@ class Lifecycle:
         owner: SessionOwner = self
         self.outage = Outage(options, out, lambda: self.session.life is None, self._ride_over)
         self.pace = pace = Pace(out, self.outage)
-        self.session = Session(options, out, timeout, owner, self.outage, pace)
+        self.session = Session(options, out, timeout, owner, self.outage)
         self.attempts = Attempts(options, out, lambda: self.fsm.handle("retry"), self._waited_for)
         self.ledger = Ledger(options.name, max_ops)
         self.batch = Batch(max_ops, max_in_flight)
@@ -356,6 +356,15 @@ class Lifecycle:
             count = f"{self.attempts.retries + 1}" + (f" of at most {limit + 1}" if limit is not None else "")
             self._out.warn(f"Locker {self.options.name!r}: no session, attempt {count}: {self.session.cause}")
         self.fsm.handle("session_refused" if refused else "session_failed")
+
+    def renewal_refused(self) -> None:
+        """Renewals go first (rule 1). In a stop they do not: the session is about to end."""
+        if not self._stops:
+            self.pace.hold_for_renewal()
+
+    def renewal_answered(self) -> None:
+        """What waited goes on."""
+        self.pace.renewed()
 
     def snapshot_restored(self) -> None:
         """There is a sign of a restored snapshot."""

@@ -40,7 +40,7 @@ from .requests import (
 )
 from .step import Outbox
 
-__all__ = ["RenewalsFirst", "Session", "SessionOwner"]
+__all__ = ["Session", "SessionOwner"]
 
 #: A renewal is due when this part of the TTL has passed since the last one began. Three attempts fit
 #: before the deadline; Consul's own tools renew after half the TTL, which leaves one attempt.
@@ -88,18 +88,14 @@ class SessionOwner(Protocol):
     def session_lost(self, reason: LossReason) -> None:
         """The session in use is gone, or cannot be relied on any more."""
 
+    def renewal_refused(self) -> None:
+        """Consul refused a renewal before it did anything: all else of the Locker waits for one that is answered."""
+
+    def renewal_answered(self) -> None:
+        """Consul has answered a renewal, or an attempt at a session."""
+
     def snapshot_restored(self) -> None:
         """There is a sign of a restored snapshot, which may bring back keys of the session in use."""
-
-
-class RenewalsFirst(Protocol):
-    """The part of the pipeline that lets renewals go first."""
-
-    def hold_for_renewal(self) -> None:
-        """Consul refused a renewal: all other requests of this Locker wait for one that is answered."""
-
-    def renewed(self) -> None:
-        """Consul has answered a renewal."""
 
 
 class Session:
@@ -111,7 +107,6 @@ class Session:
         timeout: the limit on one request, in seconds.
         owner: is told what becomes of the session.
         outage: of the Locker; it is told of attempts that fail, and of answers.
-        pace: what waits for a renewal that Consul refused.
 
     Attributes:
         generation: the number of the attempt under way or in use; answers of older ones change nothing.
@@ -123,20 +118,13 @@ class Session:
     """
 
     def __init__(
-        self,
-        options: LockerOptions,
-        outbox: Outbox,
-        timeout: float,
-        owner: SessionOwner,
-        outage: Outage,
-        pace: RenewalsFirst,
+        self, options: LockerOptions, outbox: Outbox, timeout: float, owner: SessionOwner, outage: Outage
     ) -> None:
         self._options = options
         self._out = outbox
         self._timeout = timeout
         self._owner = owner
         self._outage = outage
-        self._pace = pace
         self.generation = 0
         self.life: SessionLife | None = None
         self.cause: BaseException | None = None
@@ -273,7 +261,7 @@ class Session:
         self._watch_failures = self._watches_quick = 0
         self._watch_answered = False
         self._node = ""
-        self._pace.renewed()
+        self._owner.renewal_answered()
         self.renewed_at = self._attempt_began
         self._schedule(self._attempt_began)
         self._set_deadline()
@@ -330,7 +318,7 @@ class Session:
     def _extend(self) -> None:
         self._out.count("renewals")
         self._outage.over()
-        self._pace.renewed()
+        self._owner.renewal_answered()
         self.renewed_at = self._renewing_since
         self.current.deadline = self._renewing_since + self._trust
         self._schedule(self._renewing_since)
@@ -341,10 +329,10 @@ class Session:
         # Renewals go on in any case: the inquiry takes time, and the deadline does not wait for it.
         self._out.count("renewals_failed")
         if self._hear_outage(self._renewing_since, outcome):
-            self._pace.renewed()
+            self._owner.renewal_answered()
         refused = isinstance(outcome, Failed) and not outcome.sent and self._outage.since is not None
         if refused:
-            self._pace.hold_for_renewal()
+            self._owner.renewal_refused()
             pause = self._soon()
         else:
             pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE

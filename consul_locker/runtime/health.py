@@ -31,8 +31,8 @@ def health_of(core: LockerCore, now: float, *, held: int, waiting: int, address:
         address: the address of Consul in use.
     """
     session, outage = core.session, core.outage
-    life, since, next_attempt = session.life, outage.since, core.attempts.next
-    cause = outage.cause or session.cause
+    life, since, cause = session.life, outage.since, outage.cause or session.cause
+    next_attempt = core.attempts.next if life is None else core.pace.due
     return Health(
         state=cast(StateName, core.state),
         session_id=None if life is None else life.session_id,

@@ -383,7 +383,7 @@ class BaseLocker(Generic[LeaseT]):
         if lease.key == lock_key(self.name, lease.id):
             lease.check()
             if lease.session_id == self.session_id:
-                return Guarded(lease, [*lease.guard(), *own])
+                return Guarded(lease, [*lease.guard(), *own], timeout=self._options.default_timeout)
             lease.check()  # its session ended just now
         raise ConfigurationError("lease", lease, "it is another Locker's; that one can do this")
 
@@ -392,14 +392,14 @@ class BaseLocker(Generic[LeaseT]):
         """The answers to the user's own operations of `guarded`: without those of the guard, which come first."""
         return answers[len(lease.guard()) :]
 
-    @staticmethod
-    def _question(kind: type[Info], id: Any) -> Call:
-        return kind(check_id(id))
+    def _question(self, kind: type[Info], id: Any) -> Call:
+        return kind(check_id(id), timeout=self._options.default_timeout)
 
     def _session_question(self, session_id: str | None) -> Call:
         if session_id is not None and not (isinstance(session_id, str) and SESSION_UUID.fullmatch(session_id)):
             raise ConfigurationError("session_id", session_id, "the id of a session is a UUID, as Locker.session_id is")
-        return ReadSessionInfo(self.session_id if session_id is None else session_id)
+        wanted = self.session_id if session_id is None else session_id
+        return ReadSessionInfo(wanted, timeout=self._options.default_timeout)
 
     def _wait_limit(self, state: str, timeout: float | None) -> float | None:
         """Check the arguments of `wait_for_state`, and return its limit in seconds."""

@@ -226,7 +226,9 @@ class Locker(Holds):
         Raises:
             LockLost: Consul refused them because the lock is lost; nothing was done.
             ConfigurationError: an operation is not valid, or the lease is not of this Locker; nothing was sent.
-            ConsulUnavailable: Consul refused them for another reason, or did not answer.
+            ConsulUnavailable: Consul refused them for another reason, or did not answer. If ``sent`` is True they may
+                be done all the same: they are not sent again, since a late copy would overwrite newer data.
+            LockTimeout: the Locker's ``default_timeout`` is over; they may be done all the same.
         """
         return self._own_answers(lease, self._ask(self._guarded_call(lease, operations)))
 
@@ -318,7 +320,8 @@ class Locker(Holds):
             What is there; None when the key does not exist.
 
         Raises:
-            ConsulUnavailable: Consul did not answer within the factory's ``timeout``, or its answer cannot be read.
+            ConsulUnavailable: Consul did not answer within ``outage_timeout``, or its answer cannot be read.
+            LockTimeout: the Locker's ``default_timeout`` is over.
             AccessDenied: Consul's ACL refused the request.
             InvalidLockId: the id cannot name a lock.
             RuntimeError: the factory is closed, or as for `stop`.

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from consul_locker.core.messages import Log
-from consul_locker.core.requests import CreateSession, Failed, SessionCreated
+from consul_locker.core.requests import CreateSession, Failed, ReadKey, SessionCreated, Transact
 from consul_locker.errors import AccessDenied, ConsulUnavailable, LockTimeout, SessionUnavailable
 
-from .helpers import PENDING, Driver
+from .helpers import PENDING, Driver, away
 
 AWAY = ConsulUnavailable("session create: connection refused", operation="session create", outage=True)
 UNREPLICATED = AccessDenied("session create", 403, "ACL not found")
@@ -202,6 +202,21 @@ def test_its_own_timeout_wins_and_says_why() -> None:
     assert isinstance(error, LockTimeout)
     assert error.cause is AWAY
     assert ("outage", call) not in driver.timers
+
+
+@pytest.mark.parametrize("verb", ["lock", "hold", "lock_many", "release", "info", "holder"])
+def test_in_ready_too_it_says_why(verb: str) -> None:
+    driver = Driver().ready()
+    driver.locked("a") if verb == "release" else None
+    call = driver.call(verb, "a", timeout=5.0)
+    (request,) = driver.all(ReadKey) or driver.all(Transact)
+    driver.answer(request, away())
+    assert driver.result(call) == PENDING
+    driver.fire("call", call)
+    error = driver.result(call)
+    assert isinstance(error, LockTimeout)
+    assert "connection refused" in str(error.cause)
+    assert "connection refused" in str(error)
 
 
 def test_an_abandoned_call_leaves_no_timer() -> None:

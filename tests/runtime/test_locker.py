@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from consul_locker.config.options import LockerOptions
+from consul_locker.core.calls import Info, Lock
 from consul_locker.errors import AlreadyLocked, ConfigurationError, InvalidLockId
+from consul_locker.lease import BaseLease, SessionLife
 from consul_locker.runtime.holds import note
 from consul_locker.runtime.locker import MAX_MANY, MAX_MANY_FAIR, BaseLocker, raisable
 
@@ -27,6 +30,20 @@ def test_ids(fair: bool, most: int) -> None:
             ids(given)
     with pytest.raises(InvalidLockId):
         ids([".."])
+
+
+def test_every_kind_of_call_has_the_default_timeout() -> None:
+    locker: Any = SimpleNamespace(_options=LockerOptions.build("svc", default_timeout=5), session_id="s", name="svc")
+    lease = BaseLease("a", "svc/a/lock", SessionLife(1, "s", inf), 7, 0.0, lambda: 0.0, False)
+    calls = [
+        BaseLocker._lock_call(locker, Lock, ["a"], 0.0, None),
+        BaseLocker._release_call(locker, "a"),
+        BaseLocker._release_all_call(locker),
+        BaseLocker._question(locker, Info, "a"),
+        BaseLocker._session_question(locker, None),
+        BaseLocker._guarded_call(locker, lease, [{"KV": {"Verb": "set", "Key": "k", "Value": ""}}]),
+    ]
+    assert [call.timeout for call in calls] == [5.0] * 6
 
 
 def test_states() -> None:
