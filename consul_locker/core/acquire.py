@@ -291,6 +291,7 @@ class Grants(Endings):
         for call in calls:
             assert isinstance(call, LockCall)  # the calls of a lock are
             obstacle = self._waiting.refused_by(call)
+            self._waiting.remove(call)
             if obstacle is not None:
                 self.deny([work.slots[0]], [call], obstacle)
             else:
