@@ -163,7 +163,7 @@ Work = Union[LockWork, ReleaseWork]
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "waiters", "works")
+    __slots__ = ("doubts", "entry", "fence", "id", "key", "lease", "leftover", "place_for", "waiters", "works")
 
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
@@ -176,6 +176,7 @@ class Slot:
         # latest is last.
         self.doubts: dict[int, int] = {}
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
+        self.fence = 0  # of the last lease, or 0
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
 
     @property
@@ -339,6 +340,7 @@ class Ledger:
         """The slot is held from now on."""
         slot.lease = lease
         slot.entry = None
+        slot.fence = lease.fence
         if not slot.is_place:
             self.leases[slot.id] = lease
 
