@@ -16,6 +16,7 @@ sys.path.insert(0, str(HERE.parent))  # the table of this tree, not that of an i
 
 from consul_locker import LockerFactory  # noqa: E402
 from consul_locker.core.machine import TABLE  # noqa: E402
+from consul_locker.core.stop import STOP  # noqa: E402
 from consul_locker.embedded import Agent  # noqa: E402
 from consul_locker.fsm.diagrams import Recording, dot, mermaid, png, record, svg  # noqa: E402
 
@@ -38,13 +39,17 @@ def buffered_lock() -> Recording:
 
 def texts() -> dict[str, str]:
     """The drawings that are the same everywhere."""
-    return {"locker.mmd": mermaid(TABLE), "locker.dot": dot(TABLE), "buffered-lock.mmd": buffered_lock().mermaid()}
+    return {
+        "locker.mmd": mermaid(TABLE), "locker.dot": dot(TABLE), "stop.mmd": mermaid(STOP), "stop.dot": dot(STOP),
+        "buffered-lock.mmd": buffered_lock().mermaid(),
+    }  # fmt: skip
 
 
 def pictures() -> dict[str, bytes]:
     """The others."""
     return {
-        "locker.svg": svg(TABLE).encode(), "locker.png": png(TABLE), "buffered-lock.svg": buffered_lock().svg().encode()
+        "locker.svg": svg(TABLE).encode(), "locker.png": png(TABLE), "stop.svg": svg(STOP).encode(),
+        "buffered-lock.svg": buffered_lock().svg().encode(),
     }  # fmt: skip
 
 

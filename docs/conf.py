@@ -9,7 +9,7 @@ author = "consul_locker contributors"
 project_copyright = "2026, consul_locker contributors"
 release = version_of("consul_locker")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "consul_locker.fsm.diagrams.sphinx"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_inline_tabs", "consul_locker.fsm.diagrams.sphinx"]
 # Names of types that annotations need, and that have no page: what a client is, or a reaction, the docstrings tell.
 nitpick_ignore_regex = [
     ("py:class", r"os\.PathLike|uuid\.UUID|datetime|consul_locker\.runtime\.holding\.(Async)?Holding"),

@@ -8,6 +8,8 @@ that it is only compiled.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
 import json
 import os
@@ -24,9 +26,23 @@ import pytest
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives, roles
 
+import consul_locker
+import consul_locker.aio
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.rst"), *(ROOT / "docs").rglob("*.rst")])
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+#: The modules that users import from.
+PUBLIC_MODULES = (
+    "consul_locker",
+    "consul_locker.aio",
+    "consul_locker.embedded",
+    "consul_locker.errors",
+    "consul_locker.fsm",
+    "consul_locker.fsm.diagrams",
+    "consul_locker.signals",
+)
 
 #: How long the examples of one page may take, in seconds: a limit for hangs, far above what they need.
 EXAMPLES_LIMIT = 120
@@ -104,6 +120,18 @@ class _SphinxDirective(Directive):
         return []
 
 
+class _Tab(_SphinxDirective):
+    """A tab, which has a title, and whose content is read as any other text."""
+
+    required_arguments = 1
+    optional_arguments = 0
+
+    def run(self) -> list[nodes.Node]:
+        container = nodes.container()
+        self.state.nested_parse(self.content, self.content_offset, container)
+        return [container]
+
+
 def _sphinx_role(name: str, rawtext: str, text: str, *_: object) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     return [nodes.literal(rawtext, text)], []
 
@@ -115,9 +143,10 @@ def sphinx_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directives, "_directives", dict(directives._directives))
     for name in "attr class data doc exc func meth mod obj option ref term".split():
         roles.register_local_role(name, _sphinx_role)
-    words = "autoclass autodata autoexception autofunction automodule currentmodule fsm-diagram literalinclude toctree"
-    for name in words.split():
+    words = "autoclass autodata autoexception autofunction automodule currentmodule fsm-diagram literalinclude py:data"
+    for name in [*words.split(), "toctree"]:
         directives.register_directive(name, _SphinxDirective)
+    directives.register_directive("tab", _Tab)
 
 
 def warnings_of(text: str, source: str) -> str:
@@ -191,6 +220,41 @@ def test_blocks_are_found_with_their_lines() -> None:
 def test_a_bad_page_is_noticed() -> None:
     assert "Title underline too short" in warnings_of("A title\n====\n\nText.\n", "page")
     assert "Unknown interpreted text role" in warnings_of("Title\n=====\n\n:class:`Locker`\n", "page")
+
+
+def test_everything_public_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+    named: set[str] = set()
+    for arguments in re.findall(r"^\.\. (?:auto\w+|py:\w+):: (.+(?:\n {10,}\S+)*)", text, re.MULTILINE):
+        named |= {one.partition("(")[0] for one in arguments.split()}
+    for module in re.findall(r"^\.\. automodule:: (\S+)\n    :members:", text, re.MULTILINE):
+        named |= {f"{module}.{name}" for name in importlib.import_module(module).__all__}
+    errors = {f"consul_locker.{name.rpartition('.')[2]}" for name in named if name.startswith("consul_locker.errors.")}
+    missing = [
+        f"{module}.{name}"
+        for module in PUBLIC_MODULES
+        for name in importlib.import_module(module).__all__
+        if f"{module}.{name}" not in named | errors
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(("method", "section"), [("create", "Options of a Locker"), ("__init__", "Where Consul is")])
+def test_usage_has_every_option_once(method: str, section: str) -> None:
+    """In the tables of docs/usage.rst; other pages link there."""
+    text = (ROOT / "docs" / "usage.rst").read_text(encoding="utf-8").partition(f"{section}\n---")[2]
+    cells = re.findall(r"^   \* - (``.+)$", text.partition("\n---")[0], re.MULTILINE)
+    told = [name for cell in cells for name in re.findall(r"``(\w+)``", cell)]
+    for factory in (consul_locker.LockerFactory, consul_locker.aio.LockerFactory):
+        options = set(inspect.signature(getattr(factory, method)).parameters) - {"self"}
+        assert {name: told.count(name) for name in options} == dict.fromkeys(options, 1)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / "examples").glob("*.py")], ids=lambda page: page.name)
+def test_no_example_connects_an_observer_that_is_gone_at_once(page: Path) -> None:
+    """Blinker holds observers weakly, so a lambda needs weak=False (or ``observers=``)."""
+    calls = re.findall(r"\bsignals\.\w+\.connect\(\s*lambda.*", page.read_text(encoding="utf-8"))
+    assert [call for call in calls if "weak=False" not in call] == []
 
 
 CHANGES = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")

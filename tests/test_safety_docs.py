@@ -14,14 +14,14 @@ from consul_locker.config.options import DEFAULT_MAX_CONNECTIONS, DEFAULT_TIMEOU
 from consul_locker.core.destroys import DESTROY_PAUSE, DESTROY_PAUSE_MAX, PREDECESSOR_WAIT
 from consul_locker.core.line import LONGEST_PAUSE
 from consul_locker.core.session import (
-    QUICK_WATCHES,
     READ_EVERY,
     RENEW_AFTER,
     RENEW_ATTEMPT,
+    RENEW_SOON,
+    RENEW_SOON_PART,
     TRUST_AFTER_READ,
-    WATCH_PAUSE,
-    WATCH_PAUSE_MAX,
 )
+from consul_locker.core.session_watch import QUICK_WATCHES, WATCH_PAUSE, WATCH_PAUSE_MAX
 from consul_locker.runtime.watches import OWN_SESSION_WATCHES, WATCH_SHARE, WATCH_TURN
 from consul_locker.threads.factory import CARRIER_SHARE, EXIT_LIMIT
 
@@ -78,6 +78,7 @@ def test_every_corner_of_the_differences_has_a_test() -> None:
 
 def test_the_numbers_that_the_pages_tell_are_those_of_the_code() -> None:
     assert (RENEW_AFTER, RENEW_ATTEMPT, READ_EVERY, TRUST_AFTER_READ) == (1 / 3, 1 / 6, 5.0, 15.0)
+    assert (RENEW_SOON, RENEW_SOON_PART) == (0.3, 1 / 40)
     assert (DESTROY_PAUSE, DESTROY_PAUSE_MAX, PREDECESSOR_WAIT) == (1.0, 60.0, 1.0)
     assert (WATCH_PAUSE, WATCH_PAUSE_MAX, QUICK_WATCHES + 1) == (0.5, 5.0, 3)
     assert (DEFAULT_TIMEOUT, EXIT_LIMIT, LONGEST_PAUSE) == (10.0, 2.0, 1.0)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
@@ -24,22 +23,15 @@ from .fair_line import FairLine
 from .ledger import Ledger
 from .line import Waiting
 from .machine import READY, STOPPED, TABLE, Actions
-from .messages import confirmed_destroy
 from .outage import Outage
 from .pace import Pace
 from .pipeline import LeaseType, Parts
 from .queries import Questions
-from .requests import DestroyAnswer, DestroySession, ReadSession, SessionAnswer, SessionRead
 from .session import Session, SessionOwner
 from .step import Outbox
+from .stop import StopOwner, Stopping
 
 __all__ = ["Lifecycle"]
-
-#: A stop takes at most this many times the limit of one request, unless the caller says otherwise.
-STOP_REQUESTS = 2.0
-#: The pause before a stop sends its destroy again, in seconds, when Consul said true and still has the session: one
-#: that has just started needs some milliseconds to apply its log.
-STOP_PAUSE = 0.25
 
 
 class Lifecycle:
@@ -95,10 +87,8 @@ class Lifecycle:
         self._waiting.grants = self._grants
         self._audit.keeper = self._audit.doubts.releaser = self._grants
         self.strategy = strategy
-        # The destroy of a stop, while it is under way, and then the read that confirms it.
-        self.stopping: DestroySession | ReadSession | None = None
-        self._giving_back = False  # a stop waits for releases before it destroys
-        self._stops: list[Stop] = []
+        stopper: StopOwner = self
+        self.stop = Stopping(out, self.session, timeout, stopper)
         self._interrupted: list[LockCall] = []  # calls of a session that was given up; they are handled again
         self._gave_up = False
         actions: Actions = self
@@ -193,10 +183,10 @@ class Lifecycle:
         self.fsm.discard(lambda queued: bool(queued.args) and queued.args[0] is call)
         if isinstance(call, LockCall):
             self._grants.abandon(call)
-        if isinstance(call, Stop) and call in self._stops:
-            self._stops.remove(call)
-            if not self._stops and self.state == READY:
-                self._finish_stop(confirmed=False)  # no call waits for it any more, but a stop is final
+        if isinstance(call, Stop) and call in self.stop.calls:
+            self.stop.calls.remove(call)
+            if not self.stop.calls:
+                self.stop.give_up()  # no call waits for it any more, but a stop is final
 
     def _refusal(self) -> ConsulLockerError:
         if self.session.refusal is not None:
@@ -236,7 +226,7 @@ class Lifecycle:
         """A lock in ready."""
         if call.settled:
             return  # its timeout was over while it was deferred
-        if self._stops:
+        if self.stop.under_way:
             self._call_while_stopping(call)
         else:
             self._grants.lock(call)
@@ -254,7 +244,7 @@ class Lifecycle:
             return
         if isinstance(call, LeaveHold):
             self._grants.leave(call)  # during a stop too: leaving a hold raises nothing (rule 9)
-        elif self._stops:
+        elif self.stop.under_way:
             self._call_while_stopping(call)
         elif isinstance(call, Release):
             self._grants.release(call)
@@ -264,81 +254,48 @@ class Lifecycle:
 
     def start_again(self) -> None:
         """A start in ready: nothing to do, unless a stop is under way; then it begins anew after that."""
-        if self._stops:
+        if self.stop.under_way:
             self.fsm.defer_until_transition(STOPPED)
 
     def destroy_session(self) -> None:
         """A stop in ready: the session is destroyed, and so every lock freed."""
-        if len(self._stops) > 1:
+        if self.stop.under_way:
             self.fsm.discard(lambda queued: queued.input == "start")  # the last call decides: stop
             self._refuse_buffered()
-            return  # another stop is under way
-        over = partial(self._finish_stop, confirmed=False)
-        self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout, over)
+        else:
+            self.stop.begin()
+
+    def give_back(self) -> bool:
+        """A stop begins: calls that wait are refused, and places in queues are given back first."""
         first = self._waiting.begin_stop()
-        self._giving_back = bool(first)
+        waits = bool(first)
         self._refuse_all(self._grants.refuse_waiting())
         if self.options.lock_delay > 0 or self.options.delete_on_release:
             # A destroy would leave the keys in their lock-delay, and in Consul; a release does not (measured).
-            self._giving_back = True
+            waits = True
             first += [slot for slot in self.ledger.slots.values() if not slot.is_place]
         leases = [slot.lease for slot in first if slot.lease is not None and slot.lease.live]
         self._grants.leave(LeaveHold(leases))
-        self._destroy_when_given_back()
+        return waits
 
-    def _destroy_when_given_back(self) -> None:
-        """Wait for works under way as well: releases, and locks that no call wants any more."""
-        if not self._giving_back or not any(self.ledger.works()):
-            self._giving_back = False
-            self._destroy_now()
+    def gives_back(self) -> bool:
+        """Whether works are under way: releases, and locks that no call wants any more."""
+        return any(self.ledger.works())
 
-    def _destroy_now(self) -> None:
+    def end_leases(self) -> None:
+        """A stop destroys the session."""
         self._grants.end_leases("stopped")
-        life = self.session.current
-        self.stopping = request = DestroySession(life.generation, life.session_id, timeout=self._timeout)
-        self._out.ask(request, partial(self._stop_destroyed, request))
 
-    def _stop_destroyed(self, request: DestroySession, outcome: DestroyAnswer) -> None:
-        """The destroy of a stop was answered.
-
-        A server that has just started answers a destroy with true and does nothing (`Destroys`). Only a read that does
-        not find the session confirms the destroy. After a read that finds it, or fails, another destroy is sent.
-        """
-        self.stopping = confirming = confirmed_destroy(request, outcome)
-        if confirming is None:
-            self._finish_stop(confirmed=False)
-        else:
-            self._out.ask(confirming, self._stop_read)
-
-    def _stop_read(self, outcome: SessionAnswer) -> None:
-        """The read that is to confirm the destroy of a stop was answered."""
-        if isinstance(outcome, SessionRead) and outcome.session is None:
-            self._finish_stop(confirmed=True)
-        else:
-            self._out.timer(("stop", "again"), self._out.now + STOP_PAUSE, self._destroy_now)
-
-    def _check_stopped(self) -> None:
-        """Answer the stops once the state is stopped."""
-        if self.state == STOPPED:
-            self._out.cancel(("stop",))
-            stops, self._stops = self._stops, []
-            for call in stops:
-                self._out.settle(call)
-
-    def _finish_stop(self, confirmed: bool) -> None:
+    def stop_over(self, confirmed: bool) -> None:
         """The session counts as ended from now on, confirmed or not."""
         life = self.session.current
-        self._giving_back = False
-        self.stopping = None
         self._refuse_all(self._grants.end_generation("stopped", released=confirmed))
         self._end_session("stopped")
         if not confirmed:
             self.session.destroys.add(life.session_id)
-        stops, self._stops = self._stops, []  # inputs deferred until stopped must find no stop under way
-        self._out.cancel(("stop",))
-        self._out.cancel(("stop", "again"))
+        calls, self.stop.calls = self.stop.calls, []
         self.fsm.handle("session_destroyed")
-        for call in stops:
+        for call in calls:
             self._out.settle(call)
 
     # ------------------------------------------------------------------- what becomes of the session
@@ -359,7 +316,7 @@ class Lifecycle:
 
     def renewal_refused(self) -> None:
         """Renewals go first (rule 1). In a stop they do not: the session is about to end."""
-        if not self._stops:
+        if not self.stop.under_way:
             self.pace.hold_for_renewal()
 
     def renewal_answered(self) -> None:
@@ -386,8 +343,8 @@ class Lifecycle:
 
     def session_lost(self, reason: LossReason) -> None:
         """The session is lost: a new one is created, and calls that still want a lock are served by it."""
-        if self._stops:
-            self._finish_stop(confirmed=reason == "session destroyed")
+        if self.stop.under_way:
+            self.stop.finish(confirmed=reason == "session destroyed")
             return
         self._out.warn(f"Locker {self.options.name!r}: session {self.session.current.session_id} is lost ({reason})")
         self._give_up_session(reason)

@@ -107,8 +107,8 @@ class LockerCore(Lifecycle):
             known = self._out.answered(event.request, event.outcome)
             if not known and isinstance(event.outcome, SessionCreated):
                 self.session.destroy_stray(event.outcome.session_id)
-            if self._giving_back:
-                self._destroy_when_given_back()
+            if self.stop.calls:
+                self.stop.look()
         elif isinstance(event, TimerFired):
             self._out.fired(event.name)
         else:
@@ -118,7 +118,7 @@ class LockerCore(Lifecycle):
     @property
     def ended(self) -> bool:
         """Whether new calls are refused: stopped, or a stop is under way."""
-        return self.state == STOPPED or bool(self._stops)
+        return self.state == STOPPED or self.stop.under_way
 
     def counters(self) -> dict[str, int]:
         """What was counted so far, by name."""
@@ -141,9 +141,10 @@ class LockerCore(Lifecycle):
         elif isinstance(call, Question):
             self._questions.ask(call, self.session.generation)
         elif isinstance(call, Stop):
-            self._stops.append(call)
+            self.stop.calls.append(call)
             self.fsm.handle("stop")
-            self._check_stopped()
+            if self.state == STOPPED:
+                self.stop.answer()
         elif isinstance(call, Start):
             self.session.refusal = None  # the cause may be gone by now: the next attempt shows it
             self.fsm.handle("start")
@@ -158,7 +159,7 @@ class LockerCore(Lifecycle):
             self._out.timer(("call", call), call.deadline, partial(self._time_over, call))
 
     def _reboot(self, call: Reboot) -> None:
-        if not self._stops:
+        if not self.stop.under_way:
             if self.state == READY:
                 self._give_up_session("rebooted")
             elif self.state == ACQUIRING:
@@ -185,8 +186,8 @@ class LockerCore(Lifecycle):
 
     def _time_over(self, call: Call) -> None:
         """A call's ``timeout`` is over: it is answered, and leaves nothing behind."""
-        if isinstance(call, Stop) and self.state == READY:
-            self._finish_stop(confirmed=False)
+        if isinstance(call, Stop) and self.stop.under_way:
+            self.stop.give_up()
             return
         self._out.settle(call, error=self._too_late(call))
         self._withdraw(call)

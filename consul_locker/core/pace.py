@@ -31,6 +31,7 @@ class _News(Enum):
     ANSWERED = "Consul has answered a request"
     REFUSED = "Consul refused a renewal"
     RENEWED = "Consul has answered a renewal"
+    NOT_URGENT = "nothing else waits to be sent"
 
 
 #: The flow after some news; a pair that is not here leaves it unchanged.
@@ -42,6 +43,7 @@ _AFTER = {
     (Flow.PAUSING, _News.REFUSED): Flow.HELD,
     (Flow.PAUSING, _News.RENEWED): Flow.OPEN,
     (Flow.NEXT, _News.SENT): Flow.TRYING,
+    (Flow.NEXT, _News.NOT_URGENT): Flow.OPEN,
     (Flow.NEXT, _News.FAILED): Flow.PAUSING,  # one that was sent before
     (Flow.NEXT, _News.ANSWERED): Flow.OPEN,
     (Flow.NEXT, _News.REFUSED): Flow.HELD,
@@ -111,10 +113,16 @@ class Pace:
         Returns:
             Whether they do now. Then ``then`` is not called.
         """
+        self._hear(_News.NOT_URGENT)  # what is urgent goes out as soon as the pause is over
         if self.flow is Flow.OPEN:
             return True
         self._later[then] = None
         return False
+
+    def settle(self) -> None:
+        """A step is over, and what is urgent was sent: after a pause without that, the rest is done."""
+        if self._later:
+            self._hear(_News.NOT_URGENT)
 
     def end(self) -> None:
         """The session is over, or a stop begins: nothing is repeated any more."""

@@ -187,6 +187,7 @@ class Operations(ABC):
             self._out.ask(request, partial(self._answered, request, self._out.now))
         self._send_reads()
         self._waiting.read_turns(life.generation, self._timeout)
+        self._pace.settle()
 
     # ---------------------------------------------------------------------------------- an outage
 

@@ -36,8 +36,8 @@ from .requests import (
     SessionAnswer,
     SessionCreated,
     SessionRead,
-    WatchSession,
 )
+from .session_watch import SessionWatch
 from .step import Outbox
 
 __all__ = ["Session", "SessionOwner"]
@@ -60,20 +60,6 @@ RENEW_SOONEST = 0.02
 #: A session without a TTL is read this often, in seconds, and trusted for this long after a good read.
 READ_EVERY = 5.0
 TRUST_AFTER_READ = 15.0
-#: How long Consul may hold a watch on the session, in seconds: its own default (doc). An event wakes it in
-#: 3 ms (measured), so the length only decides how often an idle one is renewed.
-WATCH_WAIT = 300.0
-#: A watch that took this part of its wait was idle. Consul never answers one before its wait is over unless something
-#: happened; the margin is for clocks that differ.
-IDLE = 0.99
-#: A watch that is answered sooner than this, in seconds, is a quick one. Some are normal (the first watch, a change
-#: right after it, a restored snapshot). A proxy that ignores the index answers all of them quickly.
-QUICK_WATCH = 1.0
-#: After up to this many quick answers in a row the next watch is sent at once; after more, a pause that grows.
-QUICK_WATCHES = 2
-#: The first and the longest pause before the next watch after a failure, or a quick answer, in seconds.
-WATCH_PAUSE = 0.5
-WATCH_PAUSE_MAX = 5.0
 
 
 class SessionOwner(Protocol):
@@ -135,14 +121,9 @@ class Session:
         self._renewing_since = 0.0
         self.renewed_at = 0.0
         self._inquiry = Inquiry()
+        restored = owner.snapshot_restored
+        self._watch = SessionWatch(outbox, partial(self.read, restored), restored)
         self._reading: ReadSession | None = None  # the read that the inquiry sent after a 404
-        self._watch: WatchSession | None = None
-        self._watch_since = 0.0  # when it was sent
-        self._watch_failures = 0  # in a row: answers that failed, or did not show the session
-        self._watches_quick = 0  # in a row
-        self._watch_from = 0  # the index of the watch that follows the pause
-        self._watch_answered = False  # whether the watch of this session was ever answered
-        self._node = ""  # where the session is, once a watch has said so
         self.destroys = Destroys(outbox, timeout)
         self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
         self._node_searched = False  # whether the attempt under way looked for a node
@@ -258,14 +239,11 @@ class Session:
         """The session is in use: keep it alive, and notice its end."""
         self._renewing = self._reading = None
         self._inquiry = Inquiry()
-        self._watch_failures = self._watches_quick = 0
-        self._watch_answered = False
-        self._node = ""
         self._owner.renewal_answered()
         self.renewed_at = self._attempt_began
         self._schedule(self._attempt_began)
         self._set_deadline()
-        self._watch_again(0)
+        self._watch.begin(self.current)
 
     def _schedule(self, since: float) -> None:
         every = READ_EVERY if self._ttl is None else self._ttl * RENEW_AFTER
@@ -399,58 +377,6 @@ class Session:
         """The session in use is gone: somebody else has the proof."""
         self._owner.session_lost(reason)
 
-    # ---------------------------------------------------------------------------------------- watch
-
-    def _watch_again(self, index: int) -> None:
-        self._watch = WatchSession(self.generation, self.current.session_id, index, WATCH_WAIT, self._node)
-        self._watch_since = self._out.now
-        self._out.ask(self._watch, partial(self._watched, self._watch))
-
-    def _watched(self, request: WatchSession, outcome: SessionAnswer) -> None:
-        """The watch on the session was answered.
-
-        Answered with nothing new before its wait was over, it is a sign of a restored snapshot.
-        """
-        self._watch = None
-        # A query from index 0 that is not the first follows one that failed, or that did not find the session: then a
-        # snapshot may have been restored.
-        started_over, self._watch_answered = self._watch_answered and request.index == 0, True
-        if not isinstance(outcome, SessionRead) or outcome.session is None:
-            self._watch_failures += 1
-            self._watch_later(self._watch_failures)
-            if isinstance(outcome, SessionRead):
-                # A server that has not applied its log yet shows no session either: ask the leader. Gone and back
-                # again, a snapshot was restored.
-                self.read(if_alive=self._owner.snapshot_restored)
-            return
-        self._watch_failures = 0
-        lasted = self._out.now - self._watch_since
-        self._watches_quick = self._watches_quick + 1 if lasted < QUICK_WATCH else 0
-        self._node = outcome.session.node
-        if outcome.index == request.index and lasted >= request.wait * IDLE:
-            self._watch_again(outcome.index)  # its wait was over, and nothing had happened
-            return
-        # An index that does not rise may mean a restored snapshot (doc, measured): begin at 0 again.
-        index = outcome.index if outcome.index > request.index else 0
-        if self._watches_quick > QUICK_WATCHES:
-            self._watch_later(self._watches_quick - QUICK_WATCHES, index)
-        else:
-            self._watch_again(index)
-        if started_over or 0 < outcome.index <= request.index:
-            self._owner.snapshot_restored()
-
-    def _watch_later(self, times: int, index: int = 0) -> None:
-        self._watch_from = index
-        pause = min(WATCH_PAUSE * 2.0 ** min(times - 1, 10), WATCH_PAUSE_MAX)
-        at = self._out.now + pause * (0.5 + self._out.random() / 2)
-        self._out.timer(("watch", "session"), at, self._rewatch)
-
-    def _rewatch(self) -> None:
-        """Watch again, after a pause: with an index if there is one, as looks alone are quick and pause for ever."""
-        self._watch_again(self._watch_from)
-        if self._watch_from > 0:  # a query with an index does not show a snapshot that was restored meanwhile
-            self._owner.snapshot_restored()
-
     # ------------------------------------------------------------------------------------------ end
 
     def end(self) -> SessionLife:
@@ -461,8 +387,8 @@ class Session:
         self.generation += 1
         self._ttl = self._options.ttl
         self._renewing = self._reading = None
-        for name in (("renew",), ("renew", "again"), ("deadline",), ("watch", "session")):
+        for name in (("renew",), ("renew", "again"), ("deadline",)):
             self._out.cancel(name)
-        self._watch = None
+        self._watch.end()
         self._out.end_generation()
         return life

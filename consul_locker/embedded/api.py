@@ -1,7 +1,7 @@
 """Consul's HTTP API over the store: a request in, an answer or a blocking query out. Pure.
 
 The part that lockers and their users' tests need, answered as one version of Consul answers it (versions.py has what
-differs; docs/embedded.rst lists all against real agents). Unlike ``consul agent -dev`` JSON is not indented unless
+differs; docs/contract.rst lists all against real agents). Unlike ``consul agent -dev`` JSON is not indented unless
 ``?pretty`` asks for it.
 """
 

@@ -1,4 +1,4 @@
-"""Which observers a signal has, and how long a call waits for its delivery; for both faces.
+"""What the runtimes of both faces have in common: which observers a signal has, how long a call waits for them.
 
 They are called in threads/observers.py and in aio/observers.py, where it is also decided what happens if one raises.
 """
@@ -9,14 +9,16 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from ..core.locker import LockerCore
+from ..core.messages import Call
 from ..signals import ALL
 from .fail_stop import FailStop
 
 __all__ = [
     "DELIVERY_LIMIT",
+    "Runtime",
     "Sender",
     "has_receivers",
     "receivers",
@@ -28,6 +30,27 @@ _LOGGER = logging.getLogger("consul_locker")
 #: How long a call that is answered waits for the delivery of its own signals, in seconds: an observer that hangs must
 #: not keep callers for ever (docs/safety.rst, rule 7).
 DELIVERY_LIMIT = 1.0
+
+
+class Runtime(Protocol):
+    """What a Locker needs of its runtime: `ThreadRuntime` or `AsyncRuntime`."""
+
+    @property
+    def core(self) -> LockerCore:
+        """The present core."""
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls have no answer yet."""
+
+    def submit(self, call: Call) -> Any:
+        """Submit a call without waiting for its answer."""
+
+    def ask(self, call: Call) -> Any:
+        """Submit a call and wait for its answer; on asyncio a coroutine."""
+
+    def queue_for_observers(self, job: Callable[[], None]) -> None:
+        """Queue a job for the observers."""
 
 
 class Sender:

@@ -11,7 +11,7 @@ from typing import cast
 from ..core.locker import LockerCore
 from ..models import Health, StateName
 
-__all__ = ["counters_of", "health_of"]
+__all__ = ["counters_of", "health_of", "words_of"]
 
 #: What is counted, from the beginning on.
 _COUNTED = (
@@ -50,4 +50,14 @@ def counters_of(core: LockerCore, now: float) -> dict[str, int]:
     """What a Locker counts. The arguments are those of `health_of`."""
     counters = {**dict.fromkeys(_COUNTED, 0), **core.counters()}
     counters["outage_seconds"] = int(core.outage.seconds(now))
+    counters["stopping"] = int(core.stop.under_way)
     return counters
+
+
+def words_of(core: LockerCore, now: float) -> str:
+    """The state of a Locker for its repr, with what is out of the ordinary. The arguments are those of `health_of`."""
+    stop = core.stop.state.replace("_", " ")
+    stopping = f", stop: {stop}" if core.stop.under_way else ""
+    since = core.outage.since
+    outage = "" if since is None else f", Consul away for {now - since:.0f} s"
+    return f"{core.state}{stopping}{outage}"

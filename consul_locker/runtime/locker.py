@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from random import random
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
@@ -36,8 +36,9 @@ from ..errors import ConfigurationError, SessionEnded
 from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import Health, LockInfo, StateName
+from .delivery import Runtime
 from .factory import NOT_COPIED, BaseFactory
-from .health import counters_of, health_of
+from .health import counters_of, health_of, words_of
 from .locker_fsm import FsmView
 
 __all__ = [
@@ -68,27 +69,6 @@ def raisable(error: BaseException) -> BaseException:
     copied = copy.copy(error)
     vars(copied).pop("__notes__", None)
     return copied
-
-
-class Runtime(Protocol):
-    """What a Locker needs of its runtime: `ThreadRuntime` or `AsyncRuntime`."""
-
-    @property
-    def core(self) -> LockerCore:
-        """The present core."""
-
-    @property
-    def unanswered(self) -> int:
-        """How many calls have no answer yet."""
-
-    def submit(self, call: Call) -> Any:
-        """Submit a call without waiting for its answer."""
-
-    def ask(self, call: Call) -> Any:
-        """Submit a call and wait for its answer; on asyncio a coroutine."""
-
-    def queue_for_observers(self, job: Callable[[], None]) -> None:
-        """Queue a job for the observers."""
 
 
 class BaseLocker(Generic[LeaseT]):
@@ -199,8 +179,8 @@ class BaseLocker(Generic[LeaseT]):
 
         Among them: ``granted``, ``denied``, ``cached`` (calls answered without a request), ``shared`` (calls that
         joined a request in flight), ``requests`` (lock operations), ``transactions``, ``released``, ``lost``,
-        ``failed``, ``renewals``, ``renewals_failed``, ``outages`` (of Consul), ``outage_seconds`` (whole seconds of
-        all outages, the present one included). All are there from the beginning.
+        ``failed``, ``renewals``, ``renewals_failed``, ``outages`` of Consul, ``outage_seconds`` (whole, of all outages,
+        the present one included), ``stopping`` (1 during a stop). All are there from the beginning.
         """
         counters = counters_of(self._core, self._clock.now())
         counters["cached"] += self._served
@@ -220,9 +200,8 @@ class BaseLocker(Generic[LeaseT]):
         )
 
     def __repr__(self) -> str:
-        since = self._core.outage.since
-        outage = "" if since is None else f" Consul away for {self._clock.now() - since:.0f} s"
-        return f"<{self._full_name} {self.name!r} {self.state} held={len(self._leases)}{outage}>"
+        core = self._core
+        return f"<{self._full_name} {self.name!r} {words_of(core, self._clock.now())} held={len(self._leases)}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(NOT_COPIED)

@@ -1,4 +1,4 @@
-"""The table of endpoints and errors in docs/embedded.rst, made from the contract.
+"""The table of endpoints and errors in docs/contract.rst, made from the contract.
 
 ``python tests/contract/table.py --write`` writes it, ``--check`` fails when it is not as it would be written.
 ``--record`` asks a real Consul first and writes the recording of its version anew.
@@ -27,7 +27,7 @@ from tests.contract.record import RECORDINGS, load, nearest, save
 from tests.contract.scenarios import SCENARIOS, Step
 from tests.real_consul import RealConsul, find_binary
 
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "embedded.rst"
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "contract.rst"
 BEGIN = ".. table of the contract: written by tests/contract/table.py --write\n"
 END = ".. end of the table\n"
 

@@ -120,7 +120,7 @@ def test_table_is_up_to_date() -> None:
 def test_table_that_is_stale_is_found(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stale = tmp_path / "embedded.rst"
+    stale = tmp_path / "contract.rst"
     stale.write_text(table.PAGE.read_text(encoding="utf-8").replace("lock is already held", "…"), encoding="utf-8")
     monkeypatch.setattr(table, "PAGE", stale)
     assert table.main(["--check"]) == 1

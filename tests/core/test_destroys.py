@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from consul_locker.core.destroys import PREDECESSOR_WAIT
-from consul_locker.core.lifecycle import STOP_PAUSE
 from consul_locker.core.messages import TimerFired
 from consul_locker.core.requests import (
     Committed,
@@ -23,6 +22,7 @@ from consul_locker.core.requests import (
     Watch,
     WatchKey,
 )
+from consul_locker.core.stop import STOP_PAUSE
 from consul_locker.errors import AlreadyLocked, LockTimeout
 
 from .helpers import PENDING, STRANGER, TIMEOUT, Driver, entry, failure, held, session_info

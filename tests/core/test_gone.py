@@ -23,7 +23,8 @@ from consul_locker.core.requests import (
     Transact,
     Watch,
 )
-from consul_locker.core.session import READ_EVERY, TRUST_AFTER_READ, WATCH_PAUSE, WATCH_PAUSE_MAX
+from consul_locker.core.session import READ_EVERY, TRUST_AFTER_READ
+from consul_locker.core.session_watch import WATCH_PAUSE, WATCH_PAUSE_MAX
 from consul_locker.errors import AccessDenied
 
 from .helpers import STRANGER, Driver, failure, session_info

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core.requests import ReadPrefix, SessionRead, Watch
-from consul_locker.core.session import WATCH_WAIT
+from consul_locker.core.session_watch import WATCH_WAIT
 
 from .helpers import Driver, session_info
 

@@ -22,7 +22,7 @@ from consul_locker.core.requests import (
     Verb,
     Watch,
 )
-from consul_locker.core.session import WATCH_WAIT
+from consul_locker.core.session_watch import WATCH_WAIT
 from consul_locker.core.sweep import FIRST_PAUSE, LONGEST_PAUSE, REST, REST_EACH
 from consul_locker.keys import place_key
 

@@ -74,7 +74,7 @@ def a_stop_believed_without_a_read(patch: pytest.MonkeyPatch) -> None:
     """A server that has just started says yes to a destroy and does nothing."""
 
     def believe(core: LockerCore, event: Event, request: Request) -> Outcome | None:
-        of_the_stop = isinstance(request, ReadSession) and request is core.stopping
+        of_the_stop = isinstance(request, ReadSession) and request is core.stop.request
         return SessionRead(None, 0) if of_the_stop else None
 
     answer_at_once(patch, believe)
@@ -83,7 +83,7 @@ def a_stop_believed_without_a_read(patch: pytest.MonkeyPatch) -> None:
 @plant
 def a_destroy_in_the_background_believed_without_a_read(patch: pytest.MonkeyPatch) -> None:
     def believe(core: LockerCore, event: Event, request: Request) -> Outcome | None:
-        of_the_background = isinstance(request, ReadSession) and request.confirms and request is not core.stopping
+        of_the_background = isinstance(request, ReadSession) and request.confirms and request is not core.stop.request
         return SessionRead(None, 0) if of_the_background else None
 
     answer_at_once(patch, believe)
