@@ -169,6 +169,15 @@ class Grants(Endings):
         for slot in taken:
             self._audit.saw_index(entries[slot.key].modify_index)
         self._waiting.granted(work)
+        if any(entries[slot.key].modify_index <= slot.fence for slot in taken):
+            # The number was kept because of a doubt, so the lock that the snapshot brought back is unchanged.
+            for slot in taken:
+                self._doubts.leftover(slot)
+            error = ConsulUnavailable(
+                "a restored snapshot brought a lock back that had been released; try again", operation="lock", sent=True
+            )
+            self._not_locked(work, error, anew=True)
+            return
         calls = work.live()
         if not calls:
             self._give_back(work, [(slot, entries[slot.key].modify_index) for slot in taken])

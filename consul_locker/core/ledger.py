@@ -163,7 +163,19 @@ Work = Union[LockWork, ReleaseWork]
 class Slot:
     """One key. See the module's description."""
 
-    __slots__ = ("doubts", "entry", "id", "key", "lease", "leftover", "place_for", "unsure", "waiters", "works")
+    __slots__ = (
+        "doubts",
+        "entry",
+        "fence",
+        "id",
+        "key",
+        "lease",
+        "leftover",
+        "place_for",
+        "unsure",
+        "waiters",
+        "works",
+    )
 
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
@@ -175,6 +187,7 @@ class Slot:
         # Tenures that may still be granted -> how many transactions with that number Consul may have processed.
         self.doubts: dict[int, int] = {}
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
+        self.fence = 0  # of the last lease, or 0
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
         self.unsure = 0  # the last number of a tenure when that arose
 
@@ -339,6 +352,7 @@ class Ledger:
         """The slot is held from now on."""
         slot.lease = lease
         slot.entry = None
+        slot.fence = lease.fence
         if not slot.is_place:
             self.leases[slot.id] = lease
 

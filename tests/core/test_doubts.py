@@ -20,8 +20,9 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
 )
+from consul_locker.errors import ConsulUnavailable
 
-from .helpers import Driver, entry, failure, held, not_ours
+from .helpers import Driver, away, entry, failure, held, not_ours
 
 DENIED = RolledBack((Refused(0, Refusal.DENIED, "Permission denied"),))
 
@@ -75,6 +76,32 @@ def test_a_doubt_is_looked_into_soon_and_then_less_and_less_often() -> None:
         began = driver.now
     wanted = [FIRST_PAUSE, 2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
     assert looks == pytest.approx(wanted, abs=TOGETHER)
+
+
+@pytest.mark.parametrize("wait", [0.0, None])
+def test_a_lock_that_a_restored_snapshot_brought_back_gets_no_lease_with_its_old_fence(wait: float | None) -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a")
+    driver.answer(driver.commit(), away())
+    driver.fire("pause")
+    driver.grant()
+    index = driver.core.ledger.slots["a"].fence
+    driver.call("release", "a")
+    driver.grant()
+    again = driver.call("lock", "a", wait=wait)
+    request = driver.commit()
+    (lock,) = request.operations
+    assert lock.value == b'{"pid":1,"tenure":1}'  # the first copy may still come
+    driver.answer(request, Committed((entry(lock.key, "S1", index, lock.value),)))
+    assert len(driver.emitted("lock_acquired")) == 1
+    if wait == 0.0:
+        assert isinstance(driver.result(again), ConsulUnavailable)
+        again = driver.call("lock", "a")
+    else:
+        driver.fire("pause", "a")
+    assert driver.commit().operations[0].value == b'{"pid":1,"tenure":2}'
+    driver.grant()
+    assert driver.result(again).fence > index
 
 
 def test_a_new_doubt_of_a_key_is_looked_into_soon() -> None:

@@ -49,6 +49,20 @@ def test_who_leaves_gives_the_place_back(how: str) -> None:
     assert driver.core.counters().get("released", 0) == 0
 
 
+@pytest.mark.parametrize("outage_timeout", [0.0, 20.0])
+def test_who_is_refused_in_an_outage_gives_the_place_back(outage_timeout: float) -> None:
+    driver = fair(outage_timeout=outage_timeout)
+    call, own = waiting(driver, TAKEN, wait=1.0)
+    driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 206))
+    driver.fire("wait", call)
+    assert driver.result(call) == PENDING  # an attempt is under way: its answer decides
+    driver.answer(driver.commit(), away())
+    assert isinstance(driver.result(call), AlreadyLocked)
+    if outage_timeout:
+        driver.fire("pause")
+    assert [op.key for op in driver.commit().operations] == [own.key, own.key]
+
+
 def test_a_place_whose_end_is_unknown_is_looked_after() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN)

@@ -254,7 +254,12 @@ class SimConsul:
         for op in operations:
             before = self.keys.get(op.key)
             if op.verb is Verb.LOCK and not lock_key_of(op.key) and (before is None or before.session != op.session):
-                self.grants[op.key, self.index] = self.queue(op.key), {key for key in deleted if is_place(key, op.key)}
+                self.grants[op.key, self.index] = self.queue(op.key), self._given_back(op, deleted)
+            elif op.verb is Verb.LOCK and before is not None and before.value == op.value:
+                # Asked for again. The place may be given back only now: a late copy of another call's was first.
+                grant = op.key, before.modify_index
+                if grant in self.grants and not self.grants[grant][1]:
+                    self.grants[grant] = self.queue(op.key), self._given_back(op, deleted)
             if op.verb in WRITES:
                 self._write(op)
             if op.verb is Verb.GET_TREE:
@@ -265,6 +270,10 @@ class SimConsul:
             if entry is not None and op.verb is not Verb.DELETE_CAS:
                 results.append(entry)
         return Committed(tuple(results))
+
+    @staticmethod
+    def _given_back(lock: Operation, deleted: set[str]) -> set[str]:
+        return {key for key in deleted if is_place(key, lock.key)}
 
     def _refusal(self, op: Operation, keys: dict[str, Entry]) -> Refusal | None:
         entry = keys.get(op.key)

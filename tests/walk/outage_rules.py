@@ -81,13 +81,13 @@ class Attempt:
         session: that asks.
         since: when it was sent first, in the order of all that is sent and answered.
         unanswered: since when an attempt at it is without an answer for ever, in that order; None as long as none is.
-        has_lease: whether the Locker had a lease of the key then.
+        may_hold: whether the session held the key then, or may have, as the Locker knew.
     """
 
     key: str
     session: str | None
     since: int
-    has_lease: bool
+    may_hold: bool
     unanswered: int | None = None
 
 
@@ -164,8 +164,9 @@ class OutageRules:
     def _lock_asked(self, request: Transact, op: Operation) -> None:
         assert op.value is not None
         if op.value not in self._attempts:
-            lease = self._player.knows(op.key.split("/")[1])
-            self._attempts[op.value] = Attempt(op.key, op.session, self._count, lease is not None and lease.live)
+            slot = self._player.core.ledger.slots.get(op.key.split("/")[1])
+            may_hold = slot is not None and (slot.leftover or (slot.lease is not None and slot.lease.live))
+            self._attempts[op.value] = Attempt(op.key, op.session, self._count, may_hold)
         for call in request.calls:
             before = self._kept.get((call, op.key))
             if not (PATIENT or _wait(call) == 0):
@@ -173,15 +174,14 @@ class OutageRules:
             if before is None or before == op.value or op.key.split("/")[1] not in call.ids:
                 continue
             attempt = self._attempts[before]
-            if self._attempts[op.value].has_lease:
-                continue  # to lock again what the session holds takes a new number (rule 4)
-            if attempt.session == op.session and self._unsure.get(op.key, 0) < attempt.since:
+            held = self._attempts[op.value].may_hold  # then the number is a new one (rule 4)
+            if not held and attempt.session == op.session and self._unsure.get(op.key, 0) < attempt.since:
                 self._violated("a lock that is asked for again keeps its number", f"{call}: {before!r}, {op.value!r}")
 
     def overwritten(self, key: str, present: bytes | None, copy: bytes | None) -> None:
         """A copy of a lock changes what an attempt of the same session has locked."""
         late, own = self._attempts.get(copy or b""), self._attempts.get(present or b"")
-        if not PATIENT or late is None or own is None or late.unanswered is None or own.has_lease:
+        if not PATIENT or late is None or own is None or late.unanswered is None or own.may_hold:
             return
         if late.since < late.unanswered < own.since and not late.since < self._unsure.get(key, 0):
             self._violated("a late copy changes nothing under a new tenure", f"{copy!r} over {present!r}")
