@@ -140,7 +140,6 @@ class Doubts:
     def leftover(self, slot: Slot) -> None:
         """Our session may hold a key in Consul, although there is no lease, or will be none."""
         slot.leftover = True
-        slot.unsure = self._ledger.tenure
         self.add(slot)
 
     def add_former(self, slot: Slot) -> None:

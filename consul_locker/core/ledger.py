@@ -189,7 +189,7 @@ class Slot:
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
         self.fence = 0  # of the last lease, or 0
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
-        self.unsure = 0  # the last number of a tenure when that arose
+        self.unsure = 0  # the last number of a tenure when a release was not confirmed
 
     @property
     def is_place(self) -> bool:

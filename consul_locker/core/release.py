@@ -130,6 +130,7 @@ class Releases(Operations):
     def _release_failed(self, work: ReleaseWork, error: ConsulLockerError) -> None:
         slot = work.slot
         self._doubts.leftover(slot)
+        slot.unsure = self._ledger.tenure
         if work.lease is not None:
             self._tell_lost(slot, work.lease, "release failed")
         # A key that Consul does not take was never locked, so there was nothing to release.
