@@ -239,6 +239,8 @@ class Grants(Endings):
         slots = [self._slot_of(work, op.key) for op, _ in losers]
         held = any(refused.refusal is Refusal.HELD for _, refused in losers)
         obstacle = Obstacle.HELD if held else Obstacle.LOCK_DELAY
+        for slot in slots:
+            slot.contested = slot.lease  # without a cache there may be one
         final: list[LockCall] = []
         for call in work.live():
             if self._waiting.may_wait(call):
@@ -249,7 +251,7 @@ class Grants(Endings):
         self._finish(work)
         self.deny(slots, final, obstacle)
         for slot in slots:
-            self._audit.suspect(slot)  # without a cache there may be a lease, which is lost then
+            self._audit.suspect(slot)
 
     @staticmethod
     def _slot_of(work: Work, key: str) -> Slot:

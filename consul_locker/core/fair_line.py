@@ -92,7 +92,7 @@ class FairLine(Waiting):
         """A call has to wait. It keeps its places."""
         contender = self._enter(call)
         if obstacle is not Obstacle.LOCAL:
-            contender.doubtful = slot.lease
+            slot.contested = slot.lease
         self._wait(contender, slot, obstacle, error)
 
     def _wait(

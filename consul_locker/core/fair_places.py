@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 from ..errors import ConsulLockerError
 from ..keys import is_place, place_number
-from ..lease import BaseLease
 from .batch import MAX_OPS
 from .calls import Lock, LockCall, TakePlaces
 from .ledger import LockWork, Slot
@@ -80,13 +79,11 @@ class Contender:
         has_turn: whether it is its turn, and the lock is being taken.
         blocked: the first of its locks that it could not have at the last turn read.
         polled: whether Consul refuses a watch on what is before it: then the queue is read after pauses instead.
-        doubtful: the lease that this Locker has of a lock for which Consul refused the call: most likely lost.
     """
 
     __slots__ = (
         "blocked",
         "call",
-        "doubtful",
         "has_turn",
         "paused",
         "pauses",
@@ -114,7 +111,6 @@ class Contender:
         self.has_turn = False
         self.blocked: Slot | None = None
         self.polled = False
-        self.doubtful: BaseLease | None = None
 
     def shares(self, slot: Slot) -> bool:
         """Whether this Locker has the lock already, and the call may share it."""
@@ -123,7 +119,7 @@ class Contender:
             lease is not None
             and not slot.works  # it may be about to be given back
             and not lease.exclusive
-            and lease is not self.doubtful
+            and lease is not slot.contested
             and not self.call.exclusive
         )
 

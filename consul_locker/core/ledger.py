@@ -164,6 +164,7 @@ class Slot:
     """One key. See the module's description."""
 
     __slots__ = (
+        "contested",
         "doubts",
         "entry",
         "fence",
@@ -182,6 +183,7 @@ class Slot:
         self.key = key
         self.place_for = place_for  # the id of the lock in whose queue it is a place; empty for a lock
         self.lease: BaseLease | None = None
+        self.contested: BaseLease | None = None  # the lease for whose lock Consul refused a call: most likely lost
         self.works: deque[Work] = deque()
         self.waiters: list[LockCall] = []  # in the order in which they came
         # Tenures that may still be granted -> how many transactions with that number Consul may have processed.
@@ -358,7 +360,7 @@ class Ledger:
 
     def drop(self, slot: Slot) -> None:
         """The slot is held no longer; its lease answers no call from now on."""
-        slot.lease = None
+        slot.lease = slot.contested = None
         self.leases.pop(slot.id, None)
 
     def works(self) -> Iterator[Work]:

@@ -13,7 +13,7 @@ from consul_locker.errors import AlreadyLocked
 from consul_locker.lease import BaseLease
 
 from .fair import FREE, KEY, TAKEN, look, place
-from .helpers import PENDING, STRANGER, Driver, entry
+from .helpers import PENDING, STRANGER, Driver, entry, held
 
 OTHER = "svc/b/lock"
 #: Somebody else waits for the lock that this Locker has.
@@ -111,3 +111,17 @@ def test_whose_turn_it_is_at_a_lock_that_is_not_shown_as_this_locker_s(found: tu
     assert turn_of(standing, {each.key: each for each in found}, [queue], "S1") == Turn(slot, [], None)
     mine = {KEY: entry(KEY, "S1", 200)}
     assert turn_of(standing, mine, [queue], "S1") == Turn(None, [], None)
+
+
+def test_nobody_shares_a_lock_for_which_consul_has_refused_another_call() -> None:
+    """The other call does not wait; what Consul has told it of the lease holds for all the same (found by the walk)."""
+    driver = fair()
+    sharing(driver)
+    other = driver.call("lock", "a")
+    attempt = driver.commit()
+    waits = driver.call("lock", "a", wait=None)
+    look(driver, entry(KEY, STRANGER, 250), BEFORE)
+    driver.answer(attempt, held())
+    assert isinstance(driver.result(other), AlreadyLocked)
+    assert driver.result(waits) is PENDING
+    assert [op.key for op in driver.commit().operations if op.verb is Verb.LOCK] != [KEY]  # a place, and not the lock

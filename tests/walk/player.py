@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any
 
 from consul_locker.config.options import LockerOptions
@@ -92,6 +93,7 @@ class Player:
         self.doubtful: set[str] = set()
         self.answered: Call | None = None
         self.seen: dict[Call, set[str]] = {}
+        self.first: dict[bytes, int] = {}  # the value of a lock -> Consul's index when it was first asked for
         self.breaks = 0
         self._replacing = False
         self._asked: list[Call] = []
@@ -367,6 +369,8 @@ class Player:
             for op in request.operations:
                 if op.verb is not Verb.GET_TREE:
                     self.in_flight[op.key] = request
+                if op.verb is Verb.LOCK and op.value is not None:
+                    self.first.setdefault(op.value, self.around.sim.index)
         self.around.ask(self, request)
 
     def _settled(self, command: Settle) -> None:
@@ -441,14 +445,21 @@ class Player:
             self.session = None
 
     def _check_order(self, call: Call, lease: BaseLease) -> None:
-        """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder."""
+        """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder.
+
+        A call may share what was asked for before those came who wait now, and is asked for again after an outage.
+        """
         queue, given = self.around.sim.grants.pop((lease.key, lease.fence), ([], set()))
         seen = self.seen.pop(call, set())
         if not self.options.fair or self.around.sim.restored:
             return
         created = self.around.sim.created
         own = min((created[key] for key in given), default=None)
+        entry = self.around.sim.keys.get(lease.key)
+        asked = self.first.get(entry.value or b"", inf) if entry is not None else inf
         for place in queue:
+            if own is None and place.create_index > asked:
+                continue
             if place.key in seen if own is None else (place.create_index, place_number(place.key)) < own:
                 raise Violation("nobody is overtaken", f"{call}: {lease} before {place}, with {given or 'no place'}")
 
