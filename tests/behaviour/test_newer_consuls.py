@@ -125,7 +125,7 @@ def test_a_lock_that_was_taken_before_an_upgrade(face: Any, name: str, caplog: p
 def test_doubts_are_looked_into_beside_such_a_key(face: Any, name: str) -> None:
     clock = ManualClock()
     with Agent(version="1.8", clock=clock) as agent, face.embedded(agent) as factory:
-        locker = factory.create(name)
+        locker = factory.create(name, outage_timeout=0)
         assert locker.wait_for_state("ready", WAIT)
         for id in ("a", BAD):
             agent.fail_next(path="/v1/txn", after_commit=True, drop=True)
