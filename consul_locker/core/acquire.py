@@ -172,6 +172,7 @@ class Grants(Endings):
         if any(entries[slot.key].modify_index <= slot.fence for slot in taken):
             # The number was kept because of a doubt, so the lock that the snapshot brought back is unchanged.
             for slot in taken:
+                slot.unsure = self._ledger.tenure  # the next attempt takes another number
                 self._doubts.leftover(slot)
             error = ConsulUnavailable(
                 "a restored snapshot brought a lock back that had been released; try again", operation="lock", sent=True
