@@ -76,7 +76,7 @@ def _demo(console: Console, host: str | None, port: int | None) -> None:
             _Story(console, factory, agent).tell()
         return
     with LockerFactory(host, port, timeout=PATIENCE) as factory:
-        with factory.create(_name(), max_retries=0) as probe:
+        with factory.create(_name(), max_retries=0, outage_timeout=0) as probe:
             probe.holder(LOCK)  # before anything is shown: does the agent answer, and are we allowed?
         console.print(f"On your agent, at {factory._client.address}.", markup=False)
         _Story(console, factory, None).tell()

@@ -117,7 +117,7 @@ def test_a_renewal_that_is_not_answered_goes_through_the_other_address(
 def test_what_may_have_been_done_is_left_to_the_core(addressed: Any, gates: tuple[Gate, Gate], name: str) -> None:
     """The transaction got through, its answer did not: it is not sent again, and the lock is found and given back."""
     first, second = gates
-    locker = addressed.create(name)
+    locker = addressed.create(name, outage_timeout=0)
     assert locker.wait_for_state("ready", AT_ONCE)
     held = first.hold(TRANSACT, count=1, answers=True)
     waits = locker.submit_lock("a", timeout=60)
@@ -243,7 +243,8 @@ def test_leases_outlive_a_server_that_hangs(cluster: Cluster, both: Any, name: s
     """Its connections stay, and nothing answers: what is sent there is told as unanswered, the next goes elsewhere."""
     victim = killed(cluster, leads=False)
     lockers = [
-        factory.create(f"{name}-{number}", ttl=TTL) for number, factory in enumerate(both(victim, timeout=2.0))
+        factory.create(f"{name}-{number}", ttl=TTL, outage_timeout=0)
+        for number, factory in enumerate(both(victim, timeout=2.0))
     ]
     leases = [locker.lock("kept", timeout=AT_ONCE) for locker in lockers]
     victim.pause()

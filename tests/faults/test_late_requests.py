@@ -37,7 +37,7 @@ def factory(face: Any, proxy: Proxy) -> Iterator[Any]:
 @pytest.fixture
 def locker(factory: Any, name: str) -> Any:
     """A Locker behind the proxy, ready."""
-    locker = factory.create(name)
+    locker = factory.create(name, outage_timeout=0)  # what is made again is in test_outages.py
     assert locker.wait_for_state("ready", WAIT)
     return locker
 
@@ -183,20 +183,19 @@ def test_an_acquire_comes_late_to_the_next_session(locker: Any, proxy: Proxy, co
 def test_an_acquire_comes_late_into_the_tenure_of_its_successor(
     factory: Any, proxy: Proxy, consul: Consul, name: str
 ) -> None:
-    """Of one session both are granted, and the index rises: the lease's own fence is refused, and the loss is told."""
-    locker = factory.create(name, ttl=10.0)
+    """Of one session: the late copy has the number of the tenure that is in doubt, so it changes nothing (rule 5)."""
+    locker = factory.create(name, ttl=10.0, outage_timeout=0)
     rule = proxy.arrange(Fate.LATE, ACQUIRE, 1)
     assert unknown(outcome(lambda: locker.lock("a")))
     second = locker.lock("a")
     assert stands(consul, second)
     assert [answer.status for answer in rule.deliver()] == [200]
-    with pytest.raises(LockLost):
-        locker.guarded(second, [])
-    assert second.wait_lost(WAIT) == "key overwritten"
+    assert stands(consul, second)
+    locker.guarded(second, [])
+    assert second.valid
+    assert consul_fence(rule.answers[0]) == second.fence
+    assert locker.release("a") is True
     all_known(consul, name, locker)
-    third = locker.lock("a")
-    assert third.fence > consul_fence(rule.answers[0])
-    assert stands(consul, third)
 
 
 def consul_fence(answer: Any) -> int:
@@ -210,7 +209,7 @@ def test_an_acquire_comes_again_after_its_release(
     factory: Any, rival: Any, proxy: Proxy, consul: Consul, ear: Ear, name: str
 ) -> None:
     """Only a proxy that repeats what was answered does this. Nobody waits for the lock; an audit finds it."""
-    locker = factory.create(name, ttl=10.0)
+    locker = factory.create(name, ttl=10.0, outage_timeout=0)
     rule = proxy.arrange(Fate.TWICE, ACQUIRE, 1)
     first = locker.lock("a")
     assert locker.release("a") is True
@@ -238,7 +237,7 @@ def test_an_acquire_comes_again_after_its_release(
 def test_a_create(factory: Any, proxy: Proxy, consul: Consul, name: str, fate: Fate) -> None:
     """A session that nobody knows of holds no lock, and ends by its TTL."""
     rule = proxy.arrange(fate, CREATE, 1)
-    locker = factory.create(name, retry_interval=lambda number: 0.01)
+    locker = factory.create(name, retry_interval=lambda number: 0.01, outage_timeout=0)
     lease = locker.lock("a", timeout=WAIT)
     assert [answer.status for answer in rule.deliver()] == [200] * (fate in (Fate.LATE, Fate.TWICE))
     assert stands(consul, lease)
@@ -289,7 +288,7 @@ def test_a_destroy(locker: Any, proxy: Proxy, consul: Consul, ear: Ear, name: st
 @real_only
 def test_renewals(factory: Any, proxy: Proxy, consul: Consul, ear: Ear, name: str) -> None:
     """One Locker for each fate, side by side, since the first renewal is due after a third of the TTL."""
-    lockers = {fate: factory.create(name, ttl=10.0) for fate in FATES}
+    lockers = {fate: factory.create(name, ttl=10.0, outage_timeout=0) for fate in FATES}
     leases = {fate: locker.lock(fate.value) for fate, locker in lockers.items()}
     rules = {fate: proxy.arrange(fate, renewal_of(leases[fate].session_id), 1) for fate in FATES}
     for fate, locker in lockers.items():
