@@ -71,13 +71,12 @@ class Destroys:
 
     def again(self, session_id: str) -> None:
         """Try to destroy a session once."""
-        given = self._given.get(session_id)
-        if given is not None:
-            if given.request is not None:
-                self._out.forget(given.request)
-            given.since = self._out.now
-            given.request = request = DestroySession(0, session_id, timeout=self._timeout)
-            self._out.ask(request, partial(self._destroyed, given, request), lasting=True)
+        given = self._given[session_id]
+        if given.request is not None:
+            self._out.forget(given.request)
+        given.since = self._out.now
+        given.request = request = DestroySession(0, session_id, timeout=self._timeout)
+        self._out.ask(request, partial(self._destroyed, given, request), lasting=True)
 
     def hurry(self, began: float) -> None:
         """Consul has created a session, so it works: try all destroys again at once that pause or hang.

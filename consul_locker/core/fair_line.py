@@ -113,9 +113,8 @@ class FairLine(Waiting):
             slots = tuple(self._ledger.slot(id) for id in call.ids)
             contender = self._contenders[call] = Contender(call, slots)
         contender.has_turn = False
-        for slot in contender.slots:
-            if call not in slot.waiters:
-                self._add_to_line(call, slot)
+        for slot in [slot for slot in contender.slots if call not in slot.waiters]:
+            self._add_to_line(call, slot)
         return contender
 
     def _line(self, slot: Slot) -> Iterator[Contender]:
@@ -408,10 +407,7 @@ class FairLine(Waiting):
 
     def _contender_pause_over(self, contender: Contender) -> None:
         contender.paused = False
-        if contender.places:
-            self._read_turn(contender)
-        else:
-            self._take_places(contender)
+        self._read_turn(contender)
 
     def _clear_waits(self, contender: Contender) -> None:
         """End the read, the watch and the pause of a call: something else follows."""

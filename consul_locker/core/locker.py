@@ -131,7 +131,7 @@ class LockerCore(Lifecycle):
         call.order = self._order
         if call.timeout is not None:
             call.deadline = self._out.now + call.timeout
-            self._limit(call)
+            self._out.timer(("call", call), call.deadline, partial(self._time_over, call))
         if isinstance(call, LockCall):
             self.fsm.handle("lock", call)
         elif isinstance(call, LeaveHold) and not any(lease.live for lease in call.leases):
@@ -152,11 +152,6 @@ class LockerCore(Lifecycle):
         else:
             assert isinstance(call, Reboot)  # there is no other kind
             self._reboot(call)
-
-    def _limit(self, call: Call) -> None:
-        """Set the timer of a call's ``timeout``."""
-        if call.deadline is not None:
-            self._out.timer(("call", call), call.deadline, partial(self._time_over, call))
 
     def _reboot(self, call: Reboot) -> None:
         if not self.stop.under_way:

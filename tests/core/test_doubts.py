@@ -104,6 +104,22 @@ def test_a_lock_that_a_restored_snapshot_brought_back_gets_no_lease_with_its_old
     assert driver.result(again).fence > index
 
 
+def test_a_call_whose_wait_ends_behind_such_a_lock_is_told_why() -> None:
+    driver = Driver().ready()
+    driver.call("lock", "a")
+    driver.answer(driver.commit(), away())
+    driver.fire("pause")
+    driver.grant()
+    index = driver.core.ledger.slots["a"].fence
+    driver.call("release", "a")
+    driver.grant()
+    again = driver.call("lock", "a", wait=5.0)
+    request = driver.commit()
+    driver.answer(request, Committed((entry(request.operations[0].key, "S1", index, request.operations[0].value),)))
+    driver.fire("wait", again)
+    assert "restored snapshot" in str(driver.result(again))
+
+
 def test_a_new_doubt_of_a_key_is_looked_into_soon() -> None:
     driver = doubtful(ttl=86_400.0)
     for _ in range(5):

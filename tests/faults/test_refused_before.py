@@ -34,7 +34,7 @@ def test_only_what_went_unanswered_is_looked_at(face: Any, proxy: Proxy, name: s
         return False
 
     with face.factory(proxy.address) as factory:
-        locker = factory.create(name)
+        locker = factory.create(name, outage_timeout=0)  # so each call has one request
         assert locker.wait_for_state("ready", 30)
         proxy.arrange(Fate.FORGED, ACQUIRE, forged=Answer(status, (), words)).let_go()
         for number in range(CALLS):
