@@ -40,7 +40,7 @@ def checking() -> Iterator[Agent]:
 def hidden(face: Any, checking: Agent, name: str) -> Iterator[Any]:
     """A Locker on 1.21.5."""
     with face.factory(checking.address) as factory:
-        yield factory.create(name)
+        yield factory.create(name, outage_timeout=0)
 
 
 def session_of(agent: Agent, key: str) -> str | None:

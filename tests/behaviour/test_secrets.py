@@ -37,7 +37,7 @@ def test_the_token_stays_secret(
         (tmp_path / "token").write_text(TOKEN)
         monkeypatch.setenv("CONSUL_HTTP_TOKEN_FILE", str(tmp_path / "token"))
     with face.factory(gate.address, **options) as factory:
-        locker = factory.create(name, retry_interval=lambda number: 0.05, outage_timeout=0)
+        locker = factory.create(name, retry_interval=lambda number: 0.05, max_retries=3, outage_timeout=0)
         # A real agent without ACLs takes any token; that it was sent is what the gate sees.
         future = locker.submit_lock("a")
         future.exception(WAIT)
