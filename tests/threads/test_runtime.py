@@ -216,6 +216,16 @@ def test_or_with_the_next_step() -> None:
     assert script.replaced == 1
 
 
+def test_or_with_the_death_of_the_io_thread() -> None:
+    script = Script()
+    script.failures = 1
+    made = carrying(script)
+    with pytest.raises(RecursionError):
+        made.step(Start())
+    made.io_thread_died(ConsulUnavailable("dead"))
+    assert script.replaced == 1
+
+
 def test_what_is_carried_out_outside_the_mutex_is_part_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     script, call = Script(), Lock(("a",))
     script.answers[Call] = [Settle(call, 7)]
