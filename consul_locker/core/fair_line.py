@@ -5,7 +5,7 @@ to wait takes a *place*, a key of its own beside the lock's, held by the Locker'
 CreateIndex. Each call watches only the place before its own; the first one watches the lock. So a release wakes one
 waiter, not all. The lock's key alone decides which session has the lock; a place only says whose turn it is.
 
-A call that may be next reads the queue (a *turn read*) to find out whether it is its turn.
+A call that may be next reads the queue (a *turn read*, turn_reads.py) to find out whether it is its turn.
 
 A place is taken, given back, audited and doubted like any lock (`Slot.is_place`). So no fault leaves one behind: all
 calls behind it would wait for ever.
@@ -13,32 +13,21 @@ calls behind it would wait for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .batch import MAX_OPS
 from .calls import LockCall, Obstacle, TakePlaces
-from .fair_places import Contender, FairGrants, leader, packed, queue_of, sharer, successor_of, turn_of, turn_read_of
+from .fair_places import Contender, FairGrants, leader, queue_of, sharer, successor_of, turn_of
 from .ledger import Ledger, LockWork, Slot
 from .line import WATCH_WAIT, Waiting, pause_length, poll_pause
-from .outage import Outage, outage_of
+from .outage import Outage
 from .pace import Pace
-from .refused_keys import failure_of, halves
-from .requests import (
-    Committed,
-    Entry,
-    KeyAnswer,
-    KeysRead,
-    Operation,
-    RefusedWhole,
-    Transact,
-    TransactAnswer,
-    Verb,
-    WatchKey,
-)
+from .requests import Entry, KeyAnswer, KeysRead, Operation, RefusedWhole, Transact, Verb, WatchKey
 from .session import Session
 from .step import Outbox
+from .turn_reads import TurnReads
 
 __all__ = ["FairLine"]
 
@@ -52,7 +41,7 @@ class FairLine(Waiting):
         super().__init__(outbox, session, ledger, outage, pace)
         self._contenders: dict[LockCall, Contender] = {}
         self._taking: dict[LockWork, Contender] = {}
-        self._to_read: list[Contender] = []
+        self._turn_reads = TurnReads(outbox, outage, pace, self)
 
     # --------------------------------------------------------------------------------------- the line
 
@@ -138,11 +127,11 @@ class FairLine(Waiting):
         contender = self._taken(work)
         contender.places = {place.place_for: place for place in work.slots}
         if work.shows:
-            self._take_turn(contender, entries)
+            self.take_turn(contender, entries)
 
     def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
         """The places could not be taken: the call fails."""
-        self._failed(self._taken(work), error)
+        self.fail(self._taken(work), error)
 
     def _taken(self, work: LockWork) -> Contender:
         contender = self._taking.pop(work)
@@ -237,64 +226,13 @@ class FairLine(Waiting):
 
     def _read_turn(self, contender: Contender) -> None:
         self._clear_waits(contender)
-        contender.read_due = True
-        self._to_read.append(contender)
+        self._turn_reads.want(contender)
 
     def read_turns(self, generation: int, timeout: float) -> None:
-        """At the end of a step: send the turn reads, several calls in one transaction."""
-        if not (self._to_read and self._pace.may_send):
-            return
-        wanted, self._to_read = [one for one in dict.fromkeys(self._to_read) if one.read_due], []
-        for part in packed(wanted):
-            if self._pace.may_send:
-                self._send_turn_read(part, generation, timeout)
-            else:
-                self._to_read += part
+        """At the end of a step: send the turn reads."""
+        self._turn_reads.send(generation, timeout)
 
-    def _send_turn_read(self, part: Sequence[Contender], generation: int, timeout: float | None) -> None:
-        request = turn_read_of(part, generation, timeout)
-        self._pace.sent()
-        self._out.ask(request, partial(self._turn_answered, part, request, self._out.now))
-
-    def _turn_answered(
-        self, part: Sequence[Contender], request: Transact, began: float, outcome: TransactAnswer
-    ) -> None:
-        """A turn read was answered. Some of its calls may wait for something else by now, or no longer."""
-        away = outage_of(outcome)
-        if away is not None:
-            self._turn_read_again([one for one in part if one.turn_read is request], began, away)
-            return
-        self._pace.answered()
-        self._outage.over()
-        for contender in part:
-            self._outage.answered(contender.call)
-        if isinstance(outcome, RefusedWhole) and len(part) > 1:
-            left = [contender for contender in part if contender.turn_read is request]
-            for half in filter(None, halves(left)):
-                self._send_turn_read(half, request.generation, request.timeout)
-            return
-        for contender in part:
-            if contender.turn_read is not request:
-                continue
-            contender.turn_read = None
-            if isinstance(outcome, Committed):
-                self._take_turn(contender, outcome.entries)
-            else:
-                self._failed(contender, failure_of(outcome, request.calls[0].ids)[0])
-
-    def _turn_read_again(self, part: Iterable[Contender], began: float, error: ConsulUnavailable) -> None:
-        """Consul did not answer a turn read."""
-        left = [contender for contender in part if not self.rides(contender.call, began, error)]
-        for contender in part:
-            contender.turn_read = None
-            if contender not in left:
-                self._read_turn(contender)
-        self._outage.failed(began, error)
-        self._pace.failed()
-        for contender in left:
-            self._failed(contender, error)
-
-    def _take_turn(self, contender: Contender, entries: Iterable[Entry]) -> None:
+    def take_turn(self, contender: Contender, entries: Iterable[Entry]) -> None:
         """Decide whether it is a call's turn. If not, wait for what is before it."""
         session_id = self._session.current.session_id
         if contender.call.waiting is not None:
@@ -347,7 +285,7 @@ class FairLine(Waiting):
         if contender.call.settled:
             self.remove(contender.call)  # answered from the cache, or refused
 
-    def _failed(self, contender: Contender, error: ConsulLockerError) -> None:
+    def fail(self, contender: Contender, error: ConsulLockerError) -> None:
         """A call gets neither its turn nor places: it fails."""
         call = contender.call
         away = isinstance(error, ConsulUnavailable) and error.outage
@@ -434,4 +372,4 @@ class FairLine(Waiting):
             self._clear_waits(contender)
         self._contenders.clear()
         self._taking.clear()
-        self._to_read.clear()
+        self._turn_reads.clear()

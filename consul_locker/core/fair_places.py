@@ -5,29 +5,26 @@ fair_line.py keeps the calls and moves them on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import NamedTuple, Protocol
 
 from ..errors import ConsulLockerError
 from ..keys import is_place, place_number
-from .batch import MAX_OPS
 from .calls import Lock, LockCall, TakePlaces
 from .ledger import LockWork, Slot
 from .line import LineGrants
-from .requests import Entry, Operation, Transact, Verb, WatchKey
+from .requests import Entry, Transact, WatchKey
 
 __all__ = [
     "Contender",
     "FairGrants",
     "Turn",
     "leader",
-    "packed",
     "queue_of",
     "sharer",
     "successor_of",
     "turn_of",
-    "turn_read_of",
 ]
 
 
@@ -144,31 +141,6 @@ class Contender:
     def idle(self) -> bool:
         """Whether nothing is under way that will move it on: only `FairLine.serve` can."""
         return not (self.read_due or self.turn_read or self.watch or self.paused or self.work or self.has_turn)
-
-
-def packed(contenders: Iterable[Contender]) -> list[list[Contender]]:
-    """The calls that are due, in parts whose reads fit into one transaction each."""
-    parts: list[list[Contender]] = []
-    room = 0
-    for contender in contenders:
-        if len(contender.slots) > room:
-            parts.append([])
-            room = MAX_OPS
-        parts[-1].append(contender)
-        room -= len(contender.slots)
-    return parts
-
-
-def turn_read_of(part: Sequence[Contender], generation: int, timeout: float | None) -> Transact:
-    """The turn read of some calls: the locks and their queues, in one transaction of reads."""
-    operations = tuple(
-        dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for contender in part for slot in contender.slots)
-    )
-    calls = tuple(contender.call for contender in part)
-    request = Transact(generation, operations, calls, timeout=timeout)
-    for contender in part:
-        contender.read_due, contender.turn_read = False, request
-    return request
 
 
 def leader(contender: Contender, line: Iterable[Contender]) -> Contender | None:

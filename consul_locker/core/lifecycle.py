@@ -89,7 +89,6 @@ class Lifecycle:
         self.strategy = strategy
         stopper: StopOwner = self
         self.stop = Stopping(out, self.session, timeout, stopper)
-        self._interrupted: list[LockCall] = []  # calls of a session that was given up; they are handled again
         self._gave_up = False
         actions: Actions = self
         self.fsm = Fsm(TABLE, actions, begin=False, mutex=None)  # under the Locker's mutex, or on its loop
@@ -334,15 +333,19 @@ class Lifecycle:
         life = self.session.end()
         self._out.emit("session_ended", session_id=life.session_id, reason=reason)
 
-    def _give_up_session(self, reason: LossReason) -> None:
+    def _give_up_session(self, reason: LossReason) -> list[LockCall]:
         """Give up the session in use: its locks are lost, and it is destroyed in the background.
 
         It may still exist in Consul. If it did, its locks would be denied to the next session.
+
+        Returns:
+            The calls that still want a lock: they are to be handled again (`_repeat`).
         """
         life = self.session.current
-        self._interrupted = self._grants.end_generation(reason)
+        calls = self._grants.end_generation(reason)
         self._end_session(reason)
         self.session.destroys.add(life.session_id)
+        return calls
 
     def session_lost(self, reason: LossReason) -> None:
         """The session is lost: a new one is created, and calls that still want a lock are served by it."""
@@ -350,8 +353,7 @@ class Lifecycle:
             self.stop.finish(confirmed=reason == "session destroyed")
             return
         self._out.warn(f"Locker {self.options.name!r}: session {self.session.current.session_id} is lost ({reason})")
-        self._give_up_session(reason)
-        calls, self._interrupted = self._interrupted, []
+        calls = self._give_up_session(reason)
         self.fsm.handle("session_lost")
         self._repeat(calls)
 

@@ -155,11 +155,11 @@ class LockerCore(Lifecycle):
 
     def _reboot(self, call: Reboot) -> None:
         if not self.stop.under_way:
+            calls: list[LockCall] = []
             if self.state == READY:
-                self._give_up_session("rebooted")
+                calls = self._give_up_session("rebooted")
             elif self.state == ACQUIRING:
                 self.session.abandon_attempt()
-            calls, self._interrupted = self._interrupted, []
             self.fsm.handle("reboot")
             self._repeat(calls)
         self._out.settle(call)

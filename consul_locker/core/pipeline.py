@@ -304,7 +304,7 @@ class Operations(ABC):
 
     def _note_doubts(self, work: LockWork) -> None:
         """A lock ends, however: if an attempt went unanswered, that one may still be granted at any time (rule 5)."""
-        for slot, tenure in zip(work.slots, work.tenures):  # noqa: B905 - it has no tenures if it was not started
+        for slot, tenure in zip(work.slots, work.tenures, strict=False):  # it has no tenures if it was not started
             if tenure and (work.unanswered or tenure in slot.doubts):
                 slot.doubts[tenure] = slot.doubts.get(tenure, 0) + work.landings
                 if work.unanswered:

@@ -78,16 +78,22 @@ def test_a_doubt_is_looked_into_soon_and_then_less_and_less_often() -> None:
     assert looks == pytest.approx(wanted, abs=TOGETHER)
 
 
-@pytest.mark.parametrize("wait", [0.0, None])
-def test_a_lock_that_a_restored_snapshot_brought_back_gets_no_lease_with_its_old_fence(wait: float | None) -> None:
-    driver = Driver().ready()
+def released_in_doubt(driver: Driver) -> int:
+    """A lock of which an attempt went unanswered, and which was released again. Returns its fence."""
     driver.call("lock", "a")
     driver.answer(driver.commit(), away())
     driver.fire("pause")
     driver.grant()
-    index = driver.core.ledger.slots["a"].fence
+    index: int = driver.core.ledger.slots["a"].fence
     driver.call("release", "a")
     driver.grant()
+    return index
+
+
+@pytest.mark.parametrize("wait", [0.0, None])
+def test_a_lock_that_a_restored_snapshot_brought_back_gets_no_lease_with_its_old_fence(wait: float | None) -> None:
+    driver = Driver().ready()
+    index = released_in_doubt(driver)
     again = driver.call("lock", "a", wait=wait)
     request = driver.commit()
     (lock,) = request.operations
@@ -106,13 +112,7 @@ def test_a_lock_that_a_restored_snapshot_brought_back_gets_no_lease_with_its_old
 
 def test_a_call_whose_wait_ends_behind_such_a_lock_is_told_why() -> None:
     driver = Driver().ready()
-    driver.call("lock", "a")
-    driver.answer(driver.commit(), away())
-    driver.fire("pause")
-    driver.grant()
-    index = driver.core.ledger.slots["a"].fence
-    driver.call("release", "a")
-    driver.grant()
+    index = released_in_doubt(driver)
     again = driver.call("lock", "a", wait=5.0)
     request = driver.commit()
     driver.answer(request, Committed((entry(request.operations[0].key, "S1", index, request.operations[0].value),)))
