@@ -233,7 +233,7 @@ PAIRS = [
     "release overtakes a lock",
     "generation ignored",
     "late session adopted",
-    "value without tenure",
+    "fence given twice",
     "fence from the lock index",
     "lock of a fair locker tried whoever waits",
 ]

@@ -262,6 +262,13 @@ def value_without_tenure(patch: pytest.MonkeyPatch) -> None:
 
 
 @plant
+def fence_given_twice(patch: pytest.MonkeyPatch) -> None:
+    """A grant whose index does not rise is refused, so the last fence has to be forgotten, too."""
+    value_without_tenure(patch)
+    patch.setattr(ledger.Slot, "fence", property(lambda slot: 0, lambda slot, fence: None))
+
+
+@plant
 def fence_from_the_lock_index(patch: pytest.MonkeyPatch) -> None:
     def wrong(core: LockerCore, event: Event) -> Event:
         if not isinstance(event, Answered) or not isinstance(event.outcome, Committed):
