@@ -138,6 +138,6 @@ def test_the_command_tells_the_seed_and_the_invariant(capsys: pytest.CaptureFixt
     assert walk.main(["--schedules", "3", "--seed", "5", "--jobs", "1"]) == 0
     assert "seed 5: 3 schedules, 0 failed" in capsys.readouterr().out
     assert walk.main(["--only", "5/0"]) == 0
-    with faults.planted("value without tenure"):
+    with faults.planted("fence given twice"):
         _, failures = walk.walk(1, 0, 100)
     assert any("seed 1/" in failure and "fences of a key rise" in failure for failure in failures)
