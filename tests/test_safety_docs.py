@@ -22,7 +22,7 @@ from consul_locker.core.session import (
     TRUST_AFTER_READ,
 )
 from consul_locker.core.session_watch import QUICK_WATCHES, WATCH_PAUSE, WATCH_PAUSE_MAX
-from consul_locker.runtime.watches import OWN_SESSION_WATCHES, WATCH_SHARE, WATCH_TURN
+from consul_locker.runtime.watches import OWN_SESSION_WATCHES, POLL_PAUSE, POLLS, WATCH_SHARE
 from consul_locker.threads.factory import CARRIER_SHARE, EXIT_LIMIT
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_the_numbers_that_the_pages_tell_are_those_of_the_code() -> None:
     assert (DESTROY_PAUSE, DESTROY_PAUSE_MAX, PREDECESSOR_WAIT) == (1.0, 60.0, 1.0)
     assert (WATCH_PAUSE, WATCH_PAUSE_MAX, QUICK_WATCHES + 1) == (0.5, 5.0, 3)
     assert (DEFAULT_TIMEOUT, EXIT_LIMIT, LONGEST_PAUSE) == (10.0, 2.0, 1.0)
-    assert (OWN_SESSION_WATCHES, WATCH_TURN) == (3, 1.0)
+    assert (OWN_SESSION_WATCHES, POLL_PAUSE, POLLS) == (3, 1.0, 100)
     carriers = int(DEFAULT_MAX_CONNECTIONS * CARRIER_SHARE)
     of_the_io_thread = DEFAULT_MAX_CONNECTIONS - carriers
     assert (DEFAULT_MAX_CONNECTIONS, carriers, of_the_io_thread) == (64, 16, 48)

@@ -285,11 +285,15 @@ class AsyncTransport:
                 each._taken += 1
 
     def _pick(self, peer: Peer) -> AsyncConnection | None:
-        """An idle connection to a peer that can be used. Those to others end when the next one is opened."""
-        while self._idle and self._idle[-1].peer is peer:
-            connection = self._idle.pop()  # the one used last is the one most likely alive
-            if not connection.stale:
-                return connection
+        """An idle connection to a peer that can be used. Those to others end when the next one is opened.
+
+        A lane without one takes one from the transport: Consul may refuse a new one.
+        """
+        for each in (self, self._all[-1]):
+            while each._idle and each._idle[-1].peer is peer:
+                connection = each._idle.pop()  # the one used last is the one most likely alive
+                if not connection.stale:
+                    return connection
         return None
 
     def close_idle(self) -> list[AsyncConnection]:

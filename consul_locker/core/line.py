@@ -32,8 +32,9 @@ from .step import Outbox
 
 __all__ = ["LineGrants", "Waiting", "rider_of"]
 
-#: How long Consul may hold a watch on a key, in seconds; see `session.WATCH_WAIT`.
-WATCH_WAIT = 300.0
+#: How long Consul may hold a watch on a key, in seconds. One that no call waits for any more has its connection until
+#: then (`runtime.watches`), so calls that give up early must not leave many. A request in 10 s costs next to nothing.
+WATCH_WAIT = 10.0
 #: Pauses between attempts at a key that is in its lock-delay, in seconds: they double from the first to
 #: the longest, with jitter. The default lock-delay of others is 15 s (doc), 60 s the longest.
 FIRST_PAUSE = 0.1

@@ -149,13 +149,9 @@ class IoLoop:
         return max(0, min(int(self._transport.limit * WATCH_SHARE), self._transport.most - 1))
 
     def _refused(self) -> None:
-        """Consul refuses connections; called in any thread. Watches give up theirs, so that renewals can use them."""
+        """Consul refuses connections; called in any thread. Those that are idle are closed. Not those of watches."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._use_fewer)
-
-    def _use_fewer(self) -> None:
-        self._transport.close_idle()
-        self._watches.give_way()
+            self._loop.call_soon_threadsafe(self._transport.close_idle)
 
     def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
         """Carry out commands; the events that follow are given to ``receive``, on the loop.
@@ -222,6 +218,7 @@ class IoLoop:
             self._manual.unsubscribe(self._clock_moved)
         self._closed = True
         await self._end(keep_destroys=False)
+        await self._watches.close()
         self._transport.close()
         await self._transport.wait_closed()
 

@@ -1,4 +1,4 @@
-"""The blocking queries of a factory: equal ones are shared, and they take turns when there are too many.
+"""The blocking queries of a factory: equal ones are shared, and what finds no connection for one polls.
 
 Keys
 ----
@@ -21,11 +21,19 @@ A few Lockers watch their own sessions, each with a query that no other session 
 Lockers are watched by one query on all sessions of their node (rule 2). It is woken when any session is created or
 destroyed there, but neither by renewals nor by keys (measured).
 
+Left queries
+------------
+A query on a key that no watch waits for any more is left to its end, and keeps its place: to close it would free
+nothing. Consul counts its connection among those of the client's address (``http_max_conns_per_client``) until the wait
+is over, whether the client has closed it or not (measured). A watch that wants the same again joins it. Queries on
+sessions are closed: they are given up when their session ends, which answers them.
+
 Polls
 -----
-If there is no connection that a query could keep (``max_connections`` of 3, or Consul refuses connections), a watch is
-a poll: a read without an index, repeated with a pause until it shows another index. One runs at a time, only for a
-moment, so other requests get the connection in between.
+A part of the connections may be with queries. If none of it is free (or it is nothing, with ``max_connections`` of 3,
+or while Consul refuses connections), a watch is a poll: a read without an index, repeated with a pause until it shows
+another index, or until there is a connection for a query. One runs at a time, only for a moment, so other requests get
+the connection in between.
 
 Addresses
 ---------
@@ -68,10 +76,11 @@ WATCH_SHARE = 0.5
 #: connections are cheap, and such a query is not woken by other sessions (measured). The query on the node is, by every
 #: session that is created or destroyed there, and its answer is a list of them all.
 OWN_SESSION_WATCHES = 3
-#: How long a turn lasts while more watches are wanted than may be in flight, in seconds.
-WATCH_TURN = 1.0
-#: The pause before each poll, in seconds: a change is noticed a second late at most.
+#: The pause before each poll, in seconds: a change is noticed about a second late.
 POLL_PAUSE = 1.0
+#: How many polls a factory makes in a second at most. With more watches that poll, each pauses longer: a read costs
+#: the leader about 0.1 ms (measured), and many factories may have one.
+POLLS = 100
 #: For so long after another address came in use an index may be one that was seen before, in seconds: the core watches
 #: from it at once, or after a pause, which is 5 s at most.
 INDEX_RETURNS = 10.0
@@ -84,14 +93,19 @@ _Key = tuple[type[Watch], str, int, float]
 
 
 class _Query:
-    """One blocking query, and how many watches wait for its answer."""
+    """The way of one request to its answer, and how many watches wait for that.
 
-    __slots__ = ("task", "wanted")
+    Attributes:
+        in_flight: whether Consul has a blocking query of it.
+    """
 
-    task: asyncio.Task[Outcome]
+    __slots__ = ("in_flight", "task", "wanted")
+
+    task: asyncio.Task[Outcome | None]
 
     def __init__(self) -> None:
         self.wanted = 0
+        self.in_flight = False
 
 
 class _Node:
@@ -136,27 +150,33 @@ class Watches:
         self._transport = transport
         self._queries: dict[_Key, _Query] = {}  # those that another watch can join
         self._allowed = allowed
-        self._running = 0
+        self._watching = 0  # how many watches wait for an answer
+        self._running = 0  # how many queries are in flight
         self._nodes: dict[str, _Node] = {}  # those that are watched
         self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began
-        # Watches on keys come first: a caller waits for each; a lost session is noticed by its renewal, too.
-        kinds = (WatchKey, PollKey, WatchNode, WatchSession)
-        self._lines: dict[type[Watch], deque[asyncio.Future[None]]] = {kind: deque() for kind in kinds}
-        self._crowded = asyncio.Event()  # set while watches wait for their turn
+        self._tasks: set[asyncio.Task[Outcome | None]] = set()
+        self._pausing = 0  # how many watches pause before a poll
+        self._poll_turn = asyncio.Lock()
         self._asking: set[asyncio.Task[HttpResponse]] = set()  # queries with an index
         self._moved_at = float("-inf")  # when another address came in use
         transport.addresses.on_move(self._moved)
 
     async def watch(self, request: Watch) -> Outcome:
-        """What a watch is answered. If it is cancelled, its query ends, unless other watches share it.
+        """What a watch is answered. It may be cancelled.
 
         Raises:
             ConsulUnavailable: there is no answer; all watches that share the query get this.
             ConsulLockerError: it cannot be encoded.
         """
-        if isinstance(request, WatchSession) and request.index and request.node and self._many_sessions():
-            return await self._on_node(request)
-        return await self._share(request)
+        self._watching += 1
+        try:
+            if isinstance(request, WatchSession) and request.index and request.node and self._many_sessions():
+                return await self._on_node(request)
+            return await self._share(request)
+        finally:
+            self._watching -= 1
+            if not self._watching and not self._loop.is_closed():  # of no session either: all Lockers are stopped
+                await self.close()
 
     def _many_sessions(self) -> bool:
         alone = sum(1 for kind, _, index, _ in self._queries if kind is WatchSession and index)
@@ -189,38 +209,57 @@ class Watches:
         if query is None:
             query = self._queries[key] = _Query()
             query.task = self._loop.create_task(self._ask(key, query, request))
+            self._tasks.add(query.task)
+            query.task.add_done_callback(self._ended)
         query.wanted += 1
         try:
             await asyncio.wait({query.task})  # if this is cancelled, the query goes on
         except asyncio.CancelledError:
             query.wanted -= 1
-            if not query.wanted:
+            if not query.wanted and not (query.in_flight and isinstance(request, WatchKey)):
                 self._unshare(key, query)
-                query.task.cancel()  # if it has just failed, no watch is left to be told
+                query.task.cancel()
                 await asyncio.wait({query.task})  # its connection is closed then
             raise
-        return query.task.result()
+        outcome = query.task.result()
+        assert outcome is not None  # it was wanted
+        return outcome
 
-    async def _ask(self, key: _Key, query: _Query, request: Watch) -> Outcome:
-        """One blocking query, when its turn comes; again with the same index if its turn was cut short."""
+    def _ended(self, task: asyncio.Task[Outcome | None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # of a query that no watch waited for, nobody else asks for it
+
+    async def close(self) -> None:
+        """End all queries, those too that no watch waits for."""
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _ask(self, key: _Key, query: _Query, request: Watch) -> Outcome | None:
+        """Query or poll until there is something new. None if it is not wanted any more."""
         looks = request.index > 0 and self._loop.time() < self._moved_at + INDEX_RETURNS
         failures = 0
         try:
-            while True:
+            while query.wanted:
                 await self._pause(request)
-                await self._await_turn(type(request))
                 try:
-                    outcome = await (self._poll(request, consistent=True) if looks else self._turn(request))
-                    looks = False
+                    if looks:
+                        outcome = await self._poll(request, consistent=True)
+                        looks = False
+                    elif self._has_place(request):
+                        outcome = await self._block(query, request)
+                    else:
+                        outcome = await self._poll(request)
                 except _Moved as moved:
                     outcome, looks = None, True
                     failures += moved.error is not None
                     if moved.error is not None and failures == len(self._transport.addresses.peers):
                         raise moved.error from None
-                finally:
-                    self._end_turn()
                 if outcome is not None:
                     return outcome
+            return None
         finally:
             self._unshare(key, query)  # before the answer is given: the next watch needs a newer one
 
@@ -229,10 +268,19 @@ class Watches:
         if self._queries.get(key) is query:
             del self._queries[key]
 
+    def _has_place(self, request: Watch) -> bool:
+        """Whether a query may keep a connection. The last one is for keys: a caller waits for each of those."""
+        kept = 0 if isinstance(request, WatchKey | PollKey) else 1
+        return self._running + kept < self._allowed()
+
     async def _pause(self, request: Watch) -> None:
-        """Wait before a query begins, if there were too many. Nothing is missed by that: queries have an index."""
-        if request.index and not self._allowed():
-            await asyncio.sleep(POLL_PAUSE)  # the present state was read just before
+        """Wait before a request, if there are too many. Nothing is missed by that: queries have an index."""
+        if request.index and not self._has_place(request):
+            self._pausing += 1
+            try:
+                await asyncio.sleep(max(POLL_PAUSE, self._pausing / POLLS))  # the present state was read just before
+            finally:
+                self._pausing -= 1
         elif isinstance(request, WatchNode):
             begun = self._begun.setdefault(request.name, deque(maxlen=NODE_QUERIES))
             if len(begun) == NODE_QUERIES:
@@ -249,84 +297,29 @@ class Watches:
         for asking in self._asking:
             asking.cancel()
 
-    # ------------------------------------------------------------------------------------------ turns
+    # ---------------------------------------------------------------------------------------- requests
 
-    def give_way(self) -> None:
-        """Fewer watches are allowed than before: running ones end their turn, and wait in line for the next."""
-        if self._running > self._allowed():
-            self._crowded.set()
-
-    @property
-    def _most(self) -> int:
-        """How many queries may run; if none may keep a connection, one poll."""
-        return max(1, self._allowed())
-
-    async def _await_turn(self, kind: type[Watch]) -> None:
-        """Wait for a turn. First come, first served; watches on keys before those on sessions."""
-        if self._running < self._most and not self._waiting:
-            self._running += 1
-            return
-        turn = self._loop.create_future()
-        self._lines[kind].append(turn)
-        self._crowded.set()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._end_turn()
-            elif turn in self._lines[kind]:  # else its turn came just now
-                self._lines[kind].remove(turn)
-                self._uncrowd()
-            raise
-
-    def _end_turn(self) -> None:
-        """A turn has ended: the next one begins, unless fewer watches are allowed now."""
-        self._running -= 1
-        for line in self._lines.values():
-            while line and self._running < self._most:
-                turn = line.popleft()
-                if not turn.done():
-                    self._running += 1
-                    turn.set_result(None)
-        self._uncrowd()
-
-    @property
-    def _waiting(self) -> bool:
-        return any(self._lines.values())
-
-    def _uncrowd(self) -> None:
-        if not self._waiting:
-            self._crowded.clear()
-
-    async def _turn(self, request: Watch) -> Outcome | None:
-        """The query itself. None if its turn is over, since other watches wait."""
-        if not self._allowed():
-            return await self._poll(request)
-        wait, began = request.wait if not self._waiting else min(request.wait, WATCH_TURN), self._loop.time()
-        http = self._encoder.encode(replace(request, wait=wait))
+    async def _block(self, query: _Query, request: Watch) -> Outcome:
+        """The blocking query."""
+        http = self._encoder.encode(request)
         # Consul adds up to a sixteenth to the wait (doc), then it needs the time of any request.
-        limit = wait * (1 + 1 / 16) + self._options.timeout
+        limit = request.wait * (1 + 1 / 16) + self._options.timeout
         moves = self._transport.addresses.moves
         asking = self._loop.create_task(self._transport.send(http, limit, stays=request.index > 0))
         if request.index:
             self._asking.add(asking)
-        crowded = self._loop.create_task(self._crowded.wait())
+        self._running += 1
+        query.in_flight = True
         try:
-            await asyncio.wait({asking}, timeout=WATCH_TURN)
-            await asyncio.wait({asking, crowded}, return_when=asyncio.FIRST_COMPLETED)
-            if asking.done() or wait < request.wait:  # a query with a short wait is answered soon
-                await asyncio.wait({asking})
-                outcome = self._outcome(http, asking, moves)
-                # An answer with nothing new before its wait is over means something, too: a snapshot was restored.
-                over = wait < request.wait and self._loop.time() - began >= wait
-                return None if over and getattr(outcome, "index", None) == request.index else outcome
-            return None
+            await asyncio.wait({asking})
+            return self._outcome(http, asking, moves)
         finally:
+            query.in_flight = False
+            self._running -= 1
             self._asking.discard(asking)
             if not self._loop.is_closed():  # a closed loop has no tasks left
-                crowded.cancel()
                 asking.cancel()
-                await asyncio.wait({asking, crowded})
+                await asyncio.wait({asking})
 
     def _outcome(self, http: HttpRequest, asking: asyncio.Task[HttpResponse], moves: int) -> Outcome:
         """What a query was answered; ``moves`` is the number when it began."""
@@ -349,5 +342,6 @@ class Watches:
         http = self._encoder.encode(replace(request, index=0))
         if consistent:
             http = http.consistent()
-        outcome = http.decode(await self._transport.send(http, self._options.timeout))
+        async with self._poll_turn:
+            outcome = http.decode(await self._transport.send(http, self._options.timeout))
         return None if request.index and getattr(outcome, "index", None) == request.index else outcome

@@ -14,11 +14,11 @@ from consul_locker import AlreadyLocked, ConfigurationError, LockerFactory, aio
 from consul_locker.config.options import FEWEST_CONNECTIONS
 from consul_locker.core.requests import KeysRead
 from consul_locker.embedded import Agent
-from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Watches
+from consul_locker.runtime.watches import Watches
 
-from ..runtime.line import Line, at, gone, node_at, on_node, run, watch_session, wish
+from ..runtime.line import Line, at, gone, run, wish
 from .faces import FACES
-from .tools import WAIT, Consul, eventually, settle, until
+from .tools import WAIT, Consul, settle, until
 
 
 class Counting(set[Any]):
@@ -124,63 +124,3 @@ def test_polls_come_one_after_another_after_a_pause(monkeypatch: pytest.MonkeyPa
         await gone(late)
 
     run(test, connections=1)
-
-
-# ------------------------------------------------------------------------------------- fewer places, and more again
-
-
-@pytest.mark.usefixtures("no_pause")
-def test_who_gives_way_goes_on_as_a_poll_and_stays_again_when_there_are_places(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
-    places = 2
-
-    async def test(watching: Watches, line: Line) -> None:
-        nonlocal places
-        watching._allowed = lambda: places
-        wishes = [wish(watching, 7, key) for key in "ab"]
-        await line.arrived(2)
-        places = 0
-        watching.give_way()
-        await line.arrived(3)
-        (poll,) = line.open()
-        assert "index" not in dict(line.sent[-1][0].params)
-        places = 2
-        poll.set_result(at(7))
-        await eventually(lambda: len(line.open()) == 2)
-        assert all(("index", "7") in request.params for request, answer in line.sent if not answer.done())
-        watching.give_way()  # there are enough
-        assert not watching._crowded.is_set()
-        for answer in line.open():
-            answer.set_result(at(8))
-        assert await asyncio.gather(*wishes) == [KeysRead((), 8)] * 2
-
-    run(test)
-
-
-# --------------------------------------------------------------------------------------------------- a floor
-
-
-def test_an_intermediary_that_ignores_the_index_is_asked_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each answer comes at once and shows another index, as one does when sessions come and go all the time."""
-    monkeypatch.setattr("consul_locker.runtime.watches.NODE_QUERIES_IN", 3600.0)
-
-    async def test(watching: Watches, line: Line) -> None:
-        watchers = await on_node(watching, line, (1, 5), (2, 5))
-        before = len(line.sent) - 1
-        for index in range(6, 6 + NODE_QUERIES):
-            line.open()[0].set_result(node_at(index, 1, 2))
-            await settle()
-        assert len(line.sent) - before == NODE_QUERIES
-        assert not line.open()
-        for watcher in watchers:
-            await gone(watcher)
-        line.sent.clear()
-        late = [watch_session(watching, 900 + number, 1) for number in range(OWN_SESSION_WATCHES + 1)]
-        await settle()
-        assert len(line.sent) == OWN_SESSION_WATCHES  # whoever comes later, to the node that nobody watched, waits too
-        for each in late:
-            await gone(each)
-
-    run(test)

@@ -286,27 +286,46 @@ def test_what_renewals_do_not_need_any_more_is_there_for_others() -> None:
 # ------------------------------------------------------------------------- when Consul refuses connections
 
 
-def test_where_consul_refuses_connections_renewals_win_over_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As over its `http_max_conns_per_client`: watches have all that it accepts, and give some of them up."""
-    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
+async def all_but_watches(line: str, number: int) -> bytes:
+    """Whatever has an index waits for a change that never comes."""
+    if "index=" in line:
+        await asyncio.Event().wait()
+    return answer_to(line)
+
+
+def test_where_consul_refuses_connections_watches_keep_theirs_and_no_new_one_begins() -> None:
+    """As over its `http_max_conns_per_client`. To close one frees nothing; a renewal takes what is idle."""
 
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         watches = [WatchKey(1, f"w{number}", 7, 300.0) for number in range(4)]
-        for watch in watches:
+        for watch in watches[:2]:
             asking.begin(watch)
-        await eventually(lambda: len(server.open) == 4)
-        server.accepts = 4
-        outcomes = [await asking.ask(renewal(1, fresh=attempt > 0)) for attempt in range(3)]
+        await eventually(lambda: len(server.open) == 2)
+        assert isinstance(await asking.ask(read(1)), KeysRead)
+        server.accepts = 3
+        outcomes = [await asking.ask(renewal(1, fresh=attempt < 2)) for attempt in range(3)]
         assert [type(outcome) for outcome in outcomes] == [Failed, Failed, Renewed]
-        assert server.refused == 2
-        assert exchange._transport.limit == 4
-        await eventually(lambda: len(server.open) == 3)  # half of 4 for watches; that for renewals stays open
-        assert isinstance(await asking.ask(renewal(2)), Renewed)
-        assert server.refused == 2
+        assert (server.refused, exchange._transport.limit) == (2, 3)
+        for watch in watches[2:]:
+            asking.begin(watch)
+        await eventually(lambda: exchange._watches._pausing == 2)
+        assert (len(server.open), exchange._watches._running) == (3, 2)
         for watch in watches:
             asking.give_up(watch)
 
-    run(test, Crowd("PUT /v1/session/renew", 1))
+    run(test, all_but_watches)
+
+
+def test_where_consul_refuses_connections_idle_ones_are_closed_as_far_as_there_are_too_many() -> None:
+    reads = Crowd("PUT /v1/txn", 4)
+
+    async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
+        await asyncio.gather(*(asking.ask(read(number)) for number in range(4)))
+        for _ in range(2):
+            exchange._transport._allowance.refused(counted=3)
+        await eventually(lambda: len(server.open) == 2)
+
+    run(test, reads)
 
 
 def test_a_single_fault_is_no_refusal() -> None:

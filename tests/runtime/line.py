@@ -52,7 +52,8 @@ def run(test: Callable[[Watches, Line], Coroutine[Any, Any, None]], connections:
         watching = Watches(options, Encoder(options), line, lambda: connections // 2)
         await asyncio.wait_for(test(watching, line), WAIT)
         await settle()
-        assert (watching._queries, watching._nodes, watching._running, watching._waiting) == ({}, {}, 0, False)
+        left = watching._queries, watching._nodes, watching._tasks, watching._running, watching._pausing
+        assert left == ({}, {}, set(), 0, 0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(go())

@@ -1,4 +1,4 @@
-"""watching: blocking queries shared by those who wait for the same, and the turns of too many.
+"""Blocking queries: shared by those who wait for the same, left when nobody does; and polls where there is no place.
 
 A line to Consul that the test answers by hand stands where the connections are, so each order of events is
 played as it is written here.
@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from consul_locker.core.requests import KeysRead, WatchKey, WatchSession
+from consul_locker.core.requests import KeysRead, WatchSession
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.runtime.watches import Watches
 
-from ..behaviour.tools import WAIT, eventually, settle
+from ..behaviour.tools import settle
 from .line import Line, at, gone, just_before, run, wish
+
+SESSION = "00000000-0000-0000-0000-000000000000"
 
 # ---------------------------------------------------------------------------------------------- sharing
 
@@ -84,16 +86,69 @@ def test_an_answered_query_is_joined_no_more() -> None:
     run(test)
 
 
-def test_only_the_last_one_to_give_up_ends_the_query() -> None:
+def test_a_query_that_nobody_waits_for_is_left_and_can_be_joined() -> None:
+    """To close it would free nothing: Consul counts its connection until the wait is over (measured)."""
+
     async def test(watching: Watches, line: Line) -> None:
-        first, second, third = (wish(watching, 7) for _ in range(3))
-        await line.arrived(1)
-        (answer,) = line.open()
+        session = wish(watching, 1, SESSION, WatchSession)
+        first, second = wish(watching, 7), wish(watching, 7)
+        await line.arrived(2)
         await gone(first)  # the one who began it
-        await gone(third)
-        assert not answer.done()
         await gone(second)
-        assert answer.cancelled()
+        assert len(line.open()) == watching._running == 2
+        third = wish(watching, 7)
+        await settle()
+        line.sent[1][1].set_result(at(8))
+        assert await third == KeysRead((), 8)
+        assert len(line.sent) == 2
+        await gone(session)
+
+    run(test)
+
+
+@pytest.mark.parametrize("answer", [at(8), at(7), ConsulUnavailable("no answer", sent=True)])
+def test_the_answer_to_a_left_query_is_nobody_s(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(watching: Watches, line: Line) -> None:
+        session, only = wish(watching, 1, SESSION, WatchSession), wish(watching, 7)
+        await line.arrived(2)
+        await gone(only)
+        if isinstance(answer, Exception):
+            line.sent[1][1].set_exception(answer)
+        else:
+            line.sent[1][1].set_result(answer)
+        await settle()
+        assert (len(line.sent), watching._running) == (2, 1)
+        await gone(session)
+
+    with caplog.at_level(logging.ERROR, "asyncio"):
+        run(test)
+        gc.collect()  # asyncio complains when the task is collected
+    assert not caplog.records
+
+
+def test_a_left_query_ends_when_another_address_comes_in_use() -> None:
+    async def test(watching: Watches, line: Line) -> None:
+        session, only = wish(watching, 0, SESSION, WatchSession), wish(watching, 7)
+        await line.arrived(2)
+        await gone(only)
+        line.addresses.failed(line.addresses.current)
+        await settle()
+        assert line.sent[1][1].cancelled()
+        assert len(line.sent) == 2
+        await gone(session)
+
+    run(test)
+
+
+def test_with_the_last_watch_left_queries_end() -> None:
+    """A session is watched as long as there is a Locker; after that a program may close its event loop."""
+
+    async def test(watching: Watches, line: Line) -> None:
+        session, only = wish(watching, 1, SESSION, WatchSession), wish(watching, 7)
+        await line.arrived(2)
+        await gone(only)
+        await gone(session)
+        assert not line.open()
 
     run(test)
 
@@ -105,25 +160,6 @@ def test_who_stays_gets_the_answer() -> None:
         await gone(first)
         line.open()[0].set_result(at(8))
         assert await second == KeysRead((), 8)
-
-    run(test)
-
-
-def test_who_comes_as_the_last_one_leaves_begins_a_query_of_his_own() -> None:
-    async def test(watching: Watches, line: Line) -> None:
-        first = wish(watching, 7)
-        await line.arrived(1)
-        first.cancel()
-        second = wish(watching, 7)
-        await line.arrived(2)
-        assert line.sent[0][1].cancelled()
-        await settle()  # the end of the first query takes nothing from the second
-        third = wish(watching, 7)
-        await settle()
-        line.open()[0].set_result(at(8))
-        assert await asyncio.gather(second, third) == [KeysRead((), 8)] * 2
-        assert len(line.sent) == 2
-        assert first.cancelled()
 
     run(test)
 
@@ -159,155 +195,110 @@ def test_a_failure_that_nobody_waits_for_is_no_complaint(caplog: pytest.LogCaptu
     assert not caplog.records
 
 
-# ------------------------------------------------------------------------------------------------ turns
+# ------------------------------------------------------------------------------------------- places and polls
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consul_locker.runtime.watches.POLL_PAUSE", 0.0)
+    monkeypatch.setattr("consul_locker.runtime.watches.POLLS", 1e9)
 
 
 def test_one_who_shares_needs_no_place_of_his_own() -> None:
     async def test(watching: Watches, line: Line) -> None:
         wishes = [wish(watching, 7), wish(watching, 7)]
         await line.arrived(1)
-        assert not watching._lines[WatchKey]
+        await settle()
+        assert not watching._pausing
         line.open()[0].set_result(at(8))
         await asyncio.gather(*wishes)
 
     run(test, connections=2)
 
 
-def test_a_watch_that_is_given_up_frees_its_place() -> None:
-    async def test(watching: Watches, line: Line) -> None:
-        first, second, third = (wish(watching, index) for index in (7, 8, 9))
-        await line.arrived(1)
-        await gone(second)
-        await gone(first)
-        await line.arrived(2)
-        line.open()[0].set_result(at(10))
-        assert await third == KeysRead((), 10)
-
-    run(test, connections=2)
-
-
-def test_a_watch_that_is_given_up_leaves_the_line() -> None:
-    async def test(watching: Watches, line: Line) -> None:
-        first, second = wish(watching, 7), wish(watching, 8)
-        await eventually(lambda: watching._lines[WatchKey])
-        await gone(second)
-        assert not watching._lines[WatchKey]
-        assert not watching._crowded.is_set()
-        await gone(first)
-
-    run(test, connections=2)
-
-
-def test_a_place_given_to_one_who_is_just_given_up() -> None:
-    async def test(watching: Watches, line: Line) -> None:
-        first, second = wish(watching, 7), wish(watching, 8)
-        await line.arrived(1)
-        await eventually(lambda: watching._lines[WatchKey])
-        just_before(watching, "_end_turn", second.cancel)
-        line.open()[0].set_result(at(9))
-        assert await first == KeysRead((), 9)
-        await asyncio.wait({second})
-        assert second.cancelled()
-        assert len(line.sent) == 1
-
-    run(test, connections=2)
-
-
-def test_a_turn_that_is_cut_short_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
-
+def test_one_without_a_place_polls_until_there_is_one(no_pause: None) -> None:
     async def test(watching: Watches, line: Line) -> None:
         first = wish(watching, 7)
         await line.arrived(1)
         second = wish(watching, 8)
         await line.arrived(2)
-        assert line.sent[0][1].cancelled()
-        line.open()[0].set_result(at(9))
+        assert "index" not in dict(line.sent[1][0].params)
+        line.sent[0][1].set_result(at(8))
+        assert await first == KeysRead((), 8)
+        line.sent[1][1].set_result(at(8))  # nothing new
+        await line.arrived(3)
+        assert ("index", "8") in line.sent[2][0].params
+        line.sent[2][1].set_result(at(9))
         assert await second == KeysRead((), 9)
-        await line.arrived(3)
-        assert ("index", "7") in line.sent[2][0].params
-        line.open()[0].set_result(at(9))
-        assert await first == KeysRead((), 9)
 
     run(test, connections=2)
 
 
-def test_who_begins_while_others_wait_asks_for_a_turn_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Consul ends such a query by itself: it is waited for, not broken off."""
-    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", 0.001)
-
+def test_a_left_query_keeps_its_place(no_pause: None) -> None:
     async def test(watching: Watches, line: Line) -> None:
-        wishes = [wish(watching, index) for index in (7, 8, 9)]
+        stays, first = wish(watching, 7), wish(watching, 8)
         await line.arrived(2)
-        assert [dict(request.params)["wait"] for request, _ in line.sent] == ["300000ms", "1ms"]
-        while watching._lines[WatchKey]:
-            line.open()[0].set_result(at(10))
-            await settle()
-        await eventually(line.open)
-        line.open()[0].set_result(at(10))
-        assert await asyncio.gather(*wishes) == [KeysRead((), 10)] * 3
-
-    run(test, connections=2)
-
-
-@pytest.mark.parametrize(
-    ("length", "index", "told"),
-    [(0.0, 7, False), (0.0, 8, True), (60.0, 7, True)],
-    ids=["its time was over", "something is new", "it was broken off"],
-)
-def test_a_turn_that_ends_with_nothing_new_is_told_only_when_it_was_broken_off(
-    monkeypatch: pytest.MonkeyPatch, length: float, index: int, told: bool
-) -> None:
-    """One that comes back early with nothing new was broken off, as by a restored snapshot: the core sweeps then."""
-    monkeypatch.setattr("consul_locker.runtime.watches.WATCH_TURN", length)
-
-    async def test(watching: Watches, line: Line) -> None:
-        watching._lines[WatchKey].append(asyncio.get_running_loop().create_future())  # others wait for a place
-        turn = asyncio.create_task(watching._turn(WatchKey(1, "k", 7, 300.0)))
-        await line.arrived(1)
-        line.open()[0].set_result(at(index))
-        assert await turn == (KeysRead((), index) if told else None)
-        watching._lines[WatchKey].clear()
-
-    run(test)
-
-
-@pytest.mark.parametrize("rounds", range(16))
-def test_whoever_is_given_up_as_a_place_comes_free_does_no_harm(rounds: int) -> None:
-    """Whatever the loop does first: the place is there for the next one, and the answer is that of who had it."""
-
-    async def test(watching: Watches, line: Line) -> None:
-        first, second, third = wish(watching, 7), wish(watching, 8), wish(watching, 9)
-        await line.arrived(1)
-        await settle()
-        line.open()[0].set_result(at(20))
-        for _ in range(rounds):
-            await asyncio.sleep(0)
+        await gone(first)
+        second = wish(watching, 9)
+        await line.arrived(3)
+        assert "index" not in dict(line.sent[2][0].params)
         await gone(second)
-        assert await asyncio.wait_for(first, WAIT) == KeysRead((), 20)
-        await eventually(line.open)
-        line.open()[0].set_result(at(21))
-        assert await asyncio.wait_for(third, WAIT) == KeysRead((), 21)
+        await gone(stays)
 
-    run(test, connections=2)
+    run(test, connections=4)
 
 
-def test_who_waits_for_a_key_goes_before_who_watches_a_session() -> None:
-    session = "00000000-0000-0000-0000-000000000000"
+def test_the_last_place_is_for_keys(no_pause: None) -> None:
+    """A caller waits for each of those; the end of a session is noticed by its renewal, too."""
 
     async def test(watching: Watches, line: Line) -> None:
-        first = wish(watching, 7)
+        session = wish(watching, 7, SESSION, WatchSession)
         await line.arrived(1)
-        last, next_one = wish(watching, 1, session, WatchSession), wish(watching, 8)
-        await settle()
-        line.open()[0].set_result(at(20))
-        await first
+        assert "index" not in dict(line.sent[0][0].params)
+        key = wish(watching, 8)
         await line.arrived(2)
-        assert "/kv/" in line.sent[1][0].path
-        line.open()[0].set_result(at(20))
-        await next_one
-        await line.arrived(3)
-        assert "/session/" in line.sent[2][0].path
-        await gone(last)
+        assert ("index", "8") in line.sent[1][0].params
+        await gone(session)
+        await gone(key)
 
     run(test, connections=2)
+
+
+def test_a_poll_that_is_given_up_ends(no_pause: None) -> None:
+    async def test(watching: Watches, line: Line) -> None:
+        first, second = wish(watching, 7), wish(watching, 8)
+        await line.arrived(2)
+        await gone(second)
+        assert line.sent[1][1].cancelled()
+        await gone(first)
+
+    run(test, connections=2)
+
+
+def test_many_polls_pause_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A factory makes so many a second at most, however many of its calls wait."""
+    pauses: list[float] = []
+    monkeypatch.setattr("consul_locker.runtime.watches.POLLS", 2)
+
+    async def test(watching: Watches, line: Line) -> None:
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            await asyncio.get_running_loop().create_future()
+
+        with monkeypatch.context() as patched:
+            patched.setattr("consul_locker.runtime.watches.asyncio.sleep", sleep)
+            wishes = [wish(watching, 7 + number) for number in range(5)]
+            while len(pauses) < 4:
+                await settled()
+        assert pauses == [1.0, 1.0, 1.5, 2.0]
+        for one in wishes:
+            await gone(one)
+
+    run(test, connections=2)
+
+
+async def settled() -> None:
+    """One round of the loop, where `asyncio.sleep` is another one."""
+    turn = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(turn.set_result, None)
+    await turn

@@ -166,22 +166,6 @@ def test_a_refusal_is_told() -> None:
     run(test)
 
 
-def test_the_query_of_a_short_turn_moves_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(watching: Watches, line: Line) -> None:
-        first, waiting = wish(watching, 7), wish(watching, 7, key="l")
-        await line.arrived(1)
-        await gone(first)
-        await line.arrived(2)
-        third = wish(watching, 7, key="m")  # waits: so the turn of the second is a short one
-        await settle()
-        move(line)
-        await line.arrived(3)
-        await gone(waiting)
-        await gone(third)
-
-    run(test, connections=2)
-
-
 def test_those_who_share_a_query_share_its_look() -> None:
     async def test(watching: Watches, line: Line) -> None:
         both = [wish(watching, 7), wish(watching, 7)]
