@@ -4,6 +4,7 @@
     python -m benchmarks.outages limit       # 600 locks and 600 releases over a rate limit of the embedded agent
     python -m benchmarks.outages renewals    # 20 leases while 9 of 10 renewals are refused for a minute
     python -m benchmarks.outages leaders     # three servers, and kill -9 of the leader every 15 s for 5 minutes
+    python -m benchmarks.outages rolling     # three servers, each of them stopped and started again, three times
 
 ``restart --timeline FILE`` writes what happened, and when, as JSON; ``--svg FILE`` draws it.
 """
@@ -11,79 +12,25 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.measuring import READY
+from benchmarks.outage_calls import PATIENCE, Result, binary, losses, say, timed
+from benchmarks.outages_of_servers import leaders, rolling
 from benchmarks.timeline import Timeline, draw
-from consul_locker import ConfigurationError, signals
 from consul_locker.embedded import Agent, RequestLimits
 from tests.behaviour import faces
-from tests.cluster import Cluster
 from tests.faults.proxy import OVER_WRITE_RATE, RENEWAL, Fate, Proxy
-from tests.real_consul import RealConsul, find_binary
-
-#: No call waits for longer, in seconds; longer than any limit of the library's.
-PATIENCE = 120.0
-
-
-class Result(NamedTuple):
-    """What became of a call.
-
-    Attributes:
-        call: which.
-        seconds: how long it took.
-        error: why it was not served; empty if it was.
-    """
-
-    call: str
-    seconds: float
-    error: str
-
-
-def timed(name: str, call: Callable[[], object]) -> Result:
-    """Make a call; one that returns False was not served."""
-    began = time.monotonic()
-    try:
-        error = "answered False" if call() is False else ""
-    except Exception as failure:
-        error = f"{type(failure).__name__}: {failure}"
-    return Result(name, time.monotonic() - began, error)
-
-
-@contextmanager
-def losses() -> Iterator[list[tuple[Any, str]]]:
-    """The leases that are lost inside, with their reasons."""
-    found: list[tuple[Any, str]] = []
-
-    def hear(sender: object, reason: str, lease: Any, **facts: Any) -> None:
-        found.append((lease, reason))
-
-    with signals.lock_lost.connected_to(hear):
-        yield found
-
-
-def binary() -> str:
-    """The path of Consul."""
-    found = find_binary()
-    if found is None:
-        raise SystemExit("no Consul found (CONSUL_BINARY, PATH, .ci/cache/); .ci/get-consul gets one")
-    return found
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
+from tests.real_consul import RealConsul
 
 # ------------------------------------------------------------------------------------------------- a restart
 
@@ -236,124 +183,11 @@ def renewals(options: argparse.Namespace) -> None:
             )
 
 
-# --------------------------------------------------------------------------------------- one leader after another
-
-
-class Register:
-    """What the holds protect: it takes no fence twice, and none that is lower than one before."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._highest: dict[str, int] = {}
-        self.broken: list[str] = []
-
-    def write(self, id: str, fence: int) -> None:
-        """A holder writes."""
-        with self._guard:
-            if fence <= self._highest.get(id, 0):
-                self.broken.append(f"{id}: {fence} after {self._highest[id]}")
-            self._highest[id] = max(fence, self._highest.get(id, 0))
-
-
-class Party:
-    """The clients of one face, with one address or with three.
-
-    Attributes:
-        results: of all its calls.
-        kept: its leases that are to last.
-    """
-
-    def __init__(self, name: str, factory: Any, register: Register) -> None:
-        self.name = name
-        self.results: list[Result] = []
-        self._register = register
-        self._locker = factory.create("leaders")
-        self._keepers = [factory.create(f"leaders-{name}-{number}") for number in range(5)]
-        self.kept = [keeper.lock("kept", timeout=60) for keeper in self._keepers]
-
-    def work(self, number: int, over: threading.Event) -> None:
-        """One worker: holds that all want, locks of its own, and questions; each has 20 s."""
-        own = f"{self.name}-{number}"
-
-        def contended() -> None:
-            with self._locker.hold(shared, wait=20) as lease:
-                self._register.write(shared, lease.fence)
-
-        for turn in itertools.count():
-            if over.wait(0.02):
-                return
-            shared = f"shared-{(number + turn) % 4}"
-            self.results.append(timed("hold(wait=20)", contended))
-            self.results.append(timed("info", lambda: self._locker.info(own)))
-            granted = timed("lock(wait=20)", lambda: self._locker.lock(own, wait=20))
-            self.results.append(granted)
-            if not granted.error:
-                self.results.append(timed("release", lambda: self._locker.release(own)))
-
-
-def kill_leaders(cluster: Cluster, options: argparse.Namespace) -> int:
-    """Kill one leader after another until the time is over; returns how many."""
-    end, killed = time.monotonic() + options.seconds, 0
-    while time.monotonic() + options.every < end:
-        threading.Event().wait(options.every - options.away)
-        cluster.wait_until_healthy()
-        leader = cluster.leader()
-        if leader is None:
-            continue
-        leader.kill()
-        killed += 1
-        threading.Event().wait(options.away)
-        leader.launch()
-    threading.Event().wait(max(0.0, end - time.monotonic()))
-    return killed
-
-
-def leaders(options: argparse.Namespace) -> None:
-    """Workers go on while the leader is killed again and again; counted is what they meet."""
-    register = Register()
-    with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(binary()))
-        parties = []
-        for name, count in itertools.product(options.faces, options.addresses):
-            face: Any = faces.FACES[name]()
-            stack.callback(face.close)
-            host: Any = cluster.addresses[0] if count == 1 else cluster.addresses[:count]
-            try:
-                factory = stack.enter_context(face.factory(host))
-            except (ConfigurationError, TypeError, AttributeError) as error:
-                say(f"{name}, {count} addresses: not taken: {str(error)[:80]}")
-                continue
-            parties.append(Party(f"{name}-{count}", factory, register))
-        lost = stack.enter_context(losses())
-        over = threading.Event()
-        pool = stack.enter_context(ThreadPoolExecutor(len(parties) * options.workers))
-        works = [pool.submit(party.work, number, over) for party in parties for number in range(options.workers)]
-        try:
-            killed = kill_leaders(cluster, options)
-        finally:
-            over.set()
-        for work in works:
-            work.result(PATIENCE)
-        ended = list(lost)
-        say(f"{killed} leaders killed in {options.seconds:g} s; fences that did not rise: {register.broken or 'none'}")
-        for party in parties:
-            valid = sum(lease.valid for lease in party.kept)
-            failed = [result for result in party.results if result.error]
-            longest = max(result.seconds for result in party.results)
-            reasons = Counter(reason for lease, reason in ended if lease.key.startswith(f"leaders-{party.name}-"))
-            say(
-                f"{party.name}: {len(failed)} of {len(party.results)} calls failed, the longest took {longest:.1f} s; "
-                f"{valid} of {len(party.kept)} leases kept {dict(reasons) or ''}"
-            )
-            for (call, why), count in Counter((one.call, one.error[:100]) for one in failed).most_common(12):
-                say(f"    {count:>4} {call}: {why}")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.outages", description=(__doc__ or "").splitlines()[0])
     cases = parser.add_subparsers(dest="case", required=True)
-    for function in (restart, limit, renewals, leaders):
+    for function in (restart, limit, renewals, leaders, rolling):
         case = cases.add_parser(function.__name__, help=function.__doc__)
         case.set_defaults(function=function)
         case.add_argument("--faces", nargs="+", choices=list(faces.FACES), default=list(faces.FACES))
@@ -372,9 +206,14 @@ def main(arguments: list[str] | None = None) -> int:
     case = cases.choices["leaders"]
     case.add_argument("--seconds", type=float, default=300.0, help="how long it all takes (%(default)s)")
     case.add_argument("--every", type=float, default=15.0, help="seconds between two kills (%(default)s)")
-    case.add_argument("--away", type=float, default=5.0, help="seconds until a server is started again (%(default)s)")
-    case.add_argument("--addresses", type=int, nargs="+", default=[1, 3], help="that clients have (1 and 3)")
-    case.add_argument("--workers", type=int, default=3, help="of each kind of client (%(default)s)")
+    cases.choices["rolling"].add_argument(
+        "--rounds", type=int, default=3, help="how often each server is restarted (%(default)s)"
+    )
+    for name, addresses in ("leaders", [1, 3]), ("rolling", [3]):
+        case = cases.choices[name]
+        case.add_argument("--away", type=float, default=5.0, help="seconds until a server is started (%(default)s)")
+        case.add_argument("--addresses", type=int, nargs="+", default=addresses, help="that clients have (%(default)s)")
+        case.add_argument("--workers", type=int, default=3, help="of each kind of client (%(default)s)")
     options = parser.parse_args(arguments)
     logging.getLogger("consul_locker").setLevel(logging.CRITICAL)  # a line for each that is lost
     setattr(faces, "WAIT", PATIENCE)  # noqa: B010 # the tests' own limit is shorter than an outage here

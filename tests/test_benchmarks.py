@@ -247,5 +247,12 @@ def test_refused_renewals() -> None:
 def test_leaders_that_are_killed(consul_binary: str) -> None:
     few = ("--faces", "threaded", "--addresses", "1", "--seconds", "4", "--every", "3", "--away", "1", "--workers", "1")
     title, party, *_ = run("-m", "benchmarks.outages", "leaders", *few, CONSUL_BINARY=consul_binary)
-    assert title == "1 leaders killed in 4 s; fences that did not rise: none"
+    assert title == "1 leaders killed in 4 s; fences that did not rise: none; leases lost: none"
     assert re.match(r"threaded-1: \d+ of \d+ calls failed, the longest took \d+\.\d s; 5 of 5 leases kept", party)
+
+
+def test_servers_that_are_restarted_one_after_another(consul_binary: str) -> None:
+    few = ("--faces", "asyncio", "--rounds", "1", "--away", "0.1", "--workers", "1")
+    title, party, *_ = run("-m", "benchmarks.outages", "rolling", *few, CONSUL_BINARY=consul_binary)
+    assert re.fullmatch(r"3 restarts in \d+ s; fences that did not rise: none; leases lost: none", title)
+    assert re.fullmatch(r"asyncio-3: 0 of \d+ calls failed, the longest took \d+\.\d s; 5 of 5 leases kept", party)

@@ -68,8 +68,8 @@ _NOT_DONE = (*_NO_LEADER, b"rate limit exceeded")
 #: The statuses of an outage, whatever the words: a rate limit, and what proxies say when they reach no Consul.
 _OUTAGE_STATUSES = frozenset((429, 502, 503, 504))
 #: The words of an outage with a status of 500: how they begin, and how they end (measured, but for ``No known Consul
-#: servers``, ``raft is already shutdown`` and the two of sockets: source). All other words are an answer: time alone
-#: does not change it.
+#: servers``, ``raft is already shutdown``, the two of sockets, and those of the streams between servers but ``stream
+#: closed``, hashicorp/yamux const.go: source). All other words are an answer: time alone does not change it.
 _OUTAGE_BEGINS = (
     *_NOT_DONE,
     b"node is not the leader",
@@ -83,6 +83,11 @@ _OUTAGE_ENDS = (
     b"connection reset by peer",
     b"broken pipe",
     b"lead thread didn't get connection",
+    b"stream closed",
+    b"session shutdown",
+    b"connection reset",
+    b"connection write timeout",
+    b"i/o deadline reached",
 )
 
 

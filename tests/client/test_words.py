@@ -80,6 +80,16 @@ OUTAGES = [
     (500, b"rpc error making call: read tcp 10.0.0.2:41724->10.0.0.1:8300: i/o timeout", False),
     (500, b"rpc error making call: node is not the leader", False),
     (500, b"leadership lost while committing log", False),
+    *[
+        (500, b"rpc error making call: " + words, False)  # of the streams between servers, when one of them dies
+        for words in (
+            b"stream closed",
+            b"session shutdown",
+            b"connection reset",
+            b"connection write timeout",
+            b"i/o deadline reached",
+        )
+    ],
     (500, b"No known Consul servers", True),
     (503, b"rate limit exceeded for operation that can only be performed by the leader, try again later", True),
     (429, b"rate limit exceeded, try again later or against a different server", True),

@@ -12,7 +12,7 @@ from consul_locker.core.requests import Committed, Entry, KeysRead, ReadKey, Tra
 from consul_locker.errors import AlreadyLocked
 from consul_locker.lease import BaseLease
 
-from .fair import FREE, KEY, TAKEN, look, place
+from .fair import FREE, KEY, TAKEN, look, place, take_place
 from .helpers import PENDING, STRANGER, Driver, entry, held
 
 OTHER = "svc/b/lock"
@@ -125,3 +125,26 @@ def test_nobody_shares_a_lock_for_which_consul_has_refused_another_call() -> Non
     assert isinstance(driver.result(other), AlreadyLocked)
     assert driver.result(waits) is PENDING
     assert [op.key for op in driver.commit().operations if op.verb is Verb.LOCK] != [KEY]  # a place, and not the lock
+
+
+def test_a_place_stands_until_after_the_grant_that_its_call_shares() -> None:
+    """A call without a place has asked for the lock, so that the grant gives none back (found by the walk)."""
+    driver = Driver(fair=True).ready()  # whose callers share what is asked for
+    hold = driver.call("hold", "a")
+    look(driver)
+    driver.grant()
+    first = driver.call("lock", "a", wait=None, timeout=2.0)
+    own = take_place(driver, entry(KEY, "S1", 101))
+    driver.call("leave", [driver.result(hold)])
+    release = driver.commit()
+    shares = driver.call("lock", "a", wait=None)
+    comer = driver.call("lock", "a")
+    look(driver)  # a server that is behind shows no queue: it asks for the lock, after the release
+    driver.fire("call", first)
+    look(driver, entry(KEY, "S1", 101), own)  # who has the place now is first, and shares what was asked for
+    assert driver.result(shares) is driver.result(comer) is PENDING
+    driver.grant(release)
+    assert [op.key for op in driver.commit().operations] == [KEY]
+    driver.grant()
+    assert driver.result(shares) is driver.result(comer)
+    assert [op.key for op in driver.commit().operations if op.verb is Verb.DELETE_CAS] == [own.key]

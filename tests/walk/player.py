@@ -69,6 +69,7 @@ class Player:
         answered: the call that was given leases last.
         timers: name -> when it is due.
         seen: the places that a call saw when it looked last.
+        places: of each call that waits in a queue, its places before the present step.
         breaks: how many steps were broken off.
         doubtful: keys of requests that failed, or were carried out twice: a release of them may seem refused.
     """
@@ -93,6 +94,7 @@ class Player:
         self.doubtful: set[str] = set()
         self.answered: Call | None = None
         self.seen: dict[Call, set[str]] = {}
+        self.places: dict[Call, set[str]] = {}
         self.first: dict[bytes, int] = {}  # the value of a lock -> Consul's index when it was first asked for
         self.breaks = 0
         self._replacing = False
@@ -218,6 +220,8 @@ class Player:
             and not (session.life is not None and self.around.now >= session.life.deadline)
         )
         self._asked = []
+        line = getattr(core._waiting, "_contenders", {})  # only a fair Locker has one
+        self.places = {call: {place.key for place in one.places.values()} for call, one in line.items()}
         self.session_before = session.life.session_id if session.life is not None else None
         self.fail_stop.begin(event)
         try:
@@ -448,8 +452,11 @@ class Player:
         """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder.
 
         A call may share what was asked for before those came who wait now, and is asked for again after an outage.
+        One that had a place itself, and shared what a call without a place had asked for, gives its place back only
+        after the grant (`FairLine.granted`): it overtakes whoever stands before that place, not itself.
         """
         queue, given = self.around.sim.grants.pop((lease.key, lease.fence), ([], set()))
+        given = given | self.places.get(call, set())
         seen = self.seen.pop(call, set())
         if not self.options.fair or self.around.sim.restored:
             return
