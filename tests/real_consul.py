@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -121,15 +123,19 @@ def get_binary(say: Callable[[str], None] | None = None) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody listens on now; all different.
+
+    Not of the range from which the kernel gives ports to outgoing connections (from 32,768 on Linux): one of those
+    might have it before the agent does, as happened to a cluster.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(10_000, 32_768), 32 * count):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no {count} ports are free between 10000 and 32767")
 
 
 class RealConsul:
