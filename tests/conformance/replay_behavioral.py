@@ -157,6 +157,11 @@ def replay(trace: dict[str, Json]) -> str | None:
     """Replay a trace; return None when all agrees, else the first record that differs."""
     run = Replayer(trace)
     run.run()
+    return compare(trace, run)
+
+
+def compare(trace: dict[str, Json], run: Replayer) -> str | None:
+    """Compare what a run of the trace's script has seen with the log and the end; return None, or what differs."""
     expected = [_by_name(record) for record in trace["log"]]
     seen = [_jsonable(record) for record in run.log]
     end = "the end of the log"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,21 @@ def _altered(value: Any) -> Any:
 
 
 def _with(trace: dict[str, Any], path: Path_) -> dict[str, Any]:
-    falsified = copy.deepcopy(trace)
-    place = falsified
+    """The trace with one place altered. Only what is above that place is copied."""
+    falsified: dict[str, Any] = dict(trace)
+    place: Any = falsified
     for step in path[:-1]:
+        place[step] = copy.copy(place[step])
         place = place[step]
     place[path[-1]] = _altered(place[path[-1]])
     return falsified
+
+
+def _ran(trace: dict[str, Any]) -> replay_machina.Replayer:
+    """A run of the script, with which falsified copies of the log are compared."""
+    run = replay_machina.Replayer(trace)
+    run.run()
+    return run
 
 
 def _kind(record: dict[str, Any]) -> str:
@@ -100,23 +110,30 @@ def _first_of_each_field(trace: dict[str, Any]) -> Iterator[tuple[str, Path_]]:
 
 
 def _complete(trace: dict[str, Any]) -> bool:
-    run = replay_machina.Replayer(trace)
-    run.run()
-    return run.parted_at is None
+    return _ran(trace).parted_at is None
 
 
-SAMPLE = [t for t in MACHINA if t["kind"] != "random" and _complete(t)]
-SAMPLE += [t for t in MACHINA if t["kind"] == "random" and _complete(t)][::20]
-BELOW = [t for t in HIERARCHICAL if t["kind"] != "random" and _complete(t)]
-BELOW += [t for t in HIERARCHICAL if t["kind"] == "random" and _complete(t)][::10]
+@functools.cache
+def sample() -> list[dict[str, Any]]:
+    """Traces of machines without children, of which copies are falsified."""
+    rules = [t for t in MACHINA if t["kind"] != "random" and _complete(t)]
+    return rules + [t for t in MACHINA if t["kind"] == "random" and _complete(t)][::20]
+
+
+@functools.cache
+def below() -> list[dict[str, Any]]:
+    """Of machines with children."""
+    rules = [t for t in HIERARCHICAL if t["kind"] != "random" and _complete(t)]
+    return rules + [t for t in HIERARCHICAL if t["kind"] == "random" and _complete(t)][::10]
 
 
 def test_every_altered_field_is_caught() -> None:
     fields = set()
-    for trace in SAMPLE:
+    for trace in sample():
+        run = _ran(trace)
         for field, path in _first_of_each_field(trace):
             fields.add(field)
-            assert replay_machina.replay(_with(trace, path)) is not None, (trace["name"], path)
+            assert replay_machina.compare(_with(trace, path), run) is not None, (trace["name"], path)
     kinds = {field.partition("/")[0] for field in fields}
     events = {"transition", "handling", "handled", "nohandler", "invalidstate", "deferred", "custom"}
     assert kinds == events | {"step", "note", "returned", "raised", "final"}
@@ -127,10 +144,11 @@ def test_every_altered_field_is_caught() -> None:
 
 def test_every_altered_field_of_machines_with_children_is_caught() -> None:
     fields = set()
-    for trace in BELOW:
+    for trace in below():
+        run = _ran(trace)
         for field, path in _first_of_each_field(trace):
             fields.add(field)
-            assert replay_machina.replay(_with(trace, path)) is not None, (trace["name"], path)
+            assert replay_machina.compare(_with(trace, path), run) is not None, (trace["name"], path)
     assert {"composite_state/composite_state", "final/composite_state", "final/children"} <= fields
     for kind in ("transition", "handling", "handled", "deferred", "invalidstate", "note"):
         assert f"{kind}/in" in fields
@@ -142,38 +160,42 @@ def test_every_altered_field_of_machines_with_children_is_caught() -> None:
 def test_every_altered_field_of_a_behavior_is_caught() -> None:
     fields = set()
     for trace in BEHAVIORAL:
+        run = replay_behavioral.Replayer(trace)
+        run.run()
         for field, path in _first_of_each_field(trace):
             fields.add(field)
-            assert replay_behavioral.replay(_with(trace, path)) is not None, (trace["name"], path)
+            assert replay_behavioral.compare(_with(trace, path), run) is not None, (trace["name"], path)
         for number in range(len(trace["log"])):
             shortened = [*trace["log"][:number], *trace["log"][number + 1 :]]
-            assert replay_behavioral.replay({**trace, "log": shortened}) is not None
+            assert replay_behavioral.compare({**trace, "log": shortened}, run) is not None
     for kind in ("transition", "handling", "handled", "nohandler", "deferred", "invalidstate", "note"):
         assert f"{kind}/client" in fields
     assert {"final/one", "final/two", "returned/returned", "composite_state/composite_state"} <= fields
 
 
-@pytest.mark.parametrize("sample", [SAMPLE, BELOW])
-def test_a_record_too_many_too_few_or_out_of_place_is_caught(sample: list[Any]) -> None:
-    for trace in sample:
-        log = trace["log"]
+@pytest.mark.parametrize("traces", [sample, below], ids=lambda traces: traces.__name__)
+def test_a_record_too_many_too_few_or_out_of_place_is_caught(traces: Callable[[], list[Any]]) -> None:
+    for trace in traces():
+        log, run = trace["log"], _ran(trace)
         for number, record in enumerate(log):
-            assert replay_machina.replay({**trace, "log": log[:number] + log[number + 1 :]}) is not None
-            assert replay_machina.replay({**trace, "log": [*log[: number + 1], record, *log[number + 1 :]]}) is not None
+            falsified = [
+                log[:number] + log[number + 1 :],
+                [*log[: number + 1], record, *log[number + 1 :]],
+            ]
             if number + 1 < len(log) and log[number + 1] != record:
-                swapped = [*log[:number], log[number + 1], record, *log[number + 2 :]]
-                assert replay_machina.replay({**trace, "log": swapped}) is not None
+                falsified.append([*log[:number], log[number + 1], record, *log[number + 2 :]])
+            for each in falsified:
+                assert replay_machina.compare({**trace, "log": each}, run) is not None
 
 
 def test_what_comes_before_an_error_the_port_decides_otherwise_is_compared() -> None:
     for trace in MACHINA + HIERARCHICAL:
-        run = replay_machina.Replayer(trace)
-        run.run()
+        run = _ran(trace)
         for number in range(run.parted_at or 0):
             falsified = {**trace, "log": [*trace["log"][:number], {"note": "x"}, *trace["log"][number + 1 :]]}
-            assert replay_machina.replay(falsified) is not None, (trace["name"], number)
+            assert replay_machina.compare(falsified, run) is not None, (trace["name"], number)
             shortened = {**trace, "log": trace["log"][:number]}
-            assert replay_machina.replay(shortened) is not None, (trace["name"], number)
+            assert replay_machina.compare(shortened, run) is not None, (trace["name"], number)
 
 
 # --------------------------------------------------------------------------------------------- the command

@@ -122,8 +122,12 @@ def test_every_altered_field_is_caught() -> None:
     fields = set()
     for trace in TRACES:
         run = _ran(trace)
+        known = set()  # each field of each kind of record once a trace
         for place, record in _compared(trace):
             for path in _leaves(record):
+                if (_kind(record), path) in known:
+                    continue
+                known.add((_kind(record), path))
                 fields.add(f"{_kind(record)}/{path[0]}")
                 falsified = _with_log(trace, place, _with(record, path))
                 assert replay_locker.compare(falsified, run) is not None, (trace["name"], place, path)

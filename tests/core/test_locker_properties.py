@@ -240,22 +240,29 @@ PAIRS = [
 
 
 class Fair(Lockers):
-    """The same, and both Lockers are fair."""
+    """The same, but both Lockers are fair, nobody ends a session, and all callers wait for one lock: they queue up."""
+
+    other = None
 
     @initialize(cached=st.booleans(), limit=st.sampled_from([1, None]), fair=st.just(True))
     def begin(self, cached: bool, limit: int | None, fair: bool) -> None:
         super().begin(cached=cached, limit=limit, fair=fair)
 
+    @rule(who=st.integers(0, 1), verb=st.sampled_from(["lock", "hold"]))
+    def lock(self, who: int, verb: str) -> None:
+        super().lock(who=who, verb=verb, id="a", wait=None, timeout=None)
+
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_planted_fault_is_found(name: str) -> None:
-    """Beginning anew finds the rare ones sooner than going on from where it has begun, and long runs sooner than short.
+    """Beginning anew finds the rare ones sooner than going on from where it has begun.
 
-    Most are found by the first beginning, all by the tenth; each beginning takes a second, and the same way each time.
+    Most are found by the first beginning, all by the sixth, and the same way each time. In runs of 50 steps they are
+    found in 8 s of processor time together, in runs of 100 steps in 18 s.
     """
     few = settings(
         max_examples=40,
-        stateful_step_count=100,
+        stateful_step_count=50,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],  # found is enough: no shrinking, no database
         database=None,

@@ -21,6 +21,9 @@ BUDGET = 4000
 #: Schedules of one test; twenty tests make the 2,000 that every run plays. On a machine that does ten other things
 #: more of them would last longer than the watch-dog of the tests allows (faulthandler_timeout), which ends the worker.
 SHARE = 100
+#: Seeds in whose schedules rare bugs show early. Each shows in one schedule of some hundreds: with seed 1 they are found
+#: as well, after 1,762 and 448 schedules.
+SEEDS = {"a stop believed without a read": 10, "refused and released keys not looked at": 3}
 
 
 @pytest.mark.parametrize("share", range(20))
@@ -92,16 +95,17 @@ def test_a_bug_of_what_follows_a_broken_step_is_found(
 
 @pytest.mark.parametrize("name", list(faults.PLANTED))
 def test_a_planted_bug_is_found(name: str) -> None:
+    seed = SEEDS.get(name, 1)
     with faults.planted(name), pytest.raises(Violation) as caught:
         for number in range(BUDGET):
-            if name in refusal_faults.NAMES and not World(f"1/{number}").sim.spoilt:
+            if name in refusal_faults.NAMES and not World(f"{seed}/{number}").sim.spoilt:
                 continue  # only where Consul refuses a key can it show
-            if name in outage_faults.NAMES and not World(f"1/{number}").outages.meant:
+            if name in outage_faults.NAMES and not World(f"{seed}/{number}").outages.meant:
                 continue
-            play(f"1/{number}")
+            play(f"{seed}/{number}")
     # A bug that only raises was planted in the wrong place: the walk has not looked for it.
     assert caught.value.invariant != "no exception comes out of a step"
-    assert "seed 1/" in str(caught.value.args[0]) and caught.value.invariant in str(caught.value.args[0])
+    assert f"seed {seed}/" in str(caught.value.args[0]) and caught.value.invariant in str(caught.value.args[0])
 
 
 def test_a_call_that_outlasts_an_outage_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
