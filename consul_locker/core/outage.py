@@ -13,7 +13,7 @@ from math import inf
 
 from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, ConsulUnavailable, SessionUnavailable
-from .calls import Call, LockCall, Ride
+from .calls import Call, LockCall, Question, Ride
 from .requests import Failed, Outcome
 from .step import Outbox
 
@@ -168,13 +168,13 @@ class Outage:
         ride = call.riding
         assert ride is not None
         timeout = self._options.outage_timeout
-        without = self._without_session()
         cause = ride.cause
         if timeout is None or (timeout == 0.0 and cause is not None):
             assert cause is not None  # without a limit the time is never over
             return cause
-        attempts = ride.attempts + self._sessions - ride.sessions
-        if without:
+        needs_session = not isinstance(call, Question)
+        attempts = ride.attempts + (self._sessions - ride.sessions if needs_session else 0)
+        if needs_session and self._without_session():
             cause = self._no_session if self._sessions > ride.sessions else cause
             return SessionUnavailable(
                 self._options.name, 0, cause, attempts=attempts, sent=ride.sent, outage_timeout=timeout

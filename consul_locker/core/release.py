@@ -130,7 +130,8 @@ class Releases(Operations):
     def _release_failed(self, work: ReleaseWork, error: ConsulLockerError) -> None:
         slot = work.slot
         self._doubts.leftover(slot)
-        slot.unsure = self._ledger.tenure
+        if work.index is not None:  # else its key was only read, and there is no late copy of a release
+            slot.unsure = self._ledger.tenure
         if work.lease is not None:
             self._tell_lost(slot, work.lease, "release failed")
         # A key that Consul does not take was never locked, so there was nothing to release.

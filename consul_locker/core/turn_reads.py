@@ -51,9 +51,11 @@ class TurnReads:
         self._wanted: list[Contender] = []
 
     def want(self, contender: Contender) -> None:
-        """A call is to read whether it is its turn."""
+        """A call is to read whether it is its turn. While requests wait for the end of an outage, it rides from now on."""
         contender.read_due = True
         self._wanted.append(contender)
+        if self._pace.pausing:
+            self._taker.rides(contender.call, self._out.now)
 
     def clear(self) -> None:
         """The session is over: no call waits any more."""

@@ -403,6 +403,20 @@ def test_questions_ride_with_pauses_of_their_own() -> None:
     assert driver.core.pace.flow is Flow.OPEN
 
 
+def test_a_question_that_gets_no_answer_without_a_session_is_told_of_its_own_attempts() -> None:
+    """It needs none, so it is not told that there is none."""
+    driver = Driver(outage_timeout=5.0)
+    driver.no_session()
+    call = driver.call("info", "a")
+    driver.answer(driver.one(ReadKey), away())
+    driver.fire("retry")
+    driver.no_session()
+    driver.fire("outage", call)
+    error = driver.result(call)
+    assert isinstance(error, ConsulUnavailable)
+    assert error.attempts == 1
+
+
 def test_the_session_of_a_holder_is_read_again() -> None:
     driver = make()
     call = driver.call("holder", "a")
@@ -463,3 +477,15 @@ def test_a_new_number_after_a_release_of_unknown_outcome_and_for_what_is_held() 
     driver.answer(driver.commit(), failure())
     driver.call("lock", "a")
     assert tenure(driver.commit()) == b'{"pid":1,"tenure":3}'  # it came after that release
+
+
+def test_a_release_whose_key_could_not_be_read_changes_no_number() -> None:
+    """Nothing of it can come late, but a copy of the lock can, and took the lease of the next tenure (the walk)."""
+    driver = make(outage_timeout=0.0)
+    driver.call("lock", "a")
+    first = driver.commit()
+    driver.answer(first, away(sent=True))
+    driver.call("release", "a")
+    driver.answer(driver.one(ReadKey), away(sent=True))
+    driver.call("lock", "a")
+    assert tenure(driver.commit()) == tenure(first)

@@ -9,6 +9,7 @@ from consul_locker.core.requests import (
     ReadKey,
     Refusal,
     Refused,
+    RenewSession,
     RolledBack,
     Transact,
     Verb,
@@ -158,6 +159,20 @@ def test_a_turn_read_is_made_again_and_its_call_rides() -> None:
     driver.fire("pause")
     assert driver.result(waits) is PENDING
     assert asked(driver, "turn")
+
+
+def test_the_time_of_a_call_runs_whose_turn_read_is_never_sent() -> None:
+    """It came in the outage, and renewals that were refused held its read up: it waited until the session ended."""
+    driver = fair(outage_timeout=5.0)
+    driver.call("lock", "b")
+    look(driver)
+    driver.answer(driver.commit(), away(sent=False))
+    call = driver.call("hold", "a")
+    driver.fire("renew")
+    driver.answer(driver.one(RenewSession), away(sent=False))
+    driver.fire("outage", call)
+    assert isinstance(driver.result(call), ConsulUnavailable)
+    assert driver.result(call).attempts == 0
 
 
 def test_a_call_whose_wait_ended_during_the_outage_is_refused_by_the_first_answer() -> None:
