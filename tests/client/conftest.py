@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .certificates import Certificates
 from .drivers import Asyncio, Blocking, Make, makes
 
 
@@ -21,3 +22,8 @@ def make_asyncio() -> Iterator[Make]:
     """The same, for what only the transport for asyncio has: fresh connections and lanes, which renewals need."""
     with makes(Asyncio) as maker:
         yield maker
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"))

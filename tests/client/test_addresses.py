@@ -13,6 +13,7 @@ from consul_locker.client.addresses import Addresses, Way
 from consul_locker.config.options import ClientOptions
 from consul_locker.errors import ConsulUnavailable
 
+from .certificates import Certificates
 from .drivers import Make, failure, until
 from .servers import (
     GET,
@@ -29,7 +30,6 @@ from .servers import (
     silent,
     swallowing,
 )
-from .test_tls import Certificates
 
 
 def saying(status: int, words: bytes) -> Script:

@@ -14,7 +14,6 @@ from consul_locker.core.requests import (
     DestroySession,
     Done,
     Entry,
-    Failed,
     FindNode,
     Gone,
     KeysRead,
@@ -32,7 +31,6 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
 )
-from consul_locker.errors import AccessDenied
 from consul_locker.models import SessionInfo
 
 from .examples import (
@@ -48,7 +46,6 @@ from .examples import (
     answer,
     create,
     missing,
-    plain,
     raw,
     transact,
     unusable,
@@ -103,30 +100,6 @@ def test_an_invalid_session_answered_by_500() -> None:
     assert [refused.position for refused in outcome.refused] == [1, 2]
     outcome = answer(raw({"KV": {"Session": SID}}), 500, what.encode())
     assert isinstance(outcome, RolledBack)
-
-
-@pytest.mark.parametrize("request_", ALL, ids=lambda request: type(request).__name__)
-def test_answers_that_no_request_can_use(request_: Request) -> None:
-    for status in (401, 403):
-        outcome = answer(request_, status, b"Permission denied")
-        assert isinstance(outcome, Failed)
-        assert not outcome.sent
-        assert isinstance(outcome.error, AccessDenied)
-        assert outcome.error.detail == "Permission denied"
-    for status, word in ((301, "redirect"), (400, "did not take"), (408, "did not take"), (500, "EOF")):
-        if status == 400 and plain.encode(request_).path == "/v1/txn":
-            assert answer(request_, 400, b"no") == RefusedWhole(400, "no")  # a half of it may be taken
-            continue
-        error = unusable(answer(request_, status, b"rpc error making call: EOF"))
-        assert error.status == status
-        assert word in str(error)
-        assert error.operation in str(error)
-    html = b"<html>" + b"x" * 5_000
-    for status, index in ((404, None), (404, "x"), (200, "9"), (204, "9")):
-        error = unusable(answer(request_, status, html, index))
-        assert "<html>" in str(error)
-        assert len(str(error)) < 700
-    assert "no body" in str(unusable(answer(request_, 502)))
 
 
 WRONG: list[Any] = [

@@ -1,87 +1,41 @@
-"""The limits of calls: those that are buffered for too long, and those that end while they are answered."""
+"""Calls: until when one waits, what it is about, and how it is shown."""
 
 from __future__ import annotations
 
-from consul_locker.core.messages import TimerFired
-from consul_locker.core.requests import (
-    KeysRead,
-    ReadSession,
-    SessionRead,
-    Transact,
-    Verb,
-    Watch,
-    WatchKey,
+from math import inf
+
+import pytest
+
+from consul_locker.core.calls import LeaveHold, Lock, LockMany, Stop, Wait
+from consul_locker.lease import BaseLease, SessionLife
+
+
+@pytest.mark.parametrize(
+    ("deadline", "until", "limit"),
+    [(None, None, inf), (None, 5.0, 5.0), (7.0, None, 7.0), (7.0, 5.0, 5.0), (7.0, 9.0, 7.0), (7.0, inf, 7.0)],
 )
-from consul_locker.errors import (
-    LockTimeout,
-)
-
-from .helpers import Driver, held
-
-
-def test_a_call_that_is_buffered_for_too_long_leaves_the_buffer() -> None:
-    driver = Driver()
-    call = driver.call("lock", "a", timeout=2.0)
-    driver.fire("call", call)
-    error = driver.result(call)
-    assert isinstance(error, LockTimeout)
-    assert (error.id, error.timeout, error.state) == ("a", 2.0, "acquiring")
-    assert driver.core.fsm.input_queue == ()
-    driver.step(TimerFired(("call", call)))  # answered already
-    driver.ready()
-    assert driver.all(Transact) == []
+def test_a_call_waits_until_the_first_of_its_limits(deadline: float | None, until: float | None, limit: float) -> None:
+    call = Lock(("a",))
+    call.deadline = deadline
+    call.waiting = None if until is None else Wait(until)
+    assert call.limit == limit
 
 
-def test_a_call_answered_in_time_has_no_timer_left() -> None:
-    driver = Driver().ready()
-    call = driver.call("lock", "a", timeout=2.0)
-    driver.grant()
-    assert ("call", call) not in driver.timers
+def test_a_call_that_asks_for_no_lock_has_its_timeout_alone() -> None:
+    call = Stop()
+    assert call.limit == inf
+    call.deadline = 7.0
+    assert call.limit == 7.0
 
 
-def test_a_read_that_takes_too_long() -> None:
-    driver = Driver()
-    call = driver.call("session_info", "S9", timeout=2.0)
-    driver.fire("call", call)
-    assert isinstance(driver.result(call), LockTimeout)
-    driver.answer(driver.one(ReadSession), SessionRead(None, 1))
+def test_the_end_of_a_hold_is_about_the_ids_of_its_leases() -> None:
+    life = SessionLife(1, "s", inf)
+    leases = [BaseLease(id, f"n/{id}/lock", life, 7, 0.0, lambda: 0.0, False) for id in ("a", "b")]
+    assert LeaveHold(iter(leases)).ids == ("a", "b")
 
 
-def test_a_call_that_waited_leaves_no_timer() -> None:
-    driver = Driver().ready()
-    call = driver.call("lock", "a", wait=600.0)
-    driver.answer(driver.commit(), held())
-    assert ("wait", call) in driver.timers
-    key = next(watch for watch in driver.all(Watch) if isinstance(watch, WatchKey))
-    driver.answer(key, KeysRead((), 7))
-    driver.grant()
-    assert driver.result(call).valid
-    assert ("wait", call) not in driver.timers
-
-
-def test_an_abandoned_call_of_the_buffer_is_not_asked() -> None:
-    driver = Driver()
-    driver.abandon(driver.call("lock", "a"))
-    driver.ready()
-    assert driver.all(Transact) == []
-
-
-def test_an_answer_that_crosses_the_end_of_its_caller_leaves_no_lock_behind() -> None:
-    driver = Driver().ready()
-    call = driver.call("lock", "a")
-    driver.grant()
-    driver.abandon(call)
-    assert not driver.result(call).valid
-    assert driver.commit().operations[-1].verb is Verb.UNLOCK
-    other = driver.call("lock", "b")
-    driver.call("stop")
-    driver.abandon(other)  # the stop has it in hand
-
-
-def test_a_call_settled_in_the_very_replay_is_not_asked() -> None:
-    driver = Driver()
-    lock = driver.call("lock", "a")
-    release = driver.call("release", "a")
-    lock.settled = release.settled = True
-    driver.ready()
-    assert driver.all(Transact) == []
+def test_what_it_shows() -> None:
+    call = LockMany(iter(["a", "b"]))
+    assert repr(call) == "<Call lock_many a b>"
+    call.settled = True
+    assert repr(call) == "<Call lock_many a b settled>"

@@ -1,7 +1,8 @@
-"""How long things may take, and a request in the background."""
+"""How long things may take, and requests, also in the background."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -58,3 +59,8 @@ def until(condition: Callable[[], bool]) -> None:
             return
         pause.wait(0.005)
     raise AssertionError("it did not happen")
+
+
+def leader(address: str) -> Any:
+    """What an agent says who is the leader."""
+    return json.loads(ask(address, "GET", "/v1/status/leader")[3])

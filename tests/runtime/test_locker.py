@@ -70,10 +70,3 @@ def test_an_error_that_callers_share() -> None:
     ] * 3
     assert [error.__notes__ for error in caught] == [["caller 0"], ["caller 1"], ["caller 2"]]
     assert [len(list(traceback.walk_tb(error.__traceback__))) for error in caught] == [1, 1, 1]
-
-
-def test_a_note_on_an_error() -> None:
-    error = KeyError("a")
-    note(error, "first")
-    note(error, "second")
-    assert error.__notes__ == ["first", "second"]

@@ -1,4 +1,4 @@
-"""What only threads have: carrying, interruption, observers in a thread."""
+"""What only threads have: interruption, observers in a thread, waiting for a state."""
 
 from __future__ import annotations
 
@@ -9,25 +9,9 @@ from typing import Any
 import pytest
 
 from consul_locker import Locker, signals
-from consul_locker.embedded import Agent
 
-from ..behaviour.tools import WAIT, Consul, Gate, until
+from ..behaviour.tools import WAIT, Gate
 from .tools import in_thread
-
-
-def test_interrupted_while_carrying(locker: Locker, gate: Gate, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    transport = locker._factory._transport
-    send = transport.send
-
-    def interrupted(*args: Any, **options: Any) -> Any:
-        send(*args, **options)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(transport, "send", interrupted)
-        locker.lock("a")
-    until(lambda: (key := Consul(agent.address).key("n/a/lock")) is not None and key.session is None)
-    assert locker.lock("a").valid
 
 
 def test_interrupted_while_waiting(locker: Locker, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,43 +27,6 @@ def test_interrupted_while_waiting(locker: Locker, gate: Gate, monkeypatch: pyte
         locker.lock("a")
     held.let_go()
     assert first.result(WAIT).valid
-
-
-@pytest.mark.parametrize("many", [False, True])
-def test_a_hold_interrupted_after_its_grant(locker: Locker, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = threading.Event()
-
-    def observe(sender: Any, **facts: Any) -> None:
-        heard.wait(WAIT)
-
-    def interrupted(timeout: Any = None) -> bool:
-        raise KeyboardInterrupt
-
-    with signals.lock_acquired.connected_to(observe, sender=locker), monkeypatch.context() as patched:
-        patched.setattr(locker._factory._delivery, "flush", interrupted)
-        with pytest.raises(KeyboardInterrupt), locker.hold_many(["a", "b"]) if many else locker.hold("a"):
-            raise AssertionError("its body is not run")
-    heard.set()
-    until(lambda: not locker.held)
-    assert locker.submit_lock("a", wait=WAIT).result(WAIT).valid
-
-
-def test_another_caller_carries(locker: Locker, gate: Gate) -> None:
-    """Callers who come while a transaction is in flight are sent together, by one of them."""
-    held = gate.hold("PUT /v1/txn", 1)
-    first = in_thread(lambda: locker.lock("first"))
-    held.wait()
-    others = [in_thread(lambda id=id: locker.lock(id)) for id in range(10)]
-    until(lambda: locker.stats()["requests"] == 11)
-    held.let_go()
-    assert all(future.result(WAIT).valid for future in [first, *others])
-    assert locker.stats()["transactions"] == 2
-
-
-def test_who_has_little_time_does_not_carry(locker: Locker, gate: Gate) -> None:
-    assert locker.lock("a", timeout=5).valid  # less than a request may take: the I/O thread carries
-    assert locker.lock("b", timeout=100).valid
-    assert locker.lock("c", timeout=100, wait=3).valid
 
 
 def test_inside_an_observer(locker: Locker) -> None:
@@ -133,20 +80,6 @@ def test_a_coroutine_observer_is_refused(locker: Locker, caplog: pytest.LogCaptu
     with caplog.at_level(logging.ERROR, "consul_locker"), signals.lock_acquired.connected_to(observe, sender=locker):
         assert locker.lock("a").valid
     assert "use consul_locker.aio" in caplog.text
-
-
-def test_a_hold_within_a_hold(locker: Locker) -> None:
-    with locker.hold("a"):
-        with pytest.raises(RuntimeError, match="hold within a hold"), locker.hold("a"):
-            pass
-        with pytest.raises(RuntimeError, match="hold within a hold"), locker.hold_many(["b", "a"]):
-            pass
-        other = locker.hold("a", wait=WAIT)
-        waiting = in_thread(other.__enter__)
-        with locker.hold("b"):
-            pass
-    assert waiting.result(WAIT).valid
-    other.__exit__(None, None, None)
 
 
 def test_wait_for_state(locker: Locker) -> None:

@@ -24,7 +24,7 @@ from consul_locker.fsm.diagrams.picture import picture_of, visible
 from .drawn_machines import LAMP, NESTED, ODD, large
 
 PARSER = Path(__file__).with_name("mermaid_parser.mjs")
-FOLDER = Path(os.environ.get("MERMAID") or Path(__file__).parents[2] / ".ci" / "cache" / "mermaid")
+FOLDER = Path(os.environ.get("MERMAID") or Path(__file__).parents[3] / ".ci" / "cache" / "mermaid")
 
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None or not (FOLDER / "node_modules" / "mermaid").is_dir(),

@@ -1,4 +1,4 @@
-"""Pictures are laid out by Graphviz: well formed whatever the names, quick enough, and without it a clear error."""
+"""DOT texts, and their pictures by Graphviz: well formed whatever the names, quick enough; without it a clear error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from consul_locker.core.machine import STATES, TABLE
 from consul_locker.fsm import Action, State, Table
-from consul_locker.fsm.diagrams import mermaid, png, svg
+from consul_locker.fsm.diagrams import dot, mermaid, png, svg
 
-from .drawn_machines import NESTED, ODD, large
+from .drawn_machines import NESTED, ODD, large, run_job
 
 SVG = "{http://www.w3.org/2000/svg}"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -84,3 +84,22 @@ def test_without_pygraphviz_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     with pytest.raises(RuntimeError, match=r"pip install 'consul_locker\[diagrams\]'"):
         svg(TABLE)
+
+
+def test_dot_escapes_what_means_something_to_graphviz() -> None:
+    drawing = dot(ODD)
+    assert drawing.startswith('digraph "an \\"odd\\" \\\\ <machine>" {\n')
+    table = Table({'\\N & "<b>"': State(inputs={"go / & < \\G": run_job})}, initial_state='\\N & "<b>"')
+    assert "<B>\\\\N &amp; &quot;&lt;b&gt;&quot;</B>" in dot(table)
+    assert "go / &amp; &lt; \\\\G / run_job" in dot(table)
+
+
+def test_with_many_arrows_each_state_lists_where_its_inputs_lead() -> None:
+    drawing = dot(large())
+    assert "input_0 / go to state_1<BR" in drawing
+    arrows = [line for line in drawing.splitlines() if " -> state" in line]
+    assert arrows and not [line for line in arrows if "label" in line]
+    many = {f"s{number}": State(child=NESTED, inputs={"x": f"s{number}", "y": "s0"}) for number in range(10)}
+    drawing = dot(Table(many, initial_state="s0"))
+    assert "job / may go to backoff<BR" in drawing
+    assert "x / stays here<BR" in drawing

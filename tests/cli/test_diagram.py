@@ -1,4 +1,4 @@
-"""The commands that draw and inspect machines."""
+"""The command that draws machines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from consul_locker import cli
 from consul_locker.core.machine import TABLE
 from consul_locker.fsm.diagrams import as_table, dot, mermaid
 
-from .drawn_machines import NESTED
+from ..fsm.diagrams.drawn_machines import NESTED
 
-MACHINES = "tests.fsm.drawn_machines"
+MACHINES = "tests.fsm.diagrams.drawn_machines"
 
 
 def run(*arguments: str) -> Result:
@@ -70,45 +70,3 @@ def test_without_pygraphviz_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("diagram", "--format", "svg")
     assert result.exit_code == cli.FAILED
     assert "pip install 'consul_locker[diagrams]'" in result.output
-
-
-@pytest.mark.parametrize(
-    ("place", "said"),
-    [
-        ("nonsense", "is no place of a machine: MODULE:NAME is needed"),
-        ("no_such_module:TABLE", "No module named 'no_such_module'; the folder that it is in must be in sys.path"),
-        ("tests.nothing:TABLE", "No module named 'tests.nothing'; the folder that it is in must be in sys.path"),
-        (f"{MACHINES}:NOTHING", "there is no 'NOTHING'"),
-        (f"{MACHINES}:run_job", "which is neither a Table nor a machine"),
-    ],
-)
-def test_a_machine_that_is_not_there_is_told(place: str, said: str) -> None:
-    result = run("inspect", place)
-    assert result.exit_code == 2
-    assert said in " ".join(result.output.split())
-
-
-def test_a_module_that_imports_what_is_not_there_is_found_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "broken_machine.py").write_text("import no_such_thing\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    output = " ".join(run("inspect", "broken_machine:TABLE").output.split())
-    assert output.endswith("cannot be imported: No module named 'no_such_thing'")
-
-
-def test_inspect_says_what_it_found_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "users_machine.py").write_text(
-        "from consul_locker.fsm import Behavior, State, Table\n"
-        "BAD = Table({'a': State(), 'b': State()}, initial_state='a')\n"
-        "GOOD = Behavior(Table({'a': State()}, initial_state='a'))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    result = run("inspect", "users_machine:BAD")
-    assert result.exit_code == 1
-    assert result.output.startswith("states['b']: no way leads from 'a' to 'b'")
-    result = run("inspect", "users_machine:GOOD")
-    assert (result.exit_code, result.output) == (0, "")
-    sys.modules.pop("users_machine")

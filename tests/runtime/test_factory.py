@@ -14,7 +14,7 @@ import pytest
 from consul_locker import LockerFactory, LockLost, aio, signals
 from consul_locker.embedded import Agent
 
-from .behaviour.tools import WAIT, Consul, until
+from ..behaviour.tools import WAIT, Consul, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was not closed before it was thrown away:ResourceWarning")
 

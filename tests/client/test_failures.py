@@ -1,18 +1,14 @@
-"""client/decode and client/words: what Consul refused before it did anything; and lists of names."""
+"""client/failures: answers that say that a request failed, and whether Consul may have done it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from consul_locker.client.encode import HttpResponse
-from consul_locker.core.requests import Failed, NamesRead, Outcome
-from consul_locker.errors import ConsulUnavailable
+from consul_locker.core.requests import Failed, Outcome, RefusedWhole, Request
+from consul_locker.errors import AccessDenied, ConsulUnavailable
 
 from .examples import ALL, answer, plain, unusable
 
-NAMES = ALL[5]
 #: The words of 1.8.7 and of newer ones (measured), with the status that they come with.
 REFUSED = [
     (429, b"rate limit exceeded, try again later or against a different server"),
@@ -63,19 +59,25 @@ def test_what_may_have_been_done(status: int, body: bytes) -> None:
         assert error.status == status
 
 
-# --------------------------------------------------------------------------------------------------- names
-
-
-def test_names() -> None:
-    assert answer(NAMES, 200, ["writer/1/lock", "writer/é/lock"]) == NamesRead(("writer/1/lock", "writer/é/lock"))
-    assert answer(NAMES, 200, []) == NamesRead(())
-
-
-def test_no_names_are_none_or_hidden_ones() -> None:
-    assert answer(NAMES, 404) == NamesRead(())
-    unusable(plain.encode(NAMES).decode(HttpResponse(404, {}, b"not Consul's")))
-
-
-@pytest.mark.parametrize("body", [{}, {"Key": "a"}, "writer/1/lock", [5], [None], [["a"]], 0, "", None])
-def test_what_are_no_names(body: Any) -> None:
-    unusable(answer(NAMES, 200, body))
+@pytest.mark.parametrize("request_", ALL, ids=lambda request: type(request).__name__)
+def test_answers_that_no_request_can_use(request_: Request) -> None:
+    for status in (401, 403):
+        outcome = answer(request_, status, b"Permission denied")
+        assert isinstance(outcome, Failed)
+        assert not outcome.sent
+        assert isinstance(outcome.error, AccessDenied)
+        assert outcome.error.detail == "Permission denied"
+    for status, word in ((301, "redirect"), (400, "did not take"), (408, "did not take"), (500, "EOF")):
+        if status == 400 and plain.encode(request_).path == "/v1/txn":
+            assert answer(request_, 400, b"no") == RefusedWhole(400, "no")  # a half of it may be taken
+            continue
+        error = unusable(answer(request_, status, b"rpc error making call: EOF"))
+        assert error.status == status
+        assert word in str(error)
+        assert error.operation in str(error)
+    html = b"<html>" + b"x" * 5_000
+    for status, index in ((404, None), (404, "x"), (200, "9"), (204, "9")):
+        error = unusable(answer(request_, status, html, index))
+        assert "<html>" in str(error)
+        assert len(str(error)) < 700
+    assert "no body" in str(unusable(answer(request_, 502)))

@@ -1,12 +1,10 @@
-"""The command `consul-locker`: its demo tells the whole story, and what is wrong is said in one line."""
+"""The command `consul-locker demo`: it tells the whole story, and what is wrong is said in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import re
-import runpy
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -137,26 +135,3 @@ def test_wrong_usage_is_clicks_to_tell() -> None:
 
 def test_a_holder_who_does_not_say_who_he_is() -> None:
     assert demo_command._holder(AlreadyLocked("7", "a/7/lock")) == "'7' is held by another holder"
-
-
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_click_or_rich_it_says_how_to_get_them(
-    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(SystemExit) as exit:
-        cli.main(["demo"])
-    assert exit.value.code == cli.FAILED
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert f"{missing} is missing" in said.err
-    assert "pip install 'consul_locker[cli]'" in said.err
-
-
-def test_the_module_is_a_second_way_in(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["consul_locker", "--help"])
-    with pytest.raises(SystemExit) as exit:
-        runpy.run_module("consul_locker", run_name="__main__")
-    assert exit.value.code == 0
-    assert "consul-locker [OPTIONS] COMMAND" in capsys.readouterr().out
-    runpy.run_module("consul_locker", run_name="consul_locker.__main__")  # importing it runs nothing

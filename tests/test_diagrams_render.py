@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-RENDER = Path(__file__).parents[2] / "diagrams" / "render.py"
+RENDER = Path(__file__).parents[1] / "diagrams" / "render.py"
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""consul_locker.cli: the command `consul-locker`."""

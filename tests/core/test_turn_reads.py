@@ -1,0 +1,37 @@
+"""Turn reads: which calls read in one request, and what it reads. test_fair_line*.py have what follows from them."""
+
+from __future__ import annotations
+
+from consul_locker.core.batch import MAX_OPS
+from consul_locker.core.calls import LockMany
+from consul_locker.core.fair_places import Contender
+from consul_locker.core.ledger import Slot
+from consul_locker.core.requests import Operation, Verb
+from consul_locker.core.turn_reads import packed, turn_read_of
+
+
+def contender(*ids: str) -> Contender:
+    """A call that waits for locks."""
+    waits = Contender(LockMany(ids), tuple(Slot(id, f"svc/{id}/lock") for id in ids))
+    waits.read_due = True
+    return waits
+
+
+def test_as_many_calls_read_together_as_fit_into_a_transaction() -> None:
+    small = [contender("a") for _ in range(MAX_OPS + 1)]
+    assert packed(small) == [small[:MAX_OPS], small[MAX_OPS:]]
+    large = contender(*map(str, range(MAX_OPS)))
+    assert packed([large]) == [[large]]
+    assert packed([small[0], large, small[1], small[2]]) == [[small[0]], [large], [small[1], small[2]]]
+    assert packed([]) == []
+
+
+def test_a_lock_that_several_want_is_read_once() -> None:
+    part = [contender("a", "b"), contender("b", "c")]
+    request = turn_read_of(part, 3, 10.0)
+    assert request.operations == tuple(Operation(Verb.GET_TREE, f"svc/{id}/lock") for id in "abc")
+    assert request.calls == tuple(one.call for one in part)
+    assert (request.generation, request.timeout) == (3, 10.0)
+    for one in part:
+        assert one.turn_read is request
+        assert not one.read_due

@@ -1,0 +1,1 @@
+"""consul_locker.fsm.diagrams: drawings of machines."""
