@@ -257,7 +257,7 @@ class Doubts:
 
     def _drop(self, slot: Slot) -> None:
         self._doubts.pop(slot, None)
-        slot.doubts.clear()
+        slot.forget_doubts()
         slot.leftover = False
         self._ledger.tidy(slot)
 
