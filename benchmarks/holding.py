@@ -25,6 +25,9 @@ MARKS = (1_000, 3_000, 10_000, 30_000, 100_000)
 #: Over the last so many locks before a mark the cost is measured, and so many are asked for at once.
 SAMPLE, AT_ONCE = 500, 100
 
+#: After so long a Locker has renewed its session and audited its locks, in seconds: connections for that are open.
+SETTLED = 6.0
+
 #: Where nobody listens (discard): a Locker that is made there begins, and costs no requests.
 NOWHERE = "http://127.0.0.1:9"
 
@@ -81,6 +84,7 @@ def by_threads(setting: Setting) -> Figures:
     with LockerFactory(setting.url) as factory:
         locker = factory.create(name)
         take(locker, taken, taken := WARM_UP)
+        time.sleep(min(setting.idle, SETTLED))
         with_one = threading.active_count(), descriptors()
         gc.collect()
         before = resident()

@@ -256,7 +256,9 @@ def test_every_request_goes_to_the_datacenter(servers: Joined, name: str) -> Non
         outcome = ask(look)
         assert isinstance(outcome, (Committed, KeysRead))
         assert [(entry.key, entry.session) for entry in outcome.entries] == [(key, session)]
-    assert ask(ReadPrefix(1, f"{name}/")) == NamesRead((key,))
+    found = ask(ReadPrefix(1, f"{name}/"))
+    assert isinstance(found, NamesRead)
+    assert found.names == (key,)
     assert ask(DestroySession(1, session)) == Done()
     assert ask(RenewSession(1, session)) == Gone()
     assert asked == set(encoder._encoders)

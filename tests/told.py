@@ -24,7 +24,7 @@ from consul_locker.core.calls import (
     Stop,
     Waiters,
 )
-from consul_locker.core.requests import Operation, Verb
+from consul_locker.core.requests import Transact, Verb
 
 _KINDS: dict[str, Any] = {
     kind.verb: kind
@@ -38,7 +38,7 @@ _KINDS: dict[str, Any] = {
 _READS = {
     frozenset((Verb.GET_TREE,)): "turn",
     frozenset((Verb.GET,)): "holder",
-    frozenset((Verb.CHECK_SESSION, Verb.CHECK_INDEX)): "audit",
+    frozenset((Verb.CHECK_INDEX,)): "audit",
     frozenset((Verb.CHECK_SESSION,)): "look",
     frozenset((Verb.DELETE_CAS,)): "tidy",
 }
@@ -51,6 +51,8 @@ def call_of(verb: str, ids: Iterable[Any] = (), **more: Any) -> Call:
     return call
 
 
-def purpose_of(operations: Iterable[Operation]) -> str:
+def purpose_of(request: Transact) -> str:
     """What a transaction is for; a sweep is called a look, too."""
-    return _READS.get(frozenset(operation.verb for operation in operations), "commit")
+    purpose = _READS.get(frozenset(operation.verb for operation in request.operations), "commit")
+    # A set of locks that are all held, of a Locker without a cache, is asked for by checks alone.
+    return "commit" if purpose == "audit" and request.calls else purpose

@@ -22,7 +22,7 @@ class Lease(BaseLease):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._loop = asyncio.get_running_loop()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: list[asyncio.Future[None]] | None = None  # nobody waits for the end of most leases
 
     async def wait_lost(self, timeout: float | None = None) -> str | None:
         """Wait until the lease is over.
@@ -53,14 +53,14 @@ class Lease(BaseLease):
         """For the library, on the lease's loop: a future that is done once the lease is over; then `_forget` it."""
         waiter = self._loop.create_future()
         if self.live:
-            self._waiters.add(waiter)
+            self._waiters = [*(self._waiters or ()), waiter]
         else:
             waiter.set_result(None)
         return waiter
 
     def _forget(self, waiter: asyncio.Future[None]) -> None:
         """A future of `_when_over` is of no use any more."""
-        self._waiters.discard(waiter)
+        self._waiters = [other for other in self._waiters or () if other is not waiter] or None
 
     if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
 
@@ -71,6 +71,6 @@ class Lease(BaseLease):
 
     def wake(self) -> None:
         """For the runtime: wake all tasks that wait in `wait_lost`."""
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             waiter.set_result(None)

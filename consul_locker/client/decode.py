@@ -211,7 +211,7 @@ def keys_read(response: HttpResponse) -> Outcome:
     return KeysRead(tuple([_entry(item) for item in _items(response.body)]), _index(response))
 
 
-def keys_missing(response: HttpResponse) -> Outcome | None:
+def keys_missing(response: HttpResponse) -> KeysRead | None:
     """A 404 of a KV read is "no such key" when it is Consul's, which always gives an index."""
     index = response.headers.get("x-consul-index", "")
     return KeysRead((), int(index)) if _INDEX.fullmatch(index) else None
@@ -219,12 +219,13 @@ def keys_missing(response: HttpResponse) -> Outcome | None:
 
 def names_read(response: HttpResponse) -> Outcome:
     """Names of keys."""
-    return NamesRead(tuple(_names(response.body)))
+    return NamesRead(tuple(_names(response.body)), _index(response))
 
 
 def names_missing(response: HttpResponse) -> Outcome | None:
     """A 404 of a list of names: there is no such key, or none that the token may see."""
-    return None if keys_missing(response) is None else NamesRead(())
+    missing = keys_missing(response)
+    return None if missing is None else NamesRead((), missing.index)
 
 
 def _index(response: HttpResponse) -> int:

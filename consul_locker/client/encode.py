@@ -38,6 +38,7 @@ from ..core.requests import (
     Transact,
     Verb,
     WatchKey,
+    WatchNames,
     WatchNode,
     WatchSession,
 )
@@ -199,6 +200,7 @@ class Encoder:
             WatchKey: self._watch_key,
             PollKey: self._poll_key,
             WatchNode: self._watch_node,
+            WatchNames: self._watch_names,
             Transact: self._transact,
             RawTransact: self._raw_transact,
         }
@@ -271,6 +273,11 @@ class Encoder:
         recorded = self._agent.kv.get(request.name, index=request.index, wait=_wait_text(request.wait))
         watch = self._finish("kv watch", recorded, keys_read, keys_missing, request.name)
         return replace(watch, decode=partial(key_watched, watch.decode))
+
+    def _watch_names(self, request: WatchNames) -> HttpRequest:
+        wait = _wait_text(request.wait)
+        recorded = self._agent.kv.get(request.name, keys=True, index=request.index, wait=wait)
+        return self._finish("kv watch on names", recorded, names_read, names_missing, request.name)
 
     def _poll_key(self, request: PollKey) -> HttpRequest:
         return self._get(request.name, consistent=False)

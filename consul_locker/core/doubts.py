@@ -7,8 +7,9 @@ docs/safety.rst has the rule. Two kinds of keys are checked:
 - former keys: this session asked for them, and they were refused or given back. They are checked for a while, since the
   network may deliver the acquire once more.
 
-A look checks all of them together, in transactions of reads, which cost Consul no write. Each check of our session must
-fail. A key for which it does not fail is read, and given back.
+A look checks those that are due together, in transactions of reads, which cost Consul no write: all keys in doubt, but
+of the former keys, of which nothing says that something is wrong, one transaction at a time, in turn. Each check of our
+session must fail. A key for which it does not fail is read, and given back.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ MAX_DOUBTS = 1024
 #: How long a former key is checked, in seconds: four times the longest delay after which an acquire was seen to commit
 #: (over 30 s, a paused leader; measured).
 FORMER_FOR = 120.0
-#: The most former keys, the latest: 16 transactions of reads in a look. Older ones are given up; a lock of one that is
-#: granted then lasts until the session ends.
+#: The most former keys, the latest. Each has its turn in the time above (24 looks with at least 48 locks each). Older
+#: ones are given up; a lock of one that is granted then lasts until the session ends.
 MAX_FORMER = 1024
-#: The same for places in the queues of a fair Locker, of which each handover leaves one: two transactions. An older
-#: place is found by the Locker's next turn read of its queue.
+#: The same for places in the queues of a fair Locker, of which each handover leaves one. An older place is found by the
+#: Locker's next turn read of its queue.
 MAX_FORMER_PLACES = 128
+#: The most of these places in one look (all have their turn in 40 s); locks fill up the rest of the transaction.
+PLACES_AT_ONCE = 16
 #: The refusals of a check of our session on a key that is not ours.
 _NOT_OURS = (Refusal.SESSION, Refusal.MISSING)
 
@@ -107,7 +110,8 @@ class Doubts:
         self._pace = pace
         self._timeout = timeout
         self._doubts: dict[Slot, _Doubt] = {}  # the latest is last
-        # id -> until when it is checked; the latest is last. One for locks, one for places in queues.
+        # id -> until when it is checked; the latest, and those that were checked last, are last. One for locks, one for
+        # places in queues.
         self._former: tuple[dict[str, tuple[Slot, float]], dict[str, tuple[Slot, float]]] = ({}, {})
         self._former_due = inf  # when the former keys are checked next
         self.former_for = FORMER_FOR
@@ -194,18 +198,29 @@ class Doubts:
                 doubt.due = self._out.now + LOOK_EVERY  # the answer may set a longer pause
                 yield slot
 
-    def _former_slots(self) -> Iterable[Slot]:
-        """The former keys, when they are due; not those that are in use again, or in doubt."""
+    def _former_slots(self) -> list[Slot]:
+        """The former keys whose turn it is, when they are due; not those that are in use again, or in doubt."""
         now = self._out.now
         if self._former_due > now + TOGETHER:
-            return
-        for former in self._former:
-            for id, (_, until) in list(former.items()):
-                if until > now:
-                    break
-                del former[id]
-            yield from (slot for id, (slot, _) in former.items() if self._ledger.slots.get(id, slot).state == "free")
+            return []
+        locks, places = self._former
+        taken = self._take(places, PLACES_AT_ONCE)
+        taken += self._take(locks, MAX_OPS - len(taken))
         self._former_due = now + LOOK_EVERY if any(self._former) else inf
+        return taken
+
+    def _take(self, former: dict[str, tuple[Slot, float]], most: int) -> list[Slot]:
+        """Up to so many former keys: those whose last turn is longest ago. Their next one is after all others."""
+        taken: list[Slot] = []
+        for id, (slot, until) in list(former.items()):
+            if len(taken) == most:
+                break
+            del former[id]
+            if until > self._out.now:
+                former[id] = slot, until
+                if self._ledger.slots.get(id, slot).state == "free":
+                    taken.append(slot)
+        return taken
 
     # ----------------------------------------------------------------------------------------- answers
 
@@ -242,7 +257,7 @@ class Doubts:
 
     def _drop(self, slot: Slot) -> None:
         self._doubts.pop(slot, None)
-        slot.doubts.clear()
+        slot.forget_doubts()
         slot.leftover = False
         self._ledger.tidy(slot)
 

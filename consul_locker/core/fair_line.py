@@ -103,7 +103,7 @@ class FairLine(Waiting):
             contender = self._contenders[call] = Contender(call, slots)
         contender.has_turn = False
         for slot in [slot for slot in contender.slots if call not in slot.waiters]:
-            self._add_to_line(call, slot)
+            slot.add_waiter(call)
         return contender
 
     def _line(self, slot: Slot) -> Iterator[Contender]:
@@ -197,7 +197,7 @@ class FairLine(Waiting):
     def _remove_from_line(self, contender: Contender) -> None:
         for slot in contender.slots:
             if contender.call in slot.waiters:
-                slot.waiters.remove(contender.call)
+                slot.remove_waiter(contender.call)
 
     def serve(self, slot: Slot) -> None:
         """Something happened to a key: the first call that waits for nothing else checks whether it is its turn."""

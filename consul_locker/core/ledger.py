@@ -2,7 +2,8 @@
 
 For each key there is a `Slot`. It has the lease held, the works (wanted operations) in order, the calls that wait, and
 the doubts: tenures of acquires whose outcome is unknown (rule 5). Only the first work is under way: none is sent before
-the one ahead of it was answered (rule 6).
+the one ahead of it was answered (rule 6). A key that is held and idle has a lease and nothing else, so what holds the
+rest is made when it is needed.
 
 The state of a slot:
 
@@ -17,9 +18,11 @@ unknown    a doubt, or a release that was not confirmed
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Union
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Union
 
 from ..keys import lock_id, lock_key, lock_key_of, place_key
 from ..lease import BaseLease
@@ -160,8 +163,20 @@ class ReleaseWork(_Work):
 Work = Union[LockWork, ReleaseWork]
 
 
+#: What stands for an empty list: nothing can be put into it. A list of its own for each of 100,000 keys takes 6 MB.
+_NOTHING: Any = ()
+_NO_DOUBTS: Mapping[int, int] = MappingProxyType({})
+
+
 class Slot:
-    """One key. See the module's description."""
+    """One key. See the module's description.
+
+    Attributes:
+        works: the wanted operations; `add_work`, `remove_work`.
+        waiters: the calls that wait, in the order in which they came; `add_waiter`, `remove_waiter`.
+        doubts: tenures that may still be granted -> how many transactions with that number Consul may have processed;
+            `doubt`, `forget_doubts`.
+    """
 
     __slots__ = (
         "contested",
@@ -184,10 +199,9 @@ class Slot:
         self.place_for = place_for  # the id of the lock in whose queue it is a place; empty for a lock
         self.lease: BaseLease | None = None
         self.contested: BaseLease | None = None  # the lease for whose lock Consul refused a call: most likely lost
-        self.works: deque[Work] = deque()
-        self.waiters: list[LockCall] = []  # in the order in which they came
-        # Tenures that may still be granted -> how many transactions with that number Consul may have processed.
-        self.doubts: dict[int, int] = {}
+        self.works: list[Work] = _NOTHING
+        self.waiters: list[LockCall] = _NOTHING
+        self.doubts: Mapping[int, int] = _NO_DOUBTS
         self.entry: Entry | None = None  # the other holder, as a watch showed it: for errors
         self.fence = 0  # of the last lease, or 0
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
@@ -208,9 +222,42 @@ class Slot:
 
         Unless its number was sent more than once: then it does not tell which of them was seen.
         """
-        for tenure, landings in list(self.doubts.items()):
+        for tenure, landings in self.doubts.items():
             if landings == 1 and value.endswith(f'"tenure":{tenure}}}'.encode()):
-                del self.doubts[tenure]
+                self.doubts = {other: count for other, count in self.doubts.items() if other != tenure} or _NO_DOUBTS
+                break
+
+    def doubt(self, tenure: int, landings: int) -> None:
+        """So many more transactions with this number of a tenure may have been, or may be, processed by Consul."""
+        self.doubts = {**self.doubts, tenure: self.doubts.get(tenure, 0) + landings}
+
+    def forget_doubts(self) -> None:
+        """No tenure is in doubt any more."""
+        self.doubts = _NO_DOUBTS
+
+    def add_waiter(self, call: LockCall) -> None:
+        """A call waits from now on."""
+        if not self.waiters:
+            self.waiters = []
+        insort(self.waiters, call, key=attrgetter("order"))
+
+    def remove_waiter(self, call: LockCall) -> None:
+        """A call waits no longer."""
+        self.waiters.remove(call)
+        if not self.waiters:
+            self.waiters = _NOTHING
+
+    def add_work(self, work: Work) -> None:
+        """An operation is wanted, after all others."""
+        if not self.works:
+            self.works = []
+        self.works.append(work)
+
+    def remove_work(self, work: Work) -> None:
+        """An operation is wanted no more."""
+        self.works.remove(work)
+        if not self.works:
+            self.works = _NOTHING
 
     @property
     def is_shared(self) -> bool:
@@ -322,13 +369,13 @@ class Ledger:
         """Put a lock at the end of the line of each of its keys, all at once: so sets cannot block each other."""
         work = LockWork(slots, calls, self._max_ops, exclusive=exclusive, places=places, shows=shows)
         for slot in work.keys:
-            slot.works.append(work)
+            slot.add_work(work)
         return work
 
     def want_release(self, slot: Slot, call: ReleaseCall | None) -> ReleaseWork:
         """Put a release at the end of the line of its key."""
         work = ReleaseWork(slot, call, self._max_ops)
-        slot.works.append(work)
+        slot.add_work(work)
         return work
 
     def startable(self, work: Work) -> bool:
@@ -344,7 +391,7 @@ class Ledger:
         following: list[Work] = []
         for slot in work.keys:
             if work in slot.works:
-                slot.works.remove(work)
+                slot.remove_work(work)
             if slot.works and slot.works[0] not in following:
                 following.append(slot.works[0])
             self.tidy(slot)

@@ -14,11 +14,9 @@ transaction again and again.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable
 from functools import partial
 from math import inf
-from operator import attrgetter
 from typing import Protocol
 
 from ..errors import AlreadyLocked, ConsulLockerError
@@ -192,7 +190,7 @@ class Waiting:
     ) -> None:
         """Put a call into the line of a key, in the order of arrival."""
         self._begin(call, obstacle, error)
-        self._add_to_line(call, slot)
+        slot.add_waiter(call)
         if obstacle is Obstacle.HELD:
             if slot.id not in self._watches and slot.id not in self._watch_next:
                 self._watch(slot, 0)
@@ -212,16 +210,12 @@ class Waiting:
         """Set the moment at which a call waits no longer."""
         self._out.timer(("wait", call), at, partial(self._over, call))
 
-    @staticmethod
-    def _add_to_line(call: LockCall, slot: Slot) -> None:
-        insort(slot.waiters, call, key=attrgetter("order"))
-
     def remove(self, call: LockCall) -> None:
         """Take a call out of its line; after the last one the watch ends."""
         for id in call.ids:
             slot = self._ledger.slots.get(id)
             if slot is not None and call in slot.waiters:
-                slot.waiters.remove(call)
+                slot.remove_waiter(call)
                 self._end_unneeded_watch(slot)
             elif slot is not None:
                 self._ledger.tidy(slot)
@@ -271,7 +265,7 @@ class Waiting:
                 continue
             if taken and not _blocked_locally(call):
                 continue  # Consul refused it although we have a lease: a watch or timer wakes it, no hot loop
-            slot.waiters.remove(call)
+            slot.remove_waiter(call)
             self.grants.lock(call)
         self._end_unneeded_watch(slot)
 

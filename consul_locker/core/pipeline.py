@@ -306,7 +306,7 @@ class Operations(ABC):
         """A lock ends, however: if an attempt went unanswered, that one may still be granted at any time (rule 5)."""
         for slot, tenure in zip(work.slots, work.tenures, strict=False):  # it has no tenures if it was not started
             if tenure and (work.unanswered or tenure in slot.doubts):
-                slot.doubts[tenure] = slot.doubts.get(tenure, 0) + work.landings
+                slot.doubt(tenure, work.landings)
                 if work.unanswered:
                     self._doubts.add(slot)
 

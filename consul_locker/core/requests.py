@@ -144,9 +144,13 @@ class KeysRead:
 
 @dataclass(frozen=True)
 class NamesRead:
-    """The names of keys. An empty list may mean that an ACL hides them from the token."""
+    """The names of keys. An empty list may mean that an ACL hides them from the token.
+
+    ``index``: as of a `SessionRead`.
+    """
 
     names: tuple[str, ...]
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -351,6 +355,11 @@ class WatchKey(Watch, RequestFor[KeyAnswer]):
 @dataclass(frozen=True, eq=False)
 class PollKey(Watch, RequestFor[KeyAnswer]):
     """In place of a watch on such a key: a read by transaction, answered at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class WatchNames(Watch, RequestFor[NamesAnswer]):
+    """A watch on all keys with a prefix, the ``name``; answered with their names. A runtime may answer it `Failed`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,12 +16,11 @@ __all__ = ["Lease"]
 class Lease(BaseLease):
     """A lease of the threaded Locker. See `BaseLease`."""
 
-    __slots__ = ("_jobs", "_sleepers")
+    __slots__ = ("_jobs",)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._sleepers = Sleepers()
-        self._jobs: list[Callable[[], None]] = []
+        self._jobs: list[Callable[[], None]] = []  # to be done once it is over
 
     def wait_lost(self, timeout: float | None = None) -> str | None:
         """Wait until the lease is over.
@@ -40,7 +39,12 @@ class Lease(BaseLease):
         if self._reason is not None:
             return self._reason
         THIS_THREAD.refuse_wait(THIS_THREAD.calls_observers, "observe lock_lost instead, or let another thread wait")
-        self._sleepers.wait(lambda: self._reason is not None, limit)
+        sleepers = Sleepers()  # of this call alone: nobody waits for the end of most leases
+        self._jobs.append(sleepers.wake)
+        try:
+            sleepers.wait(lambda: self._reason is not None, limit)
+        finally:
+            self._jobs.remove(sleepers.wake)
         return self.reason
 
     if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
@@ -58,6 +62,5 @@ class Lease(BaseLease):
 
     def wake(self) -> None:
         """For the runtime: wake all threads that wait in `wait_lost`."""
-        self._sleepers.wake()
         for job in tuple(self._jobs):
             job()

@@ -25,6 +25,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     WatchKey,
+    WatchNames,
     WatchNode,
     WatchSession,
 )
@@ -71,6 +72,7 @@ ALL: list[Request] = [
     WatchSession(1, name=SID, index=7, wait=1.5),
     WatchKey(1, name="writer/1/lock", index=7, wait=1.5),
     WatchNode(1, name="n1", index=7, wait=1.5),
+    WatchNames(1, name="writer/", index=7, wait=1.5),
     FindNode(1, dc="dc 1"),
 ]
 

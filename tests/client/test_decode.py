@@ -133,7 +133,7 @@ def test_an_index_of_64_bits(index: str) -> None:
 
 @pytest.mark.parametrize("index", ["9" * 21, "9" * 5_000, "+1", "1.0", " 1", "1_0", "0x1", "１"])
 def test_an_index_that_is_none(index: str) -> None:
-    for request in (READ, KEYS, NODE):
+    for request in (READ, KEYS, NODE, NAMES):
         unusable(answer(request, 200, [], index))
     unusable(answer(KEYS, 404, b"", index))
 
@@ -151,13 +151,13 @@ def test_texts_that_are_none(text: str) -> None:
 
 
 def test_escapes_and_what_utf_8_can_say() -> None:
-    assert answer(NAMES, 200, b'["\\u00e9\\ud83d\\ude00", "\xc3\xa9", ""]') == NamesRead(("é😀", "é", ""))
+    assert answer(NAMES, 200, b'["\\u00e9\\ud83d\\ude00", "\xc3\xa9", ""]') == NamesRead(("é😀", "é", ""), 9)
 
 
 def test_a_byte_order_mark_and_more_than_one_value() -> None:
     for body in (b"\xef\xbb\xbf[]", b"[] []", b"[],", b"[]]", b"[,]", b'["a",]', "[]".encode("utf-16")):
         unusable(answer(NAMES, 200, body))
-    assert answer(NAMES, 200, b" [ ]\r\n\t") == NamesRead(())
+    assert answer(NAMES, 200, b" [ ]\r\n\t") == NamesRead((), 9)
 
 
 # ------------------------------------------------------------------------------------------------------ fields

@@ -15,12 +15,12 @@ NAMES = ALL[5]
 
 
 def test_names() -> None:
-    assert answer(NAMES, 200, ["writer/1/lock", "writer/é/lock"]) == NamesRead(("writer/1/lock", "writer/é/lock"))
-    assert answer(NAMES, 200, []) == NamesRead(())
+    assert answer(NAMES, 200, ["writer/1/lock", "writer/é/lock"]) == NamesRead(("writer/1/lock", "writer/é/lock"), 9)
+    assert answer(NAMES, 200, []) == NamesRead((), 9)
 
 
 def test_no_names_are_none_or_hidden_ones() -> None:
-    assert answer(NAMES, 404) == NamesRead(())
+    assert answer(NAMES, 404) == NamesRead((), 9)
     unusable(plain.encode(NAMES).decode(HttpResponse(404, {}, b"not Consul's")))
 
 

@@ -25,6 +25,7 @@ from consul_locker.core.requests import (
     Request,
     Verb,
     WatchKey,
+    WatchNames,
     WatchSession,
 )
 from consul_locker.errors import ConfigurationError
@@ -64,6 +65,7 @@ from .examples import ALL, KEY, SID, TOKEN, create, full, plain, raw, transact
         (ALL[8], "GET", f"/v1/session/info/{SID}?index=7&wait=1500ms", None),
         (ALL[9], "GET", "/v1/kv/writer/1/lock?index=7&wait=1500ms", None),
         (WatchKey(1, name="k", index=0, wait=5), "GET", "/v1/kv/k", None),
+        (WatchNames(1, name="n/", index=7, wait=5), "GET", "/v1/kv/n/?index=7&wait=5000ms&keys=True", None),
         (ALL[10], "GET", "/v1/session/node/n1?index=7&wait=1500ms", None),
     ],
 )

@@ -334,9 +334,9 @@ class Replayer:
             self._asks("kv.get", request, request.key)
         elif isinstance(request, ReadKey):
             self._find_tenure(request)
-        elif isinstance(request, Transact) and purpose_of(request.operations) == "commit":
+        elif isinstance(request, Transact) and purpose_of(request) == "commit":
             self._commit(request)
-        elif isinstance(request, Transact) and purpose_of(request.operations) == "holder":
+        elif isinstance(request, Transact) and purpose_of(request) == "holder":
             entries = tuple(self._entry(op.key, STRANGER) for op in request.operations)
             self._give(Answered(request, Committed(entries)))
 

@@ -211,7 +211,7 @@ class Driver:
         if isinstance(request, ReadKey):
             found = {"_judge": "verdict", "_key_read": "info"}.get(taker.func.__name__)
             return found or ("doubt" if isinstance(taker.func.__self__, Doubts) else "release")
-        purpose = purpose_of(request.operations)
+        purpose = purpose_of(request)
         return "sweep" if purpose == "look" and taker and isinstance(taker.func.__self__, Sweep) else purpose
 
     # ----------------------------------------------------------------------------------- in a word

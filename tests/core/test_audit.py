@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
+from consul_locker.core import audit as audit_module
+from consul_locker.core.batch import MAX_OPS
+from consul_locker.core.messages import TimerFired
 from consul_locker.core.requests import (
     Committed,
     KeysRead,
@@ -19,7 +24,7 @@ from consul_locker.core.requests import (
 
 from .helpers import STRANGER, Driver, entry, failure, session_info
 
-BAD = RolledBack((Refused(0, Refusal.SESSION, "failed session check"), Refused(1, Refusal.INDEX, "failed index check")))
+BAD = RolledBack((Refused(0, Refusal.INDEX, "failed index check"),))
 ALIVE = SessionRead(session_info("S1"), 1)
 
 
@@ -45,10 +50,7 @@ def test_everything_held_is_checked_once_in_each_period() -> None:
     driver = Driver().ready()
     lease = driver.locked("a")
     request = audit(driver)
-    assert [(op.verb, op.session or op.index) for op in request.operations] == [
-        (Verb.CHECK_SESSION, "S1"),
-        (Verb.CHECK_INDEX, lease.fence),
-    ]
+    assert [(op.verb, op.index) for op in request.operations] == [(Verb.CHECK_INDEX, lease.fence)]
     assert driver.answer(request, Committed(())) == []
     assert driver.timers["audit",] == driver.now + 5.0
     driver.call("release", "a")
@@ -65,12 +67,102 @@ def test_a_long_ttl_does_not_mean_that_losses_go_unnoticed_as_long(ttl: float, p
     assert driver.timers["audit",] == driver.now + period
 
 
-def test_many_locks_take_several_audits() -> None:
-    driver = Driver().ready()
-    for number in range(40):
-        driver.locked(str(number))
+def many(count: int, **options: object) -> Driver:
+    """A Locker that has so many locks."""
+    driver = Driver(**options).ready()
+    for first in range(0, count, MAX_OPS):
+        call = driver.call("lock_many", *map(str, range(first, min(first + MAX_OPS, count))))
+        driver.grant()
+        assert len(driver.result(call)) == min(MAX_OPS, count - first)
+    return driver
+
+
+def ids(request: Transact) -> list[str]:
+    return [op.key.split("/")[1] for op in request.operations]
+
+
+def test_many_locks_take_several_audits_evenly_spread() -> None:
+    driver = many(100)
+    began, found = driver.now, []
+    driver.answer(audit(driver), Committed(()))
+    for _ in range(2):
+        request = audit(driver)
+        found += ids(request)
+        driver.answer(request, Committed(()))
+    assert sorted(found, key=int) == [str(number) for number in range(100)]
+    assert driver.now == pytest.approx(began + 2 * 5.0)
+
+
+@pytest.mark.parametrize(("few", "ttl", "round"), [(64, 15.0, 25.0), (16, 15.0, 60.0), (16, 86_400.0, 60.0)])
+def test_with_more_keys_each_is_checked_less_often_but_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, few: int, ttl: float, round: float
+) -> None:
+    monkeypatch.setattr(audit_module, "FEW", few)
+    driver = many(5 * MAX_OPS, ttl=ttl)
+    driver.core.session.current.deadline = inf  # nothing renews it here
+    checked: dict[str, float] = {}
+    gaps: list[float] = []
+    for _ in range(3 * 5):
+        request = audit(driver)
+        gaps += [driver.now - checked[id] for id in ids(request) if id in checked]
+        checked.update(dict.fromkeys(ids(request), driver.now))
+        driver.answer(request, Committed(()))
+    assert len(checked) == 5 * MAX_OPS
+    assert gaps == pytest.approx([round] * len(gaps))
+
+
+def test_a_key_that_is_granted_during_a_round_comes_first_in_the_next_one() -> None:
+    driver = many(100)
+    driver.answer(audit(driver), Committed(()))
+    driver.locked("new")
+    request = audit(driver)
+    assert "new" not in ids(request)
+    driver.answer(request, Committed(()))
+    assert "new" in ids(audit(driver))
+
+
+def test_an_audit_that_is_due_waits_for_the_answer_to_the_one_before() -> None:
+    driver = many(100)
+    driver.answer(audit(driver), Committed(()))
+    request = audit(driver)
+    assert audit(driver) is request
+    driver.answer(request, Committed(()))
+    following = driver.one(Transact)
+    assert not set(ids(following)) & set(ids(request))
+    driver.answer(following, Committed(()))
+    assert driver.all(Transact) == []
+
+
+def test_an_audit_that_is_due_waits_for_verdicts() -> None:
+    driver = many(100)
+    driver.answer(audit(driver), BAD)
     driver.fire("audit")
-    assert [len(each.operations) for each in driver.all(Transact)] == [64, 16]
+    assert driver.all(Transact) == []
+    driver.answer(driver.one(ReadKey), failure())
+    assert len(driver.all(Transact)) == 1
+
+
+def test_after_a_restored_snapshot_all_keys_are_audited_without_a_pause() -> None:
+    driver = many(100)
+    driver.core._audit.sweep()
+    driver.step(TimerFired(("nothing",)))
+    found = []
+    for _ in range(2):
+        (request,) = driver.all(Transact)
+        found += ids(request)
+        driver.answer(request, Committed(()))
+    assert len(found) == 100
+    assert driver.all(Transact) == []
+
+
+def test_an_audit_that_fails_is_made_again_after_all_others() -> None:
+    driver = many(100)
+    failed = audit(driver)
+    driver.answer(failed, failure())
+    others = audit(driver)
+    driver.answer(others, Committed(()))
+    assert ids(others)[: 100 - MAX_OPS] == [str(number) for number in reversed(range(100 - MAX_OPS))]
+    assert set(ids(others) + ids(audit(driver))) == set(map(str, range(100)))
 
 
 def test_an_audit_that_fails_says_nothing() -> None:

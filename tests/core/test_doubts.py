@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from consul_locker.core import doubts as doubts_module
-from consul_locker.core.doubts import FIRST_PAUSE, FORMER_FOR, LONGEST_PAUSE, LOOK_EVERY, TOGETHER
+from consul_locker.core.batch import MAX_OPS
+from consul_locker.core.doubts import FIRST_PAUSE, FORMER_FOR, LONGEST_PAUSE, LOOK_EVERY, PLACES_AT_ONCE, TOGETHER
 from consul_locker.core.messages import TimerFired
 from consul_locker.core.requests import (
     Committed,
@@ -397,3 +398,33 @@ def test_the_oldest_former_keys_are_forgotten_when_there_are_many(monkeypatch: p
     monkeypatch.setattr(doubts_module, "MAX_FORMER", 2)
     driver = given_back("a", "b", "a", "c")
     assert [op.key for op in driver.look().operations] == ["svc/a/lock", "svc/c/lock"]
+
+
+def test_of_many_former_keys_a_look_checks_one_transaction_of_them_in_turn() -> None:
+    driver = Driver(delete_on_release=True).ready()
+    many = [str(number) for number in range(2 * MAX_OPS - 1)]
+    for id in many:
+        driver.locked(id)
+        driver.call("release", id)
+        driver.grant()
+    looked_at = []
+    for _ in range(2):
+        request = driver.look()  # no other is under way
+        looked_at += [op.key for op in request.operations]
+        driver.answer(request, not_ours(*range(len(request.operations))))
+    assert looked_at == [f"svc/{id}/lock" for id in [*many, many[0]]]
+
+
+def test_former_places_leave_room_for_former_locks() -> None:
+    driver = Driver().ready()
+    doubts, ledger = driver.core._audit.doubts, driver.core.ledger
+    driver.locked("kept")  # so that a step sets the timer
+    lock = ledger.slot("a")
+    for _ in range(PLACES_AT_ONCE + 1):
+        doubts.add_former(ledger.place(lock, "S1"))
+    for number in range(MAX_OPS):
+        doubts.add_former(ledger.slot(str(number)))
+    driver.step(TimerFired(("nothing",)))
+    keys = [op.key for op in driver.look().operations]
+    assert len(keys) == MAX_OPS
+    assert sum("S1" in key for key in keys) == PLACES_AT_ONCE

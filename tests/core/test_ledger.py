@@ -32,7 +32,7 @@ def test_a_slot_has_the_key_of_its_id() -> None:
         (lambda ledger, slot: ledger.want_lock((slot,), []), "acquiring"),
         (lambda ledger, slot: ledger.want_release(slot, None), "releasing"),
         (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
-        (lambda ledger, slot: slot.doubts.update({1: 1}), "unknown"),
+        (lambda ledger, slot: slot.doubt(1, 1), "unknown"),
         (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
     ],
 )
@@ -101,3 +101,27 @@ def test_only_calls_that_want_an_answer_are_live() -> None:
     call, gone = Lock(("a",)), Lock(("a",))
     gone.settled = True
     assert ledger.want_lock((ledger.slot("a"),), [call, gone]).live() == [call]
+
+
+def test_an_idle_slot_has_no_collections_of_its_own() -> None:
+    ledger = make()
+    slot, other = ledger.slot("a"), ledger.slot("b")
+    first, second = Lock(("a",)), Lock(("a",))
+    first.order, second.order = 1, 2
+    for call in (second, first):
+        slot.add_waiter(call)
+    assert slot.waiters == [first, second]
+    work = ledger.want_lock((slot,), [])
+    slot.doubt(1, 1)
+    slot.doubt(1, 2)
+    slot.doubt(2, 1)
+    assert slot.doubts == {1: 3, 2: 1}
+    slot.saw(b'{"tenure":2}')
+    assert slot.doubts == {1: 3}
+    for call in (first, second):
+        slot.remove_waiter(call)
+    ledger.finish(work)
+    slot.forget_doubts()
+    for name in ("works", "waiters", "doubts"):
+        assert not getattr(slot, name)
+        assert getattr(slot, name) is getattr(other, name)

@@ -60,7 +60,7 @@ def _answered(request: Request) -> tuple[Request, Outcome]:
     if isinstance(request, ReadPrefix):
         return request, NamesRead((KEY,))
     if isinstance(request, Transact):
-        ours = purpose_of(request.operations) == "audit"
+        ours = purpose_of(request) == "audit"
         return request, Committed(()) if ours else not_ours(*range(len(request.operations)))
     assert isinstance(request, Watch)
     return request, TAKEN if isinstance(request, WatchKey) else SessionRead(session_info("S1"), 50)

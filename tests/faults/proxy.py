@@ -93,7 +93,7 @@ def to(method: str, path: str, *words: bytes, without: tuple[bytes, ...] = ()) -
 
 ACQUIRE = to("PUT", "/v1/txn", b'"lock"')
 RELEASE = to("PUT", "/v1/txn", b'"unlock"')
-AUDIT = to("PUT", "/v1/txn", b'"check-session"', b'"check-index"', without=(b'"lock"', b'"unlock"'))
+AUDIT = to("PUT", "/v1/txn", b'"check-index"', without=(b'"lock"', b'"unlock"'))
 READ = to("PUT", "/v1/txn", b'"get"')
 LIST = to("GET", "/v1/kv/")
 CREATE = to("PUT", "/v1/session/create")

@@ -18,6 +18,7 @@ from consul_locker.core.requests import (
     Done,
     Failed,
     KeysRead,
+    NamesRead,
     ReadKey,
     ReadPrefix,
     ReadSession,
@@ -25,10 +26,11 @@ from consul_locker.core.requests import (
     SessionCreated,
     Transact,
     WatchKey,
+    WatchNames,
 )
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.runtime.clock import SystemClock
-from consul_locker.runtime.io_loop import IoLoop
+from consul_locker.runtime.io_loop import HINT_SHARE, IoLoop
 
 from ..behaviour.tools import WAIT, Consul, eventually
 
@@ -324,3 +326,26 @@ def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyP
     assert answered.request is BATCH
     assert answered.outcome.sent
     assert "interrupted" in str(answered.outcome.error)
+
+
+def test_a_hint_is_not_asked_for_where_connections_are_few() -> None:
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
+        most = int(exchange._watch_limit() * HINT_SHARE)
+        watches = [WatchNames(1, "svc/", 0, 300.0) for _ in range(most)]
+        exchange.carry_out(receiver.receive, watches)
+        first = (await receiver.next()).outcome
+        assert isinstance(first, NamesRead)
+        assert first.names == ()
+        for _ in watches[1:]:
+            await receiver.next()
+        waiting = [WatchNames(1, "svc/", first.index, 300.0) for _ in range(most + 1)]
+        exchange.carry_out(receiver.receive, waiting)
+        answered = await receiver.next()
+        assert answered.request is waiting[-1]
+        assert isinstance(answered.outcome, Failed)
+        assert not answered.outcome.sent
+        exchange.carry_out(receiver.receive, [CancelRequest(watch) for watch in waiting[:-1]])
+        await asyncio.gather(*exchange._ending, return_exceptions=True)
+        assert exchange._hints == 0
+
+    run(test)

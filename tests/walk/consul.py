@@ -44,6 +44,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     Watch,
+    WatchNames,
     WatchSession,
 )
 from consul_locker.errors import AccessDenied
@@ -116,7 +117,7 @@ class SimConsul:
         if self.spoilt and any(self.spoilt in (key, lock_key_of(key)) for key in _keys(request)):
             return RefusedWhole(400, "Invalid key in transaction: invalid key name")
         if isinstance(request, Transact):
-            if purpose_of(request.operations) == "commit":
+            if purpose_of(request) == "commit":
                 return self._transact(request.operations, now, self.keys)
             behind = stale and not request.consistent and self.history
             return self._transact(request.operations, now, self.history[0] if behind else self.keys)
@@ -145,6 +146,8 @@ class SimConsul:
         if isinstance(watch, WatchSession):
             session = self._seen(watch.name) if watch.name not in self.lacked else None
             return SessionRead(session, session.create_index if session else self.index)
+        if isinstance(watch, WatchNames):
+            return NamesRead(tuple(key for key in self.keys if key.startswith(watch.name)), self._kv_index)
         entry = self.keys.get(watch.name)
         return KeysRead((entry,) if entry else (), self.key_index(watch.name))
 
@@ -155,6 +158,8 @@ class SimConsul:
         if isinstance(watch, WatchSession):
             session = self.sessions.get(watch.name)
             return session is None or session.create_index != watch.index
+        if isinstance(watch, WatchNames):
+            return self._kv_index > watch.index
         return self.key_index(watch.name) != watch.index
 
     def key_index(self, key: str) -> int:

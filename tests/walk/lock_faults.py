@@ -38,6 +38,7 @@ from consul_locker.errors import AlreadyLocked
 from consul_locker.keys import lock_key_of
 from consul_locker.strategies import PermanentStrategy
 
+from ..told import purpose_of
 from .faults import plant
 from .streams import Step, answer_at_once, callers, change_commands, change_events, change_steps, ended_sessions
 
@@ -57,9 +58,8 @@ def _releases(request: Request) -> set[str]:
 
 
 def _audits(request: Request) -> bool:
-    """Whether a request is an audit: it checks sessions and indexes, and changes nothing."""
-    checks = {Verb.CHECK_SESSION, Verb.CHECK_INDEX}
-    return isinstance(request, Transact) and {op.verb for op in request.operations} == checks
+    """Whether a request is an audit: it checks indexes, and changes nothing."""
+    return isinstance(request, Transact) and purpose_of(request) == "audit"
 
 
 def not_renewed(fair: bool) -> Callable[[LockerCore, Event, Step], list[Command]]:

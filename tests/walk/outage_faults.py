@@ -119,7 +119,7 @@ def _pausing(
 def pause_never_ends(patch: pytest.MonkeyPatch) -> None:
     _pausing(
         patch,
-        lambda request: isinstance(request, Transact) and purpose_of(request.operations) == "commit",
+        lambda request: isinstance(request, Transact) and purpose_of(request) == "commit",
         lambda event: isinstance(event.outcome, SessionCreated),
     )
 

@@ -64,7 +64,7 @@ def _refused_before(outcome: Outcome) -> bool:
 
 def _commits(request: Request) -> TypeGuard[Transact]:
     """Whether it is a group commit."""
-    return isinstance(request, Transact) and purpose_of(request.operations) == "commit"
+    return isinstance(request, Transact) and purpose_of(request) == "commit"
 
 
 def _wait(call: Call) -> float | None:

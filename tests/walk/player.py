@@ -9,6 +9,7 @@ from math import inf
 from typing import Any
 
 from consul_locker.config.options import LockerOptions
+from consul_locker.core.audit import FEW
 from consul_locker.core.calls import LockCall, LockMany, Release, ReleaseAll
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.machine import ACQUIRING, READY, STOPPED
@@ -104,6 +105,7 @@ class Player:
         self._ending: set[BaseLease] = set()
         self.rules = OutageRules(self, timeout)
         self.former_for: float | None = None
+        self.hint_above = FEW
         self._timeout = timeout
         self._batch = batch
         self.fail_stop = FailStop(self._make_core, self._effects.append)
@@ -124,6 +126,7 @@ class Player:
         )
         if self.former_for is not None:
             core._audit.doubts.former_for = self.former_for
+        core._audit.hint.more_than = self.hint_above
         for event in ("nohandler", "invalidstate"):
             core.fsm.on(event, self._no_row)
         for name in ("ask_lock", "ask_release"):
@@ -182,13 +185,13 @@ class Player:
 
     def answer(self, request: Request, outcome: Any) -> None:
         """Consul answered, or did not."""
-        if isinstance(request, Transact) and purpose_of(request.operations) == "commit":
+        if isinstance(request, Transact) and purpose_of(request) == "commit":
             for op in request.operations:
                 if self.in_flight.get(op.key) is request:
                     del self.in_flight[op.key]
         self.rules.answered(request, outcome)
         present = request.generation == self.core.session.generation  # the core looks at no other
-        turn = isinstance(request, Transact) and purpose_of(request.operations) == "turn"
+        turn = isinstance(request, Transact) and purpose_of(request) == "turn"
         if turn and isinstance(outcome, Committed) and present:
             for call in request.calls:
                 keys = {lock_key(self.options.name, id) for id in call.ids}
@@ -361,7 +364,7 @@ class Player:
     def _ask(self, request: Request) -> None:
         self.sent_at[request] = self.around.now
         self.rules.asked(request)
-        if isinstance(request, Transact) and purpose_of(request.operations) == "commit":
+        if isinstance(request, Transact) and purpose_of(request) == "commit":
             for key in {op.key for op in request.operations if op.verb not in (Verb.CHECK_INDEX, Verb.GET_TREE)}:
                 other = self.in_flight.get(key)
                 if other is not None and other.generation == request.generation:

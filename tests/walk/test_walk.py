@@ -21,8 +21,8 @@ BUDGET = 4000
 #: Schedules of one test; twenty tests make the 2,000 that every run plays. On a machine that does ten other things
 #: more of them would last longer than the watch-dog of the tests allows (faulthandler_timeout), which ends the worker.
 SHARE = 100
-#: Seeds in whose schedules rare bugs show early. Each shows in one schedule of some hundreds: with seed 1 they are found
-#: as well, after 1,762 and 448 schedules.
+#: Seeds in whose schedules rare bugs show early. Each shows in one schedule of some hundreds: with seed 1 they are
+#: found as well, after 1,762 and 448 schedules.
 SEEDS = {"a stop believed without a read": 10, "refused and released keys not looked at": 3}
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from random import Random
 
 from consul_locker.config.options import LockerOptions
+from consul_locker.core.audit import FEW
 from consul_locker.core.requests import Failed, KeysRead, Outcome, ReadKey, Request, SessionRead, Transact, Verb, Watch
 from consul_locker.errors import ConsulUnavailable
 from consul_locker.lease import BaseLease
@@ -108,6 +109,8 @@ class Traffic:
         self.ids = ["a", "b", "c"][: self.rng.randint(1, 3)]
         if len(self.ids) > 1 and (chance := Random(f"{seed} spoilt")).random() < SPOILT:
             self.sim.spoilt = f"n/{chance.choice(self.ids)}/lock"
+        # In a third of the schedules a watch on all names finds out what was deleted; in the others the audit must.
+        self._hint_above = 0 if Random(f"{seed} hint").random() < 1 / 3 else FEW
         self.trouble = self.rng.choice([0.0, 0.05, 0.2, 0.4])  # how often a request meets with a fault
         # Whether an acquire may come again after its answer. Where none does, refused and released keys are not looked
         # at: that would cover up for what is found otherwise.
@@ -156,6 +159,7 @@ class Traffic:
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
             player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
             player.former_for = player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
+            player.hint_above = player.core._audit.hint.more_than = self._hint_above
             self.players.append(player)
 
     def awake(self, player: Player) -> float:
