@@ -16,13 +16,15 @@ from . import faults, outage_faults, outage_rules, refusal_faults, session_fault
 from . import lock_faults as _lock_faults  # noqa: F401 # likewise
 from .simulation import Violation, World, play
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 #: Schedules in which a planted bug must show. Most show in the first dozen, a few need a rare order of events.
 BUDGET = 4000
 #: Schedules of one test; twenty tests make the 2,000 that every run plays. On a machine that does ten other things
 #: more of them would last longer than the watch-dog of the tests allows (faulthandler_timeout), which ends the worker.
 SHARE = 100
-#: Seeds in whose schedules rare bugs show early. Each shows in one schedule of some hundreds: with seed 1 they are found
-#: as well, after 1,762 and 448 schedules.
+#: Seeds in whose schedules rare bugs show early. Each shows in one schedule of some hundreds: with seed 1 they are
+#: found as well, after 1,762 and 448 schedules.
 SEEDS = {"a stop believed without a read": 10, "refused and released keys not looked at": 3}
 
 
