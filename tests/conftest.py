@@ -38,6 +38,9 @@ from .real_consul import RealConsul, find_binary, version_of
 #: How many processes run the tests. Tests wait more than they compute: five keep two processors busy (measured).
 WORKERS = 5
 
+#: How many of these run the tests that only wait for long, one after another: the others compute meanwhile.
+LANES = 2
+
 #: Whether this run decides over a change: then nothing may be left out.
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
@@ -136,8 +139,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "consul_binary" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
     if _is_worker(config):
-        # What only waits for long begins first: then the others run beside it.
-        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        lanes: dict[Path, int] = {}
+        for item in items:
+            if item.get_closest_marker("slow") and not item.get_closest_marker("xdist_group"):
+                lane = lanes.setdefault(item.path, len(lanes) % LANES)
+                item.add_marker(pytest.mark.xdist_group(f"waits {lane}"))
+        # Groups begin first, those that wait before the others: nothing that is long begins last.
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("slow"):
+        return 0
+    return 1 if item.get_closest_marker("xdist_group") else 2
 
 
 def pytest_collection_finish() -> None:
