@@ -4,6 +4,7 @@ Fixtures:
     consul_binary   the path of a real Consul; the test is skipped, or with CI=true fails, without one
     real_agent      one real agent for the whole run; a test that kills its agent starts one of its own
     agent           the test runs twice, against the embedded agent and against `real_agent`; has `.address`
+    unmeasured      for searches: coverage does not look at what this test does
     nothing_lingers  by itself: what closed factories go on with in the background ends with the test
 
 A test that uses a real agent gets the mark ``real`` by itself. With CI=true a run in which such a test was
@@ -19,6 +20,7 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,9 @@ from .real_consul import RealConsul, find_binary, version_of
 
 #: How many processes run the tests. Tests wait more than they compute: five keep two processors busy (measured).
 WORKERS = 5
+
+#: How many of these run the tests that only wait for long, one after another: the others compute meanwhile.
+LANES = 2
 
 #: Whether this run decides over a change: then nothing may be left out.
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -94,6 +99,18 @@ def nothing_lingers() -> Iterator[None]:
             factory._io_thread.close()
 
 
+@pytest.fixture
+def unmeasured() -> Iterator[None]:
+    """Coverage does not count what a search does in this thread, which takes three times as long with it (measured).
+
+    Every branch is taken by a test that means it; that a search comes upon one by chance shows nothing.
+    """
+    before = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(before)
+
+
 def _is_worker(config: pytest.Config) -> bool:
     """Whether this process runs tests that another one hands out."""
     return hasattr(config, "workerinput")
@@ -122,8 +139,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "consul_binary" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
     if _is_worker(config):
-        # What only waits for long begins first: then the others run beside it.
-        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        lanes: dict[Path, int] = {}
+        for item in items:
+            if item.get_closest_marker("slow") and not item.get_closest_marker("xdist_group"):
+                lane = lanes.setdefault(item.path, len(lanes) % LANES)
+                item.add_marker(pytest.mark.xdist_group(f"waits {lane}"))
+        # Groups begin first, those that wait before the others: nothing that is long begins last.
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("slow"):
+        return 0
+    return 1 if item.get_closest_marker("xdist_group") else 2
 
 
 def pytest_collection_finish() -> None:

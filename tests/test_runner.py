@@ -15,8 +15,9 @@ from .conftest import WORKERS, pytest_xdist_auto_num_workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: In one process, and over two workers; as a run that decides over a change, and as one by hand.
-EACH_WAY = pytest.mark.parametrize(("workers", "ci"), [(0, True), (2, True), (2, False)])
+#: In one process, and over two workers; as a run that decides over a change, and as one by hand. Whether it decides is
+#: asked in the process that was started, whatever the number of workers.
+EACH_WAY = pytest.mark.parametrize(("workers", "ci"), [(0, True), (2, True), (0, False)])
 
 #: A limit for hangs, in seconds.
 LIMIT = 120.0

@@ -16,7 +16,8 @@ from .tools import WAIT, Consul, Gate, until
 
 pytestmark = pytest.mark.xdist_group("processes and signals")
 
-ATTEMPTS = 1000
+#: Of each process; each of the 16 locks is fought for some 30 times.
+ATTEMPTS = 500
 
 
 def test_two_processes_never_hold_one_lock_at_once(agent: Any, consul: Consul, name: str) -> None:

@@ -10,6 +10,7 @@ embedded one answers as each of these versions is asked for on the spot.
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import re
 import sys
@@ -121,6 +122,7 @@ def _count(answers: dict[str, list[Recorded]]) -> Counter[Row]:
     return rows
 
 
+@functools.cache
 def embedded_answers(version: str) -> dict[str, list[Recorded]]:
     """What the embedded agent answers to each scenario as that version."""
     with Agent(version=version) as agent:

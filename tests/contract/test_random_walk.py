@@ -11,6 +11,8 @@ from consul_locker.embedded import Agent
 
 from . import random_walk
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 #: How many calls, unless CONSUL_LOCKER_WALK says otherwise.
 STEPS = int(os.environ.get("CONSUL_LOCKER_WALK", "400"))
 

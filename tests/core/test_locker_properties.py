@@ -38,6 +38,8 @@ from tests.walk.player import Player, Violation
 
 from ..told import call_of
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 IDS = ("a", "b")
 
 

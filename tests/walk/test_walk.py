@@ -16,6 +16,8 @@ from . import faults, outage_faults, outage_rules, refusal_faults, session_fault
 from . import lock_faults as _lock_faults  # noqa: F401 # likewise
 from .simulation import Violation, World, play
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 #: Schedules in which a planted bug must show. Most show in the first dozen, a few need a rare order of events.
 BUDGET = 4000
 #: Schedules of one test; twenty tests make the 2,000 that every run plays. On a machine that does ten other things
