@@ -51,7 +51,7 @@ class TurnReads:
         self._wanted: list[Contender] = []
 
     def want(self, contender: Contender) -> None:
-        """A call is to read whether it is its turn. While requests wait for the end of an outage, it rides from now on."""
+        """A call is to read whether it is its turn. While an outage keeps requests back, it rides from now on."""
         contender.read_due = True
         self._wanted.append(contender)
         if self._pace.pausing:
