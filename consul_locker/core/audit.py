@@ -19,7 +19,8 @@ from ..lease import BaseLease
 from ..models import LossReason
 from .batch import MAX_OPS
 from .doubts import Doubts, Releaser
-from .ledger import Ledger, Slot
+from .key import Slot
+from .ledger import Ledger
 from .pace import Pace
 from .refused_keys import RefusedKeys, halves
 from .requests import KeyAnswer, KeysRead, Operation, ReadKey, RefusedWhole, RolledBack, Transact, TransactAnswer, Verb
@@ -37,7 +38,7 @@ LONGEST_PERIOD = 60.0
 
 
 class Keeper(Releaser, Protocol):
-    """The part of `Grants` that the audit uses."""
+    """The part of `Releases` that the audit uses."""
 
     def lose(self, slot: Slot, reason: LossReason) -> None:
         """The lease of the key is lost."""
@@ -63,7 +64,7 @@ class Audit:
         self.refused = RefusedKeys(outbox)
         self.doubts = Doubts(outbox, session, ledger, self.refused, pace, timeout)
         self._sweep = Sweep(options.name, outbox, session, ledger, self.doubts, self.refused, pace, timeout)
-        self.keeper: Keeper  # set once, by Lifecycle
+        self.keeper: Keeper  # set once
 
     def begin(self) -> None:
         """A session is in use: audit from now on."""

@@ -229,7 +229,7 @@ def test_a_denied_verdict_is_no_verdict() -> None:
 def test_without_a_session_nothing_is_asked() -> None:
     driver = Driver()
     so_far = list(driver.core.commands)
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     assert list(driver.core.commands) == so_far
 
 

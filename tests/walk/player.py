@@ -121,7 +121,7 @@ class Player:
             **self._batch,
         )
         if self.former_for is not None:
-            core._audit.doubts.former_for = self.former_for
+            core.audit.doubts.former_for = self.former_for
         for event in ("nohandler", "invalidstate"):
             core.fsm.on(event, self._no_row)
         for name in ("ask_lock", "ask_release"):
@@ -129,13 +129,13 @@ class Player:
         return core
 
     def _overhear(self, core: LockerCore, name: str) -> None:
-        ask = getattr(core, name)
+        ask = getattr(core.lifecycle, name)
 
         def overheard(call: Call) -> None:
             self._asked.append(call)
             ask(call)
 
-        setattr(core, name, overheard)
+        setattr(core.lifecycle, name, overheard)
 
     def _no_row(self, data: dict[str, Any]) -> None:
         raise Violation("every state has a row for every input", f"{self.core.state}: {data}")
