@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
 from ..errors import ConfigurationError
 from .step import Outbox
 
-__all__ = ["FIRST_PAUSE", "Attempts"]
+__all__ = ["FIRST_PAUSE", "AttemptOwner", "Attempts"]
 
 #: The first pause between attempts to create a session, in seconds; it doubles up to ``retry_interval``.
 #: Short, since most failures are an agent that restarts (1 to 4 s measured for a new leader).
@@ -19,29 +19,35 @@ FIRST_PAUSE = 0.5
 EARLY = 2.0
 
 
+class AttemptOwner(Protocol):
+    """Who makes attempts."""
+
+    def retry(self) -> None:
+        """The pause is over: make the next attempt."""
+
+    def waited_for(self) -> bool:
+        """Whether calls wait for a session."""
+
+
 class Attempts:
     """The attempts of one Locker to get a session.
 
     Args:
         options: of the Locker.
         outbox: of the Locker.
-        go: begins an attempt, after a pause.
-        waited_for: whether calls wait for a session.
 
     Attributes:
+        owner: makes the attempts; set once.
         retries: failed attempts since the Locker was last ready, without early ones.
         next: when the next attempt is due, on the clock of the steps; None when no pause is made.
     """
 
-    __slots__ = ("_early", "_go", "_options", "_out", "_retry_at", "_waited_for", "next", "retries")
+    __slots__ = ("_early", "_options", "_out", "_retry_at", "next", "owner", "retries")
 
-    def __init__(
-        self, options: LockerOptions, outbox: Outbox, go: Callable[[], object], waited_for: Callable[[], bool]
-    ) -> None:
+    def __init__(self, options: LockerOptions, outbox: Outbox) -> None:
         self._options = options
         self._out = outbox
-        self._go = go
-        self._waited_for = waited_for
+        self.owner: AttemptOwner
         self.retries = 0
         self.next: float | None = None
         self._retry_at = 0.0  # when the next retry is due, as if no calls waited
@@ -68,7 +74,7 @@ class Attempts:
                 return False
             self._retry_at = self._out.now + pause
         self._early = False
-        early = self._hurries and self._waited_for()
+        early = self._hurries and self.owner.waited_for()
         self._set(min(self._retry_at, self._soon()) if early else self._retry_at)
         return True
 
@@ -96,7 +102,7 @@ class Attempts:
 
     def _due(self) -> None:
         early = self._out.now < self._retry_at
-        self._go()
+        self.owner.retry()
         self._early = early  # after the pause has ended
 
     def _pause(self) -> float | None:

@@ -25,7 +25,8 @@ from ..models import LossReason
 from .batch import MAX_OPS
 from .doubts import Doubts, Releaser
 from .hint import Hint
-from .ledger import Ledger, Slot
+from .key import Slot
+from .ledger import Ledger
 from .pace import Pace
 from .refused_keys import RefusedKeys, halves
 from .requests import (
@@ -55,7 +56,7 @@ LONGEST_PERIOD = 60.0
 
 
 class Keeper(Releaser, Protocol):
-    """The part of `Grants` that the audit uses."""
+    """The part of `Releases` that the audit uses."""
 
     def lose(self, slot: Slot, reason: LossReason) -> None:
         """The lease of the key is lost."""
@@ -81,7 +82,7 @@ class Audit:
         self.doubts = Doubts(outbox, session, ledger, self.refused, pace, timeout)
         self._sweep = Sweep(options.name, outbox, session, ledger, self.doubts, self.refused, pace, timeout)
         self.hint = Hint(options.name, outbox, session, ledger, timeout, FEW, self._check_now)
-        self.keeper: Keeper  # set once, by Lifecycle
+        self.keeper: Keeper  # set once
         self._reset()
 
     def _reset(self) -> None:

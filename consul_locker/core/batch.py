@@ -13,9 +13,10 @@ logarithm only.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from ..keys import lock_key_of
-from .ledger import LockWork, ReleaseWork, Work
+from .key import LockWork, ReleaseWork, Work
 from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
 __all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item", "Outcomes"]
@@ -90,7 +91,7 @@ class Batch:
             return None
         items: list[Item] = []
         operations: list[Operation] = []
-        size, limit = 0, self._wanted[0][0].limit
+        size, limit = 0, inf
         while self._wanted:
             work, ops = self._wanted[0]
             limit = min(limit, work.limit)

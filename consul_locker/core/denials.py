@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from ..config.options import LockerOptions
 from ..errors import AlreadyLocked, ConsulLockerError
 from ..models import LockInfo
 from .batch import MAX_OPS
 from .calls import LockCall, Obstacle, Wait
 from .destroys import PREDECESSOR_WAIT
-from .ledger import Slot
-from .pipeline import Parts
+from .key import Slot
+from .leases import Leases
+from .ledger import Ledger
+from .pace import Pace
 from .queries import lock_info
 from .refused_keys import halves
-from .release import Releases
 from .requests import Committed, Entry, Operation, RefusedWhole, RolledBack, Transact, TransactAnswer, Verb
+from .session import Session
+from .step import Outbox
+from .waits import Line, Waits
 
 __all__ = ["Denials"]
 
@@ -25,11 +30,37 @@ NAMING_SHARE = 0.1
 Denied = tuple[list[Slot], list[LockCall]]
 
 
-class Denials(Releases):
-    """Refusals, and failures of requests for locks."""
+class Denials:
+    """The refusals of one Locker.
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
+    Args:
+        options, outbox, session, ledger, leases, waits, pace: of the Locker.
+        timeout: the limit on one request, in seconds.
+
+    Attributes:
+        line: where a call waits for the end of a former session of its Locker; set once.
+    """
+
+    def __init__(
+        self,
+        options: LockerOptions,
+        outbox: Outbox,
+        session: Session,
+        ledger: Ledger,
+        leases: Leases,
+        waits: Waits,
+        pace: Pace,
+        timeout: float,
+    ) -> None:
+        self._options = options
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._leases = leases
+        self._waits = waits
+        self._pace = pace
+        self._timeout = timeout
+        self.line: Line
         # The refused slots and calls. The holder of the first slot is to be read, or is being read.
         self._unnamed: list[Denied] = []
         self._naming: dict[Transact, Sequence[Denied]] = {}
@@ -45,6 +76,12 @@ class Denials(Releases):
             self._name_or_deny(slots, calls)
         else:
             self._deny_now(slots, calls, obstacle, None)
+
+    def deny_local(self, call: LockCall, slot: Slot) -> None:
+        """Refuse a call that is blocked by another call of its Locker."""
+        self._out.count("denied")
+        error = AlreadyLocked(slot.id, slot.key, Obstacle.LOCAL.value, shared=slot.is_shared)
+        self._out.settle(call, error=error)
 
     def _name_or_deny(self, slots: list[Slot], calls: list[LockCall]) -> None:
         soon = self._out.now + self._timeout * NAMING_SHARE
@@ -73,8 +110,7 @@ class Denials(Releases):
             self._out.settle(call, error=error)
 
     def flush(self) -> None:
-        """At the end of a step: send what may be sent, and read the holders of refused locks."""
-        super().flush()
+        """At the end of a step: read the holders of refused locks."""
         while self._unnamed:
             denied, self._unnamed = self._unnamed[:MAX_OPS], self._unnamed[MAX_OPS:]
             self._read_holders(denied)
@@ -134,10 +170,10 @@ class Denials(Releases):
             call.waiting = Wait(self._out.now)
         if call.waiting.former_until is None:
             call.waiting.former_until = call.waiting.until = self._out.now + PREDECESSOR_WAIT
-        self._waiting.limit(call, call.waiting.former_until)  # a refusal may have cancelled its timer
-        self._waiting.add(call, self._ledger.slot(id))
+        self._waits.limit(call, call.waiting.former_until)  # a refusal may have cancelled its timer
+        self.line.wait(call, self._ledger.slot(id), Obstacle.HELD)
 
-    def _end_naming(self) -> None:
+    def end_generation(self) -> None:
         """The session is over: calls that were to be refused with a holder are refused without one."""
         for denied in [*self._naming.values(), self._unnamed]:
             for slots, calls in denied:
@@ -158,10 +194,5 @@ class Denials(Releases):
 
     def fail(self, call: LockCall, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """Answer a call with an error."""
-        self._tell_failed(slots, error)
+        self._leases.tell_failed(slots, error)
         self._out.settle(call, error=error)
-
-    def _tell_failed(self, slots: Iterable[Slot], error: ConsulLockerError) -> None:
-        self._out.count("failed")
-        for slot in slots:
-            self._tell("lock_denied", slot, error=error)

@@ -20,7 +20,8 @@ from math import inf
 from typing import Protocol
 
 from .batch import MAX_OPS
-from .ledger import Ledger, Slot
+from .key import Slot
+from .ledger import Ledger
 from .pace import Pace
 from .refused_keys import RefusedKeys, halves
 from .requests import (
@@ -72,7 +73,7 @@ _NOT_OURS = (Refusal.SESSION, Refusal.MISSING)
 
 
 class Releaser(Protocol):
-    """The part of `Grants` that doubts use."""
+    """The part of `Releases` that doubts use."""
 
     def release_found(self, slot: Slot, index: int) -> None:
         """Give a key back that is ours in Consul and has no lease."""

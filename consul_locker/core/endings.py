@@ -1,52 +1,56 @@
-"""The end of all locks and operations at once: a stop, or the end of the session."""
+"""All locks and operations of a Locker end at once: a stop, or the end of the session."""
 
 from __future__ import annotations
 
 from ..lease import BaseLease
 from ..models import LossReason
+from .audit import Audit
 from .calls import LockCall, ManyReleases
 from .denials import Denials
-from .ledger import LockWork, ReleaseWork, Slot
+from .key import LockWork, ReleaseWork, Slot
+from .leases import Leases
+from .ledger import Ledger
+from .pipeline import Pipeline
+from .release import Releases
+from .step import Outbox
+from .waits import Line
 
 __all__ = ["Endings"]
 
 
-class Endings(Denials):
-    """The end of a stop, and of a generation."""
+class Endings:
+    """The end of a stop, and of a generation. The arguments are parts of the Locker."""
 
-    def refuse_waiting(self) -> list[LockCall]:
+    def __init__(
+        self,
+        outbox: Outbox,
+        ledger: Ledger,
+        pipeline: Pipeline,
+        leases: Leases,
+        releases: Releases,
+        denials: Denials,
+        line: Line,
+        audit: Audit,
+    ) -> None:
+        self._out = outbox
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._leases = leases
+        self._releases = releases
+        self._denials = denials
+        self._line = line
+        self._audit = audit
+
+    def stop(self) -> tuple[list[LockCall], list[Slot]]:
         """A stop begins: take out every call that wants a lock, and every operation not sent yet.
 
-        Works in flight are still answered by Consul; a lock granted by one of them is given back.
-
         Returns:
-            The calls, for the caller to refuse.
+            The calls, in the order in which they came, for the caller to refuse; and the places in queues, to be given
+            back.
         """
-        self._repeats = False
-        self._pace.end()
-        calls: list[LockCall] = []
-        for work in list(self._ledger.works()):
-            if isinstance(work, LockWork):
-                if not work.takes_places:
-                    calls.extend(work.live())
-                work.calls = []
-                if not work.sent:
-                    self._batch.unwant(work)
-                    for following in self._ledger.finish(work):
-                        if isinstance(following, ReleaseWork):
-                            self._start(following)
-        for slot in list(self._ledger.slots.values()):
-            for call in [call for call in slot.waiters if not call.settled]:
-                calls.append(call)
-                self._waiting.remove(call)
-        return sorted(calls, key=lambda call: call.order)
-
-    def end_leases(self, reason: LossReason) -> None:
-        """A stop destroys the session: its leases are not valid from now on. The signals follow later."""
-        for slot in self._ledger.slots.values():
-            if slot.lease is not None:
-                self._out.end(slot.lease, reason)
-        self._ledger.leases.clear()
+        wanting = self._pipeline.stop()
+        waiting, places = self._line.stop()
+        return sorted([*wanting, *waiting], key=lambda call: call.order), places
 
     @staticmethod
     def _ends_with_session(work: ReleaseWork) -> bool:
@@ -68,9 +72,9 @@ class Endings(Denials):
         gone: list[tuple[Slot, BaseLease, bool]] = []
         releases: list[ManyReleases] = []
         for work in ledger.works():
-            if isinstance(work, LockWork):
-                if not work.takes_places:  # else its call is in the line, or gone
-                    calls.extend(work.live())
+            if isinstance(work, LockWork) and not work.takes_places:  # else its call is in the line, or gone
+                calls.extend(work.live())
+            if not isinstance(work, ReleaseWork):
                 continue
             done = self._ends_with_session(work)
             if work.lease is not None:
@@ -90,16 +94,14 @@ class Endings(Denials):
                 ledger.drop(slot)
                 gone.append((slot, lease, released))
         ledger.slots.clear()
-        self._batch.clear()
-        self._to_read.clear()
-        self._repeats = True
-        self._pace.end()
-        self._waiting.end_generation()
+        self._pipeline.end_generation()
+        self._releases.end_generation()
+        self._line.end_generation()
         self._audit.end_generation()
-        self._end_naming()
+        self._denials.end_generation()
         for slot, lease, done in gone:
             if done:
-                self._tell("released", slot, "released", lease=lease)
+                self._leases.tell("released", slot, "released", lease=lease)
             else:
-                self._tell_lost(slot, lease, reason)
+                self._leases.tell_lost(slot, lease, reason)
         return sorted(dict.fromkeys(calls), key=lambda call: call.order)

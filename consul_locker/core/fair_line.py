@@ -17,67 +17,94 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from ..errors import ConsulLockerError, ConsulUnavailable
+from .audit import Audit
 from .batch import MAX_OPS
 from .calls import LockCall, Obstacle, TakePlaces
-from .fair_places import Contender, FairGrants, leader, queue_of, sharer, successor_of, turn_of
-from .ledger import Ledger, LockWork, Slot
-from .line import WATCH_WAIT, Waiting, pause_length, poll_pause
+from .denials import Denials
+from .fair_places import Contender, leader, queue_of, sharer, successor_of, turn_of
+from .key import LockWork, Slot
+from .leases import Leases
+from .ledger import Ledger
+from .line import WATCH_WAIT, overtakes, pause_length, poll_pause
 from .outage import Outage
 from .pace import Pace
+from .pipeline import Pipeline
+from .places import Places
+from .release import Releases
 from .requests import Entry, KeyAnswer, KeysRead, Operation, RefusedWhole, Transact, Verb, WatchKey
 from .session import Session
 from .step import Outbox
 from .turn_reads import TurnReads
+from .waits import Locks, Waits
 
 __all__ = ["FairLine"]
 
 
-class FairLine(Waiting):
-    """The calls of one fair Locker that wait for locks, each in its turn among all Lockers of the name."""
+class FairLine:
+    """The calls of one fair Locker that wait for locks, each in its turn among all Lockers of the name.
 
-    grants: FairGrants
+    Args:
+        outbox, session, ledger, waits, outage, pace, pipeline, leases, releases, denials, audit: of the Locker.
+        timeout: the limit on one request, in seconds.
 
-    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger, outage: Outage, pace: Pace) -> None:
-        super().__init__(outbox, session, ledger, outage, pace)
-        self._contenders: dict[LockCall, Contender] = {}
+    Attributes:
+        locks: takes the calls whose turn it is; set once.
+        contenders: the calls in the line, as the queue knows them.
+        turn_reads: find out whose turn it is.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        session: Session,
+        ledger: Ledger,
+        waits: Waits,
+        outage: Outage,
+        pace: Pace,
+        pipeline: Pipeline,
+        leases: Leases,
+        releases: Releases,
+        denials: Denials,
+        audit: Audit,
+        timeout: float,
+    ) -> None:
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._waits = waits
+        self._outage = outage
+        self._releases = releases
+        self._denials = denials
+        self._audit = audit
+        self._places = Places(session, ledger, pipeline, leases, releases, audit.doubts, self)
+        self.locks: Locks
+        self.contenders: dict[LockCall, Contender] = {}
         self._taking: dict[LockWork, Contender] = {}
-        self._turn_reads = TurnReads(outbox, outage, pace, self)
+        self.turn_reads = TurnReads(outbox, session, waits, outage, pace, timeout, self)
 
     # --------------------------------------------------------------------------------------- the line
 
-    def admits(self, call: LockCall) -> bool:
-        """Whether it is the call's turn to ask for the lock. If not, the call waits here, and asks when it is."""
-        contender = self._contenders.get(call)
-        if contender is not None and contender.has_turn:
-            return True
-        contender = self._enter(call)
-        if all(map(contender.shares, contender.slots)):
+    def ask(self, call: LockCall, slots: tuple[Slot, ...]) -> None:
+        """A call tries when it is its turn. If not, it waits here until it is."""
+        contender = self.contenders.get(call)
+        if contender is None or not contender.has_turn:
+            contender = self._enter(call)
+            if not all(map(contender.shares, contender.slots)):
+                if self._waits.may_wait(call) and any(other.queues for other in self._line(contender.slots[0])):
+                    self._wait(contender, contender.slots[0], Obstacle.HELD)  # another call of this Locker waits
+                else:
+                    self._read_turn(contender)
+                return
             self._remove_from_line(contender)
             contender.has_turn = True
-            return True
-        if self.may_wait(call) and any(other.queues for other in self._line(contender.slots[0])):
-            self._wait(contender, contender.slots[0], Obstacle.HELD)  # another call of this Locker waits already
-        else:
-            self._read_turn(contender)
-        return False
+        self.locks.want(call, slots, tuple(contender.places.values()), self._granted)
 
-    def admitted(self, call: LockCall) -> bool:
-        """Whether it is the call's turn in the queue. Then its order among the calls of this Locker does not matter."""
-        contender = self._contenders.get(call)
-        return contender is not None and contender.has_turn
+    def overtakes(self, call: LockCall, slot: Slot) -> bool:
+        """Whether a hold would overtake another one that waits here. One whose turn it is in the queue does not."""
+        contender = self.contenders.get(call)
+        return (contender is None or not contender.has_turn) and overtakes(call, slot)
 
-    def known_taken(self, slot: Slot) -> bool:
-        """Always False: only a turn read can tell."""
-        return False
-
-    def places(self, call: LockCall) -> tuple[Slot, ...]:
-        """The places of a call, to be given back by the transaction that takes its locks."""
-        contender = self._contenders.get(call)
-        return tuple(contender.places.values()) if contender is not None else ()
-
-    def add(
-        self, call: LockCall, slot: Slot, obstacle: Obstacle = Obstacle.HELD, error: ConsulLockerError | None = None
-    ) -> None:
+    def wait(self, call: LockCall, slot: Slot, obstacle: Obstacle, error: ConsulLockerError | None = None) -> None:
         """A call has to wait. It keeps its places."""
         contender = self._enter(call)
         if obstacle is not Obstacle.LOCAL:
@@ -87,7 +114,7 @@ class FairLine(Waiting):
     def _wait(
         self, contender: Contender, slot: Slot, obstacle: Obstacle, error: ConsulLockerError | None = None
     ) -> None:
-        self._begin(contender.call, obstacle, error)
+        self._waits.begin(contender.call, obstacle, error)
         contender.blocked = slot
         if not contender.places:
             self._take_places(contender)
@@ -97,29 +124,27 @@ class FairLine(Waiting):
             self._pause_contender(contender)
 
     def _enter(self, call: LockCall) -> Contender:
-        contender = self._contenders.get(call)
+        contender = self.contenders.get(call)
         if contender is None:
             slots = tuple(self._ledger.slot(id) for id in call.ids)
-            contender = self._contenders[call] = Contender(call, slots)
+            contender = self.contenders[call] = Contender(call, slots)
         contender.has_turn = False
         for slot in [slot for slot in contender.slots if call not in slot.waiters]:
             slot.add_waiter(call)
         return contender
 
     def _line(self, slot: Slot) -> Iterator[Contender]:
-        return (self._contenders[call] for call in slot.waiters)
+        return (self.contenders[call] for call in slot.waiters)
 
     def _take_places(self, contender: Contender) -> None:
         """Take a place at the end of each queue, all in one transaction: sets have one order in all queues."""
         if contender.work is not None or leader(contender, self._line(contender.slots[0])) is not None:
             return
-        life = self._session.current
         self._clear_waits(contender)
         contender.place_call = place_call = TakePlaces(contender.call)
         # Behind another call of this Locker there is no need to read the queue.
         first = not any(other.queues for slot in contender.slots for other in self._line(slot))
-        places = tuple(self._ledger.place(slot, life.session_id) for slot in contender.slots)
-        contender.work = work = self.grants.take_places(places, place_call, show=first)
+        contender.work = work = self._places.take(place_call, contender.slots, shows=first)
         self._taking[work] = contender
 
     def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
@@ -138,23 +163,23 @@ class FairLine(Waiting):
         contender.work = contender.place_call = None
         return contender
 
-    def granted(self, work: LockWork) -> None:
+    def _granted(self, work: LockWork) -> None:
         """The locks were granted, and the transaction gave the places back."""
         used: set[Slot] = set()
         for call in work.calls:
-            contender = self._contenders.pop(call, None)
+            contender = self.contenders.pop(call, None)
             if contender is not None:
                 used.update(contender.places.values())
                 contender.places = {id: place for id, place in contender.places.items() if place not in work.places}
                 self._leave_places(contender)  # it shared what another call asked for
         for place in work.places:
-            self.grants.given_back(place)
+            self._places.deleted(place)
             if place not in used:
                 self.lost(place)  # its call had gone, and another one took it over: that one takes a new place
 
     def lost(self, place: Slot) -> None:
         """A place is gone, for whatever reason: its call takes a new one, at the end."""
-        for contender in self._contenders.values():
+        for contender in self.contenders.values():
             if contender.places.get(place.place_for) is place:
                 del contender.places[place.place_for]
                 self._leave_places(contender)
@@ -162,37 +187,35 @@ class FairLine(Waiting):
                     self._take_places(contender)
                 return
 
-    def remove(self, call: LockCall) -> None:
+    def leave(self, call: LockCall) -> None:
         """A call waits no longer: its places are given back, or go to a call that shared them."""
-        contender = self._contenders.get(call)
-        if contender is None:
-            super().remove(call)
-            return
-        self._out.cancel(("wait", call))
-        self._take_out(contender)
-        successor = successor_of(contender, self._line(contender.slots[0]))
-        if successor is not None and contender.places:
-            successor.places, contender.places = contender.places, successor.places
-            self._read_turn(successor)
-        elif successor is not None and not successor.places:
-            self._take_places(successor)
-        self._leave_places(contender)
-        for slot in contender.slots:
-            self._ledger.tidy(slot)
+        self._waits.end(call)
+        contender = self.contenders.get(call)
+        if contender is not None:
+            self._take_out(contender)
+            successor = successor_of(contender, self._line(contender.slots[0]))
+            if successor is not None and contender.places:
+                successor.places, contender.places = contender.places, successor.places
+                self._read_turn(successor)
+            elif successor is not None and not successor.places:
+                self._take_places(successor)
+            self._leave_places(contender)
+        for id in call.ids:
+            self._ledger.tidy(self._ledger.slot(id))
 
     def _take_out(self, contender: Contender) -> None:
-        del self._contenders[contender.call]
+        del self.contenders[contender.call]
         self._clear_waits(contender)
         self._remove_from_line(contender)
         if contender.place_call is not None and contender.work is not None:
             contender.place_call.settled = True
             del self._taking[contender.work]
-            self.grants.withdraw(contender.work)
+            self._places.withdraw(contender.work)
 
     def _leave_places(self, contender: Contender) -> None:
         places, contender.places = contender.places, {}
         for place in places.values():
-            self.grants.leave_place(place)
+            self._releases.give_back(place)
 
     def _remove_from_line(self, contender: Contender) -> None:
         for slot in contender.slots:
@@ -201,6 +224,8 @@ class FairLine(Waiting):
 
     def serve(self, slot: Slot) -> None:
         """Something happened to a key: the first call that waits for nothing else checks whether it is its turn."""
+        if slot.is_place and slot.lease is None:
+            self.lost(slot)
         lock = self._ledger.slots.get(slot.place_for) if slot.is_place else slot
         if lock is None or lock.works:
             return
@@ -210,7 +235,7 @@ class FairLine(Waiting):
             self._leave_places(contender)
             sharing.append(contender.call)
         for call in sharing:  # they share the lease that another call got, and need no place any more
-            self.grants.lock(call)
+            self.locks.lock(call)
         line = list(self._line(lock))
         for contender in line:
             if not contender.places and contender.idle:
@@ -226,11 +251,7 @@ class FairLine(Waiting):
 
     def _read_turn(self, contender: Contender) -> None:
         self._clear_waits(contender)
-        self._turn_reads.want(contender)
-
-    def read_turns(self, generation: int, timeout: float) -> None:
-        """At the end of a step: send the turn reads."""
-        self._turn_reads.send(generation, timeout)
+        self.turn_reads.want(contender)
 
     def take_turn(self, contender: Contender, entries: Iterable[Entry]) -> None:
         """Decide whether it is a call's turn. If not, wait for what is before it."""
@@ -243,18 +264,18 @@ class FairLine(Waiting):
             self._tidy_up(queue, session_id)
         turn = turn_of(contender, by_key, queues, session_id)
         if turn.lost is not None:
-            self.grants.suspect(turn.lost)
+            self._audit.suspect(turn.lost)
             self._pause_contender(contender)
         elif turn.before is None:
             self._try_lock(contender)
-        elif not contender.places and self.may_wait(contender.call):
+        elif not contender.places and self._waits.may_wait(contender.call):
             self._wait(contender, turn.blocked[0], Obstacle.HELD)
         elif not (contender.places and self._has_time(contender.call)):
-            self.remove(contender.call)
-            self.grants.refuse_queued(contender.call, turn.blocked, by_key.get(turn.blocked[0].key))
+            self.leave(contender.call)
+            self._denials.refuse_queued(contender.call, turn.blocked, by_key.get(turn.blocked[0].key))
         else:
             contender.blocked = turn.blocked[0]
-            self._begin(contender.call, Obstacle.HELD, None)
+            self._waits.begin(contender.call, Obstacle.HELD)
             # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
             if turn.before.session != session_id:
                 self._watch_before(contender, turn.before.key, turn.before.modify_index)
@@ -275,26 +296,26 @@ class FairLine(Waiting):
             if entry.session == session_id:
                 place = self._ledger.slot_of(entry.key)
                 if place is not None and place.lease is None and not place.works:
-                    self.grants.release_found(place, entry.modify_index)
+                    self._releases.release_found(place, entry.modify_index)
 
     def _try_lock(self, contender: Contender) -> None:
         self._clear_waits(contender)
         self._remove_from_line(contender)
         contender.has_turn = True
-        self.grants.lock(contender.call)
+        self.locks.lock(contender.call)
         if contender.call.settled:
-            self.remove(contender.call)  # answered from the cache, or refused
+            self.leave(contender.call)  # answered from the cache, or refused
 
     def fail(self, contender: Contender, error: ConsulLockerError) -> None:
         """A call gets neither its turn nor places: it fails."""
         call = contender.call
         away = isinstance(error, ConsulUnavailable) and error.outage
-        obstacle = self.refused_by(call) if away else None
-        self.remove(call)
+        obstacle = self._waits.refused_by(call) if away else None
+        self.leave(call)
         if obstacle is not None:
-            self.grants.deny([contender.blocked or contender.slots[0]], [call], obstacle)
+            self._denials.deny([contender.blocked or contender.slots[0]], [call], obstacle)
         else:
-            self.grants.fail(call, contender.slots, self._outage.error(call) if away else error)
+            self._denials.fail(call, contender.slots, self._outage.error(call) if away else error)
 
     # ----------------------------------------------------------------------------------- watches and pauses
 
@@ -338,9 +359,9 @@ class FairLine(Waiting):
         at = self._out.now + length
         self._out.timer(("pause", contender.call), at, partial(self._contender_pause_over, contender))
 
-    def obstacle(self, call: LockCall) -> Slot | None:
+    def blocked_at(self, call: LockCall) -> Slot | None:
         """The lock that a waiting call could not have at the last turn read."""
-        contender = self._contenders.get(call)
+        contender = self.contenders.get(call)
         return contender.blocked or contender.slots[0] if contender is not None and not contender.has_turn else None
 
     def _contender_pause_over(self, contender: Contender) -> None:
@@ -357,19 +378,20 @@ class FairLine(Waiting):
             contender.paused = False
             self._out.cancel(("pause", contender.call))
 
-    def begin_stop(self) -> list[Slot]:
-        """A stop begins: no call waits any more. Returns the places to be given back."""
-        places = [place for contender in self._contenders.values() for place in contender.places.values()]
-        for contender in self._contenders.values():
-            if contender.place_call is not None:
-                contender.place_call.settled = True  # a place that comes yet is given back
+    def stop(self) -> tuple[list[LockCall], list[Slot]]:
+        """A stop begins: no call waits any more. A place that comes yet is given back."""
+        places = [place for contender in self.contenders.values() for place in contender.places.values()]
+        calls = [call for call, contender in self.contenders.items() if not (contender.has_turn or call.settled)]
+        for call, contender in self.contenders.items():
+            self._remove_from_line(contender)
+            self._waits.end(call)
         self.end_generation()
-        return places
+        return calls, places
 
     def end_generation(self) -> None:
-        """The session is over, and all places with it. The calls are answered elsewhere (`Lifecycle`)."""
-        for contender in self._contenders.values():
+        """The session is over, and all places with it."""
+        for contender in self.contenders.values():
             self._clear_waits(contender)
-        self._contenders.clear()
+        self.contenders.clear()
         self._taking.clear()
-        self._turn_reads.clear()
+        self.turn_reads.clear()

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from ..errors import ConsulLockerError
 from ..keys import is_place, place_number
 from .calls import Lock, LockCall, TakePlaces
-from .ledger import LockWork, Slot
-from .line import LineGrants
+from .key import LockWork, Slot
 from .requests import Entry, Transact, WatchKey
 
 __all__ = [
     "Contender",
-    "FairGrants",
     "Turn",
     "leader",
     "queue_of",
@@ -26,37 +23,6 @@ __all__ = [
     "successor_of",
     "turn_of",
 ]
-
-
-class FairGrants(LineGrants, Protocol):
-    """What the queue needs of `Grants`."""
-
-    def take_places(self, places: tuple[Slot, ...], place_call: TakePlaces, show: bool) -> LockWork:
-        """Take places, all or none. `FairLine.placed` or `not_placed` follows, unless ``place_call`` is settled.
-
-        ``show``: whether the answer shows the queues.
-        """
-
-    def leave_place(self, place: Slot) -> None:
-        """Give a place back."""
-
-    def given_back(self, place: Slot) -> None:
-        """A place was given back by another operation than its own."""
-
-    def withdraw(self, work: LockWork) -> None:
-        """Take an operation back if it was not sent yet. If it was, its lock is given back when it is answered."""
-
-    def refuse_queued(self, call: LockCall, slots: list[Slot], lock: Entry | None) -> None:
-        """Refuse a call that does not wait. ``lock``: the entry of the first slot's key, None if there is none."""
-
-    def fail(self, call: LockCall, slots: Iterable[Slot], error: ConsulLockerError) -> None:
-        """Answer a call with an error."""
-
-    def release_found(self, slot: Slot, index: int) -> None:
-        """Give back what is ours in Consul and has no lease."""
-
-    def suspect(self, slot: Slot) -> None:
-        """There is a sign that the lease of a key is lost: have the key read."""
 
 
 class Contender:

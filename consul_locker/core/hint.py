@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from .ledger import Ledger, Slot
+from .key import Slot
+from .ledger import Ledger
 from .requests import NamesAnswer, NamesRead, WatchNames
 from .session import Session
 from .step import Outbox

@@ -1,4 +1,4 @@
-"""Waiting for a lock: the line of callers at each key, and the watch that wakes them.
+"""The line in which whoever is fastest gets the lock: the callers at each key, and the watch that wakes them.
 
 All calls that wait at a key share one blocking query on it, a watch. When it wakes them, the first call tries at once;
 refused again, it goes back to its position in the line. No wake-up is missed: a watch always begins by reading the
@@ -14,21 +14,18 @@ transaction again and again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
-from math import inf
-from typing import Protocol
 
-from ..errors import AlreadyLocked, ConsulLockerError
-from .calls import Call, Lock, LockCall, Obstacle, TakePlaces, Wait
-from .ledger import Ledger, LockWork, Slot
-from .outage import Outage
-from .pace import Pace
-from .requests import Entry, KeyAnswer, KeysRead, PollKey, RefusedWhole, WatchKey
+from ..errors import ConsulLockerError
+from .calls import Lock, LockCall, Obstacle
+from .key import Slot
+from .ledger import Ledger
+from .requests import KeyAnswer, KeysRead, PollKey, RefusedWhole, WatchKey
 from .session import Session
 from .step import Outbox
+from .waits import Locks, Waits
 
-__all__ = ["LineGrants", "Waiting", "rider_of"]
+__all__ = ["FastestLine", "overtakes"]
 
 #: How long Consul may hold a watch on a key, in seconds. One that no call waits for any more has its connection until
 #: then (`runtime.watches`), so calls that give up early must not leave many. A request in 10 s costs next to nothing.
@@ -67,129 +64,57 @@ def _blocked_locally(call: LockCall) -> bool:
     return call.waiting is not None and call.waiting.obstacle is Obstacle.LOCAL
 
 
-def rider_of(call: Call) -> Call:
-    """The call of a user's that rides over an outage, for a call in a transaction."""
-    return call.call if isinstance(call, TakePlaces) else call
+def overtakes(call: LockCall, slot: Slot) -> bool:
+    """Whether another hold of this Locker waits for a key, and came before a call."""
+    return any(other.order < call.order for other in slot.waiters if not isinstance(other, Lock))
 
 
-class LineGrants(Protocol):
-    """The part of `Grants` that waiting uses."""
+class FastestLine:
+    """The lines of callers at the keys of one Locker.
 
-    def lock(self, call: LockCall) -> None:
-        """Try to lock again."""
+    Args:
+        outbox, session, ledger, waits: of the Locker.
 
-    def deny(self, slots: list[Slot], calls: list[LockCall], obstacle: Obstacle) -> None:
-        """Refuse the calls."""
+    Attributes:
+        locks: takes the calls that try; set once.
+    """
 
-    def abandon(self, call: LockCall) -> None:
-        """Take a call that was answered out of the line and of its works."""
-
-
-class Waiting:
-    """The lines of callers at the keys of one Locker."""
-
-    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger, outage: Outage, pace: Pace) -> None:
+    def __init__(self, outbox: Outbox, session: Session, ledger: Ledger, waits: Waits) -> None:
         self._out = outbox
         self._session = session
         self._ledger = ledger
-        self._outage = outage
-        self._pace = pace
+        self._waits = waits
         self._watches: dict[str, WatchKey | PollKey] = {}  # id -> the query under way
         self._paused: set[str] = set()  # ids with a timer for the next attempt
         self._watch_next: dict[str, int] = {}  # paused id -> the index from which to watch it after the pause
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
         self._polled: set[str] = set()  # ids of keys that Consul does not let us watch
-        self.grants: LineGrants  # set once, by Lifecycle
-
-    # ------------------------------------------------------------- for a fair Locker only: see fair_line.py
-
-    def admits(self, call: LockCall) -> bool:
-        """Whether the call may ask for its locks now."""
-        return True
-
-    def admitted(self, call: LockCall) -> bool:
-        """Whether it is the call's turn in the queue."""
-        return False
-
-    def places(self, call: LockCall) -> tuple[Slot, ...]:
-        """The places that the transaction gives back which grants the call its locks."""
-        return ()
-
-    def granted(self, work: LockWork) -> None:
-        """Locks were granted."""
-
-    def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
-        """Places were taken; ``entries`` show the queues."""
-
-    def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
-        """Places could not be taken."""
-
-    def lost(self, place: Slot) -> None:
-        """A place is gone."""
-
-    def read_turns(self, generation: int, timeout: float) -> None:
-        """Send the turn reads that are due at the end of a step."""
-
-    def begin_stop(self) -> list[Slot]:
-        """A stop begins. Returns the places to give back first."""
-        return []
+        self.locks: Locks
 
     # --------------------------------------------------------------------------------------- the line
 
-    def may_wait(self, call: LockCall) -> bool:
-        """Whether a refused call has time left to wait for another holder (not only for a former session)."""
-        if call.wait == 0.0 or call.waiting is None:
-            return call.wait != 0.0
-        return self._out.now < call.waiting.until
+    def ask(self, call: LockCall, slots: tuple[Slot, ...]) -> None:
+        """A call tries at once, unless it is known that the lock is taken."""
+        slot = slots[0]
+        if isinstance(call, Lock) and not slot.works and call.wait != 0.0 and self._known_taken(slot):
+            self.wait(call, slot, Obstacle.HELD)
+        else:
+            self.locks.want(call, slots)
 
-    def rides(
-        self, call: Call, since: float, error: ConsulLockerError | None = None, *, sent: bool = False
-    ) -> bool:
-        """A call meets an outage: see `Outage.ride`. One that waits for a lock has to wait from now on.
+    def overtakes(self, call: LockCall, slot: Slot) -> bool:
+        """Whether a hold would overtake another one that waits here."""
+        return overtakes(call, slot)
 
-        Returns:
-            Whether it rides on; if not, whoever asks answers it: see `refused_by`.
-        """
-        rider = rider_of(call)
-        if isinstance(rider, LockCall):
-            if rider.wait != 0.0 and rider.waiting is None:
-                self._begin(rider, Obstacle.FAILED, None)
-            if self.refused_by(rider) is not None:
-                return False
-        return self._outage.ride(rider, since, error, sent=sent)
-
-    def refused_by(self, call: LockCall) -> Obstacle | None:
-        """What Consul refused a call for whose ``wait`` is over: then it is refused, outage or not. Else None."""
-        waiting = call.waiting
-        if waiting is None or waiting.obstacle is Obstacle.FAILED or self._out.now < waiting.until:
-            return None
-        return waiting.obstacle
-
-    def known_taken(self, slot: Slot) -> bool:
+    def _known_taken(self, slot: Slot) -> bool:
         """Whether a watch or a timer will wake the line, so that no attempt is needed before.
 
         A watch that was not answered yet counts too: it begins by reading the present state.
         """
         return slot.id in self._paused or slot.id in self._watches
 
-    def wait_or_deny(self, call: LockCall, slot: Slot) -> None:
-        """A call is blocked by another call of this Locker: it waits, or is refused."""
-        if self.may_wait(call):
-            self.add(call, slot, Obstacle.LOCAL)
-        else:
-            self.remove(call)
-            self._deny_local(call, slot)
-
-    def _deny_local(self, call: LockCall, slot: Slot) -> None:
-        self._out.count("denied")
-        error = AlreadyLocked(slot.id, slot.key, Obstacle.LOCAL.value, shared=slot.is_shared)
-        self._out.settle(call, error=error)
-
-    def add(
-        self, call: LockCall, slot: Slot, obstacle: Obstacle = Obstacle.HELD, error: ConsulLockerError | None = None
-    ) -> None:
-        """Put a call into the line of a key, in the order of arrival."""
-        self._begin(call, obstacle, error)
+    def wait(self, call: LockCall, slot: Slot, obstacle: Obstacle, error: ConsulLockerError | None = None) -> None:
+        """Put a call into the line of a key; the first one there has the key watched."""
+        self._waits.begin(call, obstacle, error)
         slot.add_waiter(call)
         if obstacle is Obstacle.HELD:
             if slot.id not in self._watches and slot.id not in self._watch_next:
@@ -197,20 +122,7 @@ class Waiting:
         elif obstacle is not Obstacle.LOCAL:
             self._pause(slot)
 
-    def _begin(self, call: LockCall, obstacle: Obstacle, error: ConsulLockerError | None) -> None:
-        """A call has to wait. Its ``wait`` counts from the first time that it has to."""
-        if call.waiting is None:
-            call.waiting = Wait(inf if call.wait is None else self._out.now + call.wait)
-            if call.wait is not None:
-                self.limit(call, call.waiting.until)
-        call.waiting.obstacle = obstacle
-        call.waiting.error = error
-
-    def limit(self, call: LockCall, at: float) -> None:
-        """Set the moment at which a call waits no longer."""
-        self._out.timer(("wait", call), at, partial(self._over, call))
-
-    def remove(self, call: LockCall) -> None:
+    def leave(self, call: LockCall) -> None:
         """Take a call out of its line; after the last one the watch ends."""
         for id in call.ids:
             slot = self._ledger.slots.get(id)
@@ -219,41 +131,18 @@ class Waiting:
                 self._end_unneeded_watch(slot)
             elif slot is not None:
                 self._ledger.tidy(slot)
-        if call.waiting is not None:
-            self._out.cancel(("wait", call))
+        self._waits.end(call)
 
-    def obstacle(self, call: LockCall) -> Slot | None:
-        """The lock that a call waits for; None while it does not wait."""
+    def blocked_at(self, call: LockCall) -> Slot | None:
+        """The key in whose line a call is."""
         slots = (self._ledger.slots.get(id) for id in call.ids)
         return next((slot for slot in slots if slot is not None and call in slot.waiters), None)
-
-    def _over(self, call: LockCall) -> None:
-        """A call's ``wait`` is over."""
-        slot, waiting = self.obstacle(call), call.waiting
-        if waiting is None or (waiting.obstacle is Obstacle.FAILED and waiting.error is None):
-            return  # Consul never refused it: it rides over the outage
-        if slot is None:
-            if self._pace.pausing:
-                self._over_in_outage(call, waiting.obstacle)
-            return  # an attempt is under way; its answer decides
-        self.remove(call)
-        if waiting.error is not None:
-            self._out.settle(call, error=waiting.error)
-        elif waiting.obstacle is Obstacle.LOCAL:
-            self._deny_local(call, slot)
-        else:
-            self.grants.deny([slot], [call], waiting.obstacle)
-
-    def _over_in_outage(self, call: LockCall, obstacle: Obstacle) -> None:
-        """The ``wait`` of a call is over that Consul refused before: it does not wait for the end of the outage."""
-        self.grants.deny([self._ledger.slot(call.id)], [call], obstacle)
-        self.grants.abandon(call)
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: each waiting call that can go on does, in order of arrival."""
         if slot.works:
             return
-        taken = self.known_taken(slot)
+        taken = self._known_taken(slot)
         if taken and slot.lease is None:
             return
         for call in list(slot.waiters):
@@ -266,7 +155,7 @@ class Waiting:
             if taken and not _blocked_locally(call):
                 continue  # Consul refused it although we have a lease: a watch or timer wakes it, no hot loop
             slot.remove_waiter(call)
-            self.grants.lock(call)
+            self.locks.lock(call)
         self._end_unneeded_watch(slot)
 
     def _end_unneeded_watch(self, slot: Slot) -> None:
@@ -288,6 +177,25 @@ class Waiting:
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
             self.serve(slot)  # the rest waited behind a call that has gone, and nothing else would wake it
         self._ledger.tidy(slot)
+
+    def stop(self) -> tuple[list[LockCall], list[Slot]]:
+        """A stop begins: take all calls out. There are no places."""
+        calls = []
+        for slot in list(self._ledger.slots.values()):
+            for call in [call for call in slot.waiters if not call.settled]:
+                calls.append(call)
+                self.leave(call)
+        return calls, []
+
+    def end_generation(self) -> None:
+        """The session is over: watches and timers end."""
+        for id in self._paused:
+            self._out.cancel(("pause", id))
+        self._watches.clear()
+        self._paused.clear()
+        self._watch_next.clear()
+        self._pauses.clear()
+        self._polled.clear()
 
     # ----------------------------------------------------------------------------------- watches and pauses
 
@@ -349,13 +257,3 @@ class Waiting:
         elif slot is not None:
             slot.entry = None  # there was no watch during the pause: the holder may have changed
             self.serve(slot)
-
-    def end_generation(self) -> None:
-        """The session is over: watches and timers end. The calls are answered elsewhere (`Lifecycle`)."""
-        for id in self._paused:
-            self._out.cancel(("pause", id))
-        self._watches.clear()
-        self._paused.clear()
-        self._watch_next.clear()
-        self._pauses.clear()
-        self._polled.clear()

@@ -1,39 +1,63 @@
 """LockerCore: a Locker without I/O. Events and the time go in, commands come out.
 
-Here the parts come together. The table (machine.py) says what an input does in each state; its actions are in
-lifecycle.py. A core whose step was broken off is replaced by another one (runtime/fail_stop.py).
+Here the parts are made, each given those that it needs. The table (machine.py) says what an input does in each state;
+its actions are in lifecycle.py. A core whose step was broken off is replaced by another one (runtime/fail_stop.py).
 
 - The session: its life is in session.py, the proof of its end in gone.py, what is given up in destroys.py, refusals
   that time alone does not mend in refusals.py.
-- A key: what is known of it is in ledger.py, the order of its operations in pipeline.py, group commit in batch.py. A
-  lock is in acquire.py, its refusal in denials.py, its end in endings.py, a release in release.py. A call whose caller
-  is gone is abandoned: ``_abandoned`` here, and ``abandon`` and ``withdraw`` in acquire.py.
-- Waiting: line.py, and for a fair Locker fair_line.py and fair_places.py.
+- A key: what is known of it is in ledger.py, its lease in leases.py, the order of its operations in pipeline.py, group
+  commit in batch.py. A lock is in acquire.py, its refusal in denials.py, a release in release.py, the end of all at
+  once in endings.py. A call whose caller is gone is abandoned: ``_abandoned`` here, `Grants.abandon`.
+- Waiting: waits.py, line.py, and for a fair Locker fair_line.py with fair_places.py, places.py and turn_reads.py.
 - Watching over what is held: audit.py; keys in doubt: doubts.py; all keys of the name: sweep.py.
 - Questions (`info`, `holder`, `session_info`) are in queries.py, `guarded` in guarded.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
+from ..config.options import LockerOptions
 from ..errors import LockTimeout
+from ..strategies import NoStrategy, Strategy
+from .acquire import Grants
+from .attempts import Attempts
+from .audit import Audit
+from .batch import MAX_OPS, Batch
 from .calls import Call, LeaveHold, LockCall, Obstacle, Question, Reboot, ReleaseCall, Start, Stop
+from .denials import Denials
+from .endings import Endings
+from .fair_line import FairLine
+from .leases import Leases, LeaseType
+from .ledger import Ledger
 from .lifecycle import Lifecycle
+from .line import FastestLine
 from .machine import ACQUIRING, READY, STOPPED
 from .messages import Abandoned, Answered, Event, TimerFired
-from .queries import lock_info
+from .outage import Outage
+from .pace import Pace
+from .pipeline import Pipeline
+from .queries import Questions, lock_info
+from .release import Releases
 from .requests import SessionCreated
+from .session import Session
+from .step import Outbox
+from .stop import Stopping
+from .waits import Waits
 
 __all__ = ["LockerCore"]
 
 
-class LockerCore(Lifecycle):
+class LockerCore:
     """One Locker.
 
     Attributes:
         commands: those not carried out yet, in their order; the runtime takes each out when it has carried it out.
+        fsm: its machine.
+        ledger, session, attempts, outage, pace, stop: what is known of its keys, its session, and so on.
+        audit, releases, grants, line, lifecycle: its other parts, for tests.
 
     Args:
         options: validated.
@@ -47,7 +71,101 @@ class LockerCore(Lifecycle):
         max_in_flight: the most transactions of the batch in flight at a time; None for no limit.
     """
 
-    _order = 0  # of the last call that came
+    def __init__(
+        self,
+        options: LockerOptions,
+        *,
+        identity: Mapping[str, Any],
+        timeout: float,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        lease_type: LeaseType,
+        closed: Callable[[], bool] = lambda: False,
+        max_ops: int = MAX_OPS,
+        max_in_flight: int | None = 1,
+    ) -> None:
+        self.options = options
+        self.strategy: Strategy = options.strategy if options.strategy is not None else NoStrategy()
+        self._order = 0  # of the last call that came
+        self._out = out = Outbox(random)
+        self.commands = out.commands
+        # The session.
+        self.outage = outage = Outage(options, out)
+        self.pace = pace = Pace(out, outage)
+        self.session = session = Session(options, out, timeout, outage)
+        self.attempts = Attempts(options, out)
+        self.stop = Stopping(out, session, timeout)
+        # The keys.
+        self.ledger = ledger = Ledger(options.name)
+        self.batch = batch = Batch(max_ops, max_in_flight)
+        self.audit = audit = Audit(options, out, session, ledger, pace, timeout)
+        leases = Leases(out, ledger, audit.doubts, self.strategy, lease_type, clock)
+        waits = Waits(out, outage)
+        pipeline = Pipeline(
+            options, out, session, ledger, batch, audit, waits, outage, pace, identity=identity, timeout=timeout
+        )
+        self.releases = releases = Releases(
+            options, out, session, ledger, pipeline, leases, audit.doubts, outage, pace, timeout
+        )
+        denials = Denials(options, out, session, ledger, leases, waits, pace, timeout)
+        #: What is called at the end of each step, while there is a session: it sends what may be sent.
+        self._flushes = [pipeline.flush, releases.flush, pace.settle, denials.flush]
+        self.line: FairLine | FastestLine
+        if options.fair:
+            self.line = line = FairLine(
+                out, session, ledger, waits, outage, pace, pipeline, leases, releases, denials, audit, timeout
+            )
+            self._flushes.insert(2, line.turn_reads.flush)
+        else:
+            self.line = FastestLine(out, session, ledger, waits)
+        self.grants = grants = Grants(
+            options,
+            self.strategy,
+            out,
+            session,
+            ledger,
+            pipeline,
+            leases,
+            releases,
+            denials,
+            self.line,
+            waits,
+            audit,
+            outage,
+            pace,
+        )
+        endings = Endings(out, ledger, pipeline, leases, releases, denials, self.line, audit)
+        self._questions = Questions(options, out, ledger, audit, outage, timeout)
+        self.lifecycle = life = Lifecycle(
+            options,
+            closed,
+            out,
+            outage,
+            pace,
+            session,
+            self.attempts,
+            self.stop,
+            ledger,
+            leases,
+            audit,
+            denials,
+            releases,
+            grants,
+            endings,
+        )
+        self.fsm = life.fsm
+        # Who is called back was made after those who call.
+        outage.owner = session.owner = self.attempts.owner = self.stop.owner = life
+        pipeline.on_idle = grants.idle
+        waits.over = grants.wait_over
+        denials.line = self.line
+        self.line.locks = grants
+        audit.keeper = audit.doubts.releaser = releases
+
+    @property
+    def state(self) -> str:
+        """The machine's state."""
+        return self.fsm.state
 
     # ---------------------------------------------------------------------------------- the one entrance
 
@@ -100,7 +218,7 @@ class LockerCore(Lifecycle):
         """
         self._out.now = now
         if self.session.deadline_passed():
-            self.session_lost("deadline passed")
+            self.lifecycle.session_lost("deadline passed")
         if isinstance(event, Call):
             self._called(event)
         elif isinstance(event, Answered):
@@ -113,7 +231,9 @@ class LockerCore(Lifecycle):
             self._out.fired(event.name)
         else:
             self._abandoned(event)
-        self._grants.flush()
+        if self.session.life is not None:
+            for flush in self._flushes:
+                flush()
 
     @property
     def ended(self) -> bool:
@@ -157,11 +277,11 @@ class LockerCore(Lifecycle):
         if not self.stop.under_way:
             calls: list[LockCall] = []
             if self.state == READY:
-                calls = self._give_up_session("rebooted")
+                calls = self.lifecycle.give_up_session("rebooted")
             elif self.state == ACQUIRING:
                 self.session.abandon_attempt()
             self.fsm.handle("reboot")
-            self._repeat(calls)
+            self.lifecycle.repeat(calls)
         self._out.settle(call)
 
     def _abandoned(self, event: Abandoned) -> None:
@@ -169,13 +289,13 @@ class LockerCore(Lifecycle):
         if call.settled:
             # It was answered while its caller went.
             if isinstance(call, LockCall) and not self.ended:
-                self._grants.return_unused(call)
+                self.releases.return_unused(call)
             return
         call.settled = True
         if call.deadline is not None:
             self._out.cancel(("call", call))
         self.outage.answered(call)  # nobody waits for an answer any more
-        self._withdraw(call)
+        self.lifecycle.withdraw(call)
 
     # ------------------------------------------------------------------------------------ time limits
 
@@ -185,7 +305,7 @@ class LockerCore(Lifecycle):
             self.stop.give_up()
             return
         self._out.settle(call, error=self._too_late(call))
-        self._withdraw(call)
+        self.lifecycle.withdraw(call)
 
     def _too_late(self, call: Call) -> LockTimeout:
         """The error of a call whose ``timeout`` is over: what it waits for, what failed last, or no answer."""
@@ -194,7 +314,7 @@ class LockerCore(Lifecycle):
         met = call.riding.cause if call.riding is not None else None
         cause = error or met or (self.session.cause if self.session.life is None else self.outage.cause)
         if isinstance(call, LockCall) and waiting is not None and error is None:
-            slot = self._waiting.obstacle(call)
+            slot = self.line.blocked_at(call)
             if slot is not None:
                 obstacle = waiting.obstacle
                 entry = slot.entry if obstacle is Obstacle.HELD and self.options.identify_holder else None

@@ -7,9 +7,9 @@ meets; who repeats which operation is in pipeline.py, attempts at a session are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from math import inf
+from typing import Protocol
 
 from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, ConsulUnavailable, SessionUnavailable
@@ -17,7 +17,7 @@ from .calls import Call, LockCall, Question, Ride
 from .requests import Failed, Outcome
 from .step import Outbox
 
-__all__ = ["Outage", "outage_of"]
+__all__ = ["Outage", "RideOwner", "outage_of"]
 
 #: The first and the longest pause between two attempts of a Locker during an outage, in seconds. The first is for a
 #: rate limit and a change of leader; the longest decides how late a Locker may notice that Consul is back.
@@ -36,34 +36,36 @@ def outage_of(outcome: Outcome) -> ConsulUnavailable | None:
     return None
 
 
+class RideOwner(Protocol):
+    """Who has the calls that ride over an outage."""
+
+    def without_session(self) -> bool:
+        """Whether there is no session now."""
+
+    def ride_over(self, call: Call) -> None:
+        """The time of a call is over: settle it with `Outage.error`, and withdraw it."""
+
+
 class Outage:
     """What one Locker knows of an outage of Consul, and the calls that ride over it.
 
     Args:
         options: of the Locker.
         outbox: of the Locker.
-        without_session: whether there is no session now.
-        give_up: settles a call whose time is over, with `error`, and withdraws it.
 
     Attributes:
+        owner: has the calls; set once.
         since: when the first attempt began that Consul has not answered; None when there is no outage.
         cause: the failure of the last attempt of the outage; None when there is none.
     """
 
-    __slots__ = ("_give_up", "_logged", "_no_session", "_options", "_out", "_over_at", "_pauses", "_sessions",
-                 "_took", "_without_session", "cause", "since")  # fmt: skip
+    __slots__ = ("_logged", "_no_session", "_options", "_out", "_over_at", "_pauses", "_sessions", "_took", "cause",
+                 "owner", "since")  # fmt: skip
 
-    def __init__(
-        self,
-        options: LockerOptions,
-        outbox: Outbox,
-        without_session: Callable[[], bool],
-        give_up: Callable[[Call], None],
-    ) -> None:
+    def __init__(self, options: LockerOptions, outbox: Outbox) -> None:
         self._options = options
         self._out = outbox
-        self._without_session = without_session
-        self._give_up = give_up
+        self.owner: RideOwner
         self.since: float | None = None
         self.cause: ConsulLockerError | None = None
         self._pauses = 0  # in this outage
@@ -174,7 +176,7 @@ class Outage:
             return cause
         needs_session = not isinstance(call, Question)
         attempts = ride.attempts + (self._sessions - ride.sessions if needs_session else 0)
-        if needs_session and self._without_session():
+        if needs_session and self.owner.without_session():
             cause = self._no_session if self._sessions > ride.sessions else cause
             return SessionUnavailable(
                 self._options.name, 0, cause, attempts=attempts, sent=ride.sent, outage_timeout=timeout
@@ -214,7 +216,7 @@ class Outage:
         assert ride is not None  # else it was cancelled
         limit = self._limit(call, ride)
         if limit <= self._out.now:
-            self._give_up(call)
+            self.owner.ride_over(call)
         else:
             ride.limit = limit
             self._out.timer(("outage", call), limit, partial(self._due, call))

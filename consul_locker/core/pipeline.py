@@ -1,6 +1,6 @@
 """The way of a work: it is wanted, started in its order, sent in a batch, and finished.
 
-Locks and releases have this in common; `Releases` and `Grants` build on it.
+What a work does, and what becomes of its calls, is a matter of its `Owner`: `Grants`, `Releases`, or `Places`.
 
 A work whose transaction failed by an outage (core/outage.py) is wanted again as it is, before all others, as long as a
 call rides on; a release goes on until it is answered, or the session ends. When it is sent, `Pace` decides.
@@ -9,214 +9,280 @@ call rides on; a release goes on until it is answered, or the session ends. When
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, ConsulUnavailable
-from ..lease import BaseLease, SessionLife
-from ..models import LossReason
-from ..strategies import Strategy
 from .audit import Audit
 from .batch import Batch, Item
-from .calls import Call, LeaveHold, LockCall, ReleaseCall
-from .ledger import Ledger, LockWork, ReleaseWork, Slot, Work
-from .line import Waiting, rider_of
-from .outage import Outage
+from .calls import Call, LeaveHold, LockCall
+from .key import LockWork, ReleaseWork, Slot, Work
+from .ledger import Ledger
+from .outage import Outage, outage_of
 from .pace import Pace
 from .refusals import denied
-from .requests import KeyAnswer, Operation, ReadKey, Refusal, Refused, Transact, TransactAnswer
+from .refused_keys import error_of, failure_of
+from .requests import (
+    Committed,
+    Entry,
+    Operation,
+    Refusal,
+    Refused,
+    RefusedWhole,
+    RolledBack,
+    Transact,
+    TransactAnswer,
+)
 from .session import Session
 from .step import Outbox
+from .waits import Waits, rider_of
 
-__all__ = ["LeaseType", "Operations", "Parts"]
-
-LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The parts and the arguments of a Locker that `Operations` need; see `LockerCore`."""
-
-    options: LockerOptions
-    identity: Mapping[str, Any]
-    strategy: Strategy
-    lease_type: LeaseType
-    clock: Callable[[], float]
-    outbox: Outbox
-    session: Session
-    ledger: Ledger
-    batch: Batch
-    waiting: Waiting
-    audit: Audit
-    outage: Outage
-    pace: Pace
-    timeout: float
+__all__ = ["Pipeline"]
 
 
-class Operations(ABC):
-    """The operations of one Locker, while it is ready."""
+class Pipeline:
+    """The works of one Locker.
 
-    def __init__(self, parts: Parts) -> None:
-        self._options = options = parts.options
-        self._strategy = parts.strategy
-        self._lease_type = parts.lease_type
-        self._clock = parts.clock
-        self._out = parts.outbox
-        self._session = parts.session
-        self._ledger = parts.ledger
-        self._batch = parts.batch
-        self._waiting = parts.waiting
-        self._audit = parts.audit
-        self._doubts = parts.audit.doubts
-        self._outage = parts.outage
-        self._pace = parts.pace
-        self._pace.on_closed = self._meet_all
-        self._repeats = True  # until a stop begins
-        self._to_read: deque[ReleaseWork] = deque()  # releases whose keys are to be read, once that may be sent
-        self._timeout = parts.timeout
+    Args:
+        options, outbox, session, ledger, batch, audit, waits, outage, pace: of the Locker.
+        identity: what goes into every lock's value.
+        timeout: the limit on one request, in seconds.
+
+    Attributes:
+        repeats: whether works are made again after an outage: until a stop begins.
+        on_idle: called when a work of a key is finished; set once.
+    """
+
+    def __init__(
+        self,
+        options: LockerOptions,
+        outbox: Outbox,
+        session: Session,
+        ledger: Ledger,
+        batch: Batch,
+        audit: Audit,
+        waits: Waits,
+        outage: Outage,
+        pace: Pace,
+        *,
+        identity: Mapping[str, Any],
+        timeout: float,
+    ) -> None:
+        self._options = options
+        self._out = outbox
+        self._session = session
+        self._ledger = ledger
+        self._batch = batch
+        self._audit = audit
+        self._doubts = audit.doubts
+        self._waits = waits
+        self._outage = outage
+        self._pace = pace
+        pace.on_closed = self._meet_all
+        self._timeout = timeout
+        self.repeats = True
+        self.on_idle: Callable[[Slot], None]
         # The values of all tenures differ only in the number at the end, so JSON is made once: fast.
-        value = json.dumps({**parts.identity, **(options.value or {})}, separators=(",", ":"))
+        value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
 
-    def _want_lock(
-        self,
-        slots: tuple[Slot, ...],
-        calls: list[LockCall],
-        *,
-        exclusive: bool = False,
-        places: tuple[Slot, ...] = (),
-        shows: bool = False,
-    ) -> LockWork:
-        work = self._ledger.want_lock(slots, calls, exclusive=exclusive, places=places, shows=shows)
-        self._meet(work)
+    # ---------------------------------------------------------------------------- from wanted to sent
+
+    def want(self, work: Work) -> None:
+        """A work is wanted: it is started when it is the first on all its keys."""
+        self._ledger.want(work)
+        self.meet(work)
         if self._ledger.startable(work):
-            self._start(work)
-        return work
+            self.start(work)
 
-    def _want_release(self, slot: Slot, call: ReleaseCall | None) -> None:
-        work = self._ledger.want_release(slot, call)
-        self._meet(work)
-        if self._ledger.startable(work):
-            self._start(work)
-
-    def _tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
-        """Send a signal and count it, for a lock; not for a place in a queue."""
-        if not slot.is_place:
-            if counter is not None:
-                self._out.count(counter)
-            self._out.emit(signal, id=slot.id, key=slot.key, **facts)
-
-    def _tell_lost(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
-        self._tell("lock_lost", slot, "lost", lease=lease, reason=reason)
-
-    def _start(self, work: Work) -> None:
+    def start(self, work: Work) -> None:
         """Start a work, which is first in line on all its keys."""
         work.started = True
-        if isinstance(work, LockWork):
-            self._start_lock(work)
-        else:
-            self._start_release(work)
+        work.owner.start(work)
 
-    def _start_lock(self, work: LockWork) -> None:
-        if work.unwanted:
-            self._finish(work)
-            return
-        self._tell("lock_requested", work.slots[0], "requests")
-        for slot in work.slots[1:]:
-            self._tell("lock_requested", slot)
+    def send_lock(self, work: LockWork) -> None:
+        """A work was started: have its keys locked."""
         work.tenures = self._ledger.tenures_of(work)
-        self._send(work, Batch.locking(work, self._session.current.session_id, self._value, self._options.flags))
+        self.send(work, Batch.locking(work, self._session.current.session_id, self._value, self._options.flags))
 
-    def _start_release(self, work: ReleaseWork) -> None:
-        slot = work.slot
-        if slot.lease is not None:
-            self._end_lease(slot)  # granted while this release was in line
-            work.lease, work.index = slot.lease, slot.lease.fence
-            self._ledger.drop(slot)
-        if work.index is None:
-            self._read_for_release(work)
-        else:
-            self._send_release(work)
-
-    def _send_release(self, work: ReleaseWork) -> None:
-        options = self._options
-        session_id = self._session.current.session_id
-        self._send(work, Batch.releasing(work, session_id, options.flags, options.delete_on_release))
-
-    def _send(self, work: Work, operations: list[Operation]) -> None:
+    def send(self, work: Work, operations: list[Operation]) -> None:
+        """Put a work into the batch, with the operations that do it."""
         if any(slot.key in self._audit.refused for slot in work.slots):
             work.limit = 1  # most likely refused again: a transaction of its own
         self._batch.want(work, operations)
 
-    @abstractmethod
-    def _answered(self, request: Transact, began: float, outcome: TransactAnswer) -> None:
-        """A transaction of the batch was answered. ``began``: when it was sent."""
-
-    def _read_for_release(self, work: ReleaseWork) -> None:
-        """Read the key of a release: its index is not known, or another one by now."""
-        self._to_read.append(work)
-        self._send_reads()
-
-    def _send_reads(self) -> None:
-        while self._to_read and self._pace.may_send:
-            work = self._to_read.popleft()
-            self._pace.sent()
-            read = ReadKey(self._session.current.generation, work.slot.key, timeout=self._timeout)
-            self._out.ask(read, partial(self._read, work, self._out.now))
-
-    @abstractmethod
-    def _read(self, work: ReleaseWork, began: float, outcome: KeyAnswer) -> None:
-        """The key was read for a release. ``began``: when the read was sent."""
-
     def flush(self) -> None:
         """At the end of a step: send what may be sent."""
-        life = self._session.life
-        if life is None:
-            return
         while self._pace.may_send:
-            request = self._batch.pack(life.generation, self._timeout)
+            request = self._batch.pack(self._session.current.generation, self._timeout)
             if request is None:
                 break
             self._pace.sent()
             self._out.count("transactions")
             self._out.ask(request, partial(self._answered, request, self._out.now))
-        self._send_reads()
-        self._waiting.read_turns(life.generation, self._timeout)
-        self._pace.settle()
+
+    # ------------------------------------------------------------------------------------ the answers
+
+    def _answered(self, request: Transact, began: float, outcome: TransactAnswer) -> None:
+        """A transaction of the batch was answered. ``began``: when it was sent."""
+        items = self._batch.take(request)
+        away = outage_of(outcome)
+        if away is not None:
+            self._away(items, began, away, failure_of(outcome)[1])
+            return
+        self.heard([work for work, _ in items])
+        if isinstance(outcome, Committed):
+            for work, entries in self._batch.committed(items, outcome).granted:
+                if not isinstance(work, LockWork) or self._shows(work, entries):
+                    work.owner.done(work, entries)
+        elif isinstance(outcome, RolledBack) and outcome.refused:
+            if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
+                self._session.lost("session destroyed")
+                return
+            for work, found in self._batch.rolled_back(items, outcome).refused:
+                work.owner.refused(work, found)
+            self._withdraw_unwanted(items)
+        elif isinstance(outcome, RefusedWhole) and len(items) > 1:
+            self._batch.again(items, halves=True)
+            self._withdraw_unwanted(items)
+        elif isinstance(outcome, RefusedWhole):
+            self._refused_whole(items[0][0], outcome)
+        else:
+            error, sent = failure_of(outcome)
+            for work, _ in items:
+                work.failed(sent)
+                work.owner.failed(work, error)
+
+    def _shows(self, work: LockWork, entries: dict[str, Entry]) -> bool:
+        """Whether Consul's answer shows that the keys of a work are ours now."""
+        session_id = self._session.current.session_id
+        taken = work.taken
+        if any(slot.key not in entries or entries[slot.key].session != session_id for slot in taken):
+            error = ConsulUnavailable(
+                "Consul's answer to a lock does not show the lock; its outcome is taken for unknown",
+                operation="lock",
+                sent=True,
+            )
+            work.failed(sent=True)
+            work.owner.failed(work, error)
+            return False
+        for slot in taken:
+            self._audit.saw_index(entries[slot.key].modify_index)
+        return True
+
+    def heard(self, works: list[Work]) -> None:
+        """Consul has answered a request for these works."""
+        self._pace.answered()
+        self._outage.over()
+        for work in works:
+            for call in work.answers:
+                self._outage.answered(rider_of(call))
+
+    def _withdraw_unwanted(self, items: list[Item]) -> None:
+        """Do not send a work again when all its callers have gone meanwhile."""
+        for work, _ in items:
+            if isinstance(work, LockWork) and work.unwanted:
+                self.withdraw(work)
+
+    def _refused_whole(self, work: Work, outcome: RefusedWhole) -> None:
+        """Consul refused a transaction with this work alone, so it refuses this work."""
+        if outcome.of_key and len(work.slots) == 1:
+            self._audit.refused.add(work.slots[0].key)
+        if outcome.of_key:  # no doubt: Consul always refuses the key
+            work.landings, work.unanswered = 0, False
+        else:
+            work.failed(sent=False)
+        work.owner.failed(work, error_of(outcome, tuple(slot.place_for or slot.id for slot in work.slots)))
+
+    def refusal_error(self, operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
+        """The error for a refusal that is not about the holder: missing rights, or something unexpected."""
+        for _, refused in found:
+            if refused.refusal is Refusal.DENIED:
+                return denied(self._options, operation, refused.what, f"{self._options.name}/")
+        what = found[0][1].what
+        return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
+
+    # ---------------------------------------------------------------------------------------- the end
+
+    def finish(self, work: Work) -> None:
+        """A work is over: start the works behind it, and serve the calls that wait."""
+        if not work.sent:
+            self._batch.unwant(work)
+        self._note_doubts(work)
+        for slot in work.slots:
+            # Only a request that may have reached Consul can be delivered once more.
+            if slot.lease is None and (work.landings or isinstance(work, ReleaseWork)):
+                self._doubts.add_former(slot)
+        for following in self._ledger.finish(work):
+            self.start(following)
+        for slot in work.slots:
+            self.on_idle(slot)
+
+    def _note_doubts(self, work: Work) -> None:
+        """A lock ends, however: if an attempt went unanswered, that one may still be granted at any time (rule 5)."""
+        for slot, tenure in zip(work.slots, work.tenures, strict=False):  # it has no tenures if it was not started
+            if tenure and (work.unanswered or tenure in slot.doubts):
+                slot.doubt(tenure, work.landings)
+                if work.unanswered:
+                    self._doubts.add(slot)
+
+    def withdraw(self, work: LockWork) -> None:
+        """Take a work back if it was not sent yet. If it was, its lock is given back when it is answered."""
+        if not work.sent and (not work.started or self._batch.unwant(work)):
+            self.finish(work)
+
+    def stop(self) -> list[LockCall]:
+        """A stop begins: nothing is made again, and locks that were not sent yet are taken back.
+
+        Those in flight are still answered by Consul; a lock granted by one of them is given back.
+
+        Returns:
+            The calls that wanted locks.
+        """
+        self.repeats = False
+        self._pace.end()
+        calls: list[LockCall] = []
+        for work in list(self._ledger.works()):
+            if not isinstance(work, LockWork):
+                continue
+            if not work.takes_places:
+                calls.extend(work.live())
+            work.calls = []
+            if not work.sent:
+                self._batch.unwant(work)
+                for following in self._ledger.finish(work):
+                    if isinstance(following, ReleaseWork):
+                        self.start(following)
+        return calls
+
+    def end_generation(self) -> None:
+        """The session is over, and with it all works."""
+        self._batch.clear()
+        self.repeats = True
+        self._pace.end()
 
     # ---------------------------------------------------------------------------------- an outage
 
     @property
-    def _patient(self) -> bool:
+    def patient(self) -> bool:
         """Whether a release is made again after an outage."""
-        return self._repeats and self._options.outage_timeout != 0.0
+        return self.repeats and self._options.outage_timeout != 0.0
 
-    def _meet(self, work: Work) -> None:
+    def meet(self, work: Work) -> None:
         """A work is wanted: while requests wait for the end of an outage, its calls ride from now on."""
         if self._pace.pausing:
             for call in work.answers:
                 if not call.settled:
                     # If the time of one is over already, its timer is due: it answers the call.
-                    self._waiting.rides(call, self._out.now)
+                    self._waits.rides(call, self._out.now)
 
     def _meet_all(self) -> None:
         """Requests go out no longer as they come."""
         for work in self._ledger.works():
             if not work.sent:
-                self._meet(work)
-
-    def _answered_for(self, items: list[Item]) -> None:
-        """Consul has answered a transaction."""
-        self._pace.answered()
-        self._outage.over()
-        for work, _ in items:
-            for call in work.answers:
-                self._outage.answered(rider_of(call))
+                self.meet(work)
 
     def _away(self, items: list[Item], began: float, error: ConsulUnavailable, sent: bool) -> None:
         """Consul did not answer a transaction: an outage. Its works are wanted again where a call rides on."""
@@ -225,95 +291,37 @@ class Operations(ABC):
         over: list[tuple[Work, list[Call]]] = []
         for work, operations in items:
             work.failed(sent)
-            work.failures += 1
-            left = []
-            for call in work.answers:
-                if not call.settled and not self._rides(call, rode, began, error, sent):
-                    left.append(call)
-            goes_on = self._patient if isinstance(work, ReleaseWork) else self._repeats and len(left) < len(work.live())
-            if goes_on:
+            left = self.left_behind(work, began, error, sent, rode)
+            if self.patient if work.persists else self.repeats and any(rode.get(call) for call in work.answers):
                 again.append((work, operations))
             over.append((work, left))
         self._batch.first(again)
         self._outage.failed(began, error)
-        if again or self._patient or self._pace.pausing:
+        if again or self.patient or self._pace.pausing:
             self._pace.failed()
         for work, left in over:
-            self._left_behind(work, left, error)
+            work.owner.left_behind(work, left, error)
 
-    def _rides(self, call: Call, rode: dict[Call, bool], began: float, error: ConsulUnavailable, sent: bool) -> bool:
-        """Whether a call rides on after a failed attempt; each call has one, however many of its works are in it."""
-        if isinstance(call, LeaveHold):
-            return False  # its caller goes on at once, the release in the background (rule 9)
-        if call not in rode:
-            rode[call] = self._repeats and self._waiting.rides(call, began, error, sent=sent)
-        return rode[call]
+    def left_behind(
+        self, work: Work, began: float, error: ConsulUnavailable, sent: bool, rode: dict[Call, bool]
+    ) -> list[Call]:
+        """An attempt failed by an outage. Returns the calls of the work that do not ride on.
 
-    @abstractmethod
-    def _left_behind(self, work: Work, calls: list[Call], error: ConsulUnavailable) -> None:
-        """An attempt failed by an outage: answer the calls that do not ride on. A work not wanted again ends.
-
-        One that is wanted again does not count as sent any more.
+        Args:
+            work: which.
+            began: when the attempt was sent.
+            error: its failure.
+            sent: whether it may have taken effect.
+            rode: whether a call rides on; each has one attempt, however many of its works are in it.
         """
-
-    def _end_lease(self, slot: Slot) -> None:
-        """End the lease of a slot for all its callers, before the release is sent."""
-        if slot.lease is not None:
-            self._out.end(slot.lease, "released")
-            self._ledger.leases.pop(slot.id, None)
-
-    def _lost(self, slot: Slot, reason: LossReason) -> None:
-        lease = slot.lease
-        if lease is not None:
-            self._out.end(lease, reason)
-            self._ledger.drop(slot)
-            self._doubts.add_former(slot)
-            self._tell_lost(slot, lease, reason)
-
-    def lose(self, slot: Slot, reason: LossReason) -> None:
-        """The lease of a key is lost, but not the session."""
-        self._lost(slot, reason)
-        if slot.is_place:
-            self._waiting.lost(slot)
-        self._waiting.serve(slot)
-        self._ledger.tidy(slot)
-
-    def _finish(self, work: Work) -> None:
-        """A work is over: start the works behind it, and serve the calls that wait."""
-        if not work.sent:
-            self._batch.unwant(work)
-        if isinstance(work, LockWork):
-            self._note_doubts(work)
-        for slot in work.slots:
-            # Only a request that may have reached Consul can be delivered once more.
-            if slot.lease is None and (work.landings or isinstance(work, ReleaseWork)):
-                self._doubts.add_former(slot)
-        for following in self._ledger.finish(work):
-            self._start(following)
-        for slot in work.slots:
-            self._waiting.serve(slot)
-            self._give_back_untaken(slot)
-
-    def _give_back_untaken(self, slot: Slot) -> None:
-        """Give back a lock that no caller took, since all had gone by then, unless a work wants it (rule 7)."""
-        lease = slot.lease
-        # The claim is last: a call on the fast path, which is not counted here, may have taken the lease (`claim`).
-        if lease is not None and lease.takers == 0 and not (slot.works or slot.is_place) and lease.claim():
-            self._end_lease(slot)
-            self._want_release(slot, None)
-
-    def _note_doubts(self, work: LockWork) -> None:
-        """A lock ends, however: if an attempt went unanswered, that one may still be granted at any time (rule 5)."""
-        for slot, tenure in zip(work.slots, work.tenures, strict=False):  # it has no tenures if it was not started
-            if tenure and (work.unanswered or tenure in slot.doubts):
-                slot.doubt(tenure, work.landings)
-                if work.unanswered:
-                    self._doubts.add(slot)
-
-    def _refusal_error(self, operation: str, found: list[tuple[Operation, Refused]]) -> ConsulLockerError:
-        """The error for a refusal that is not about the holder: missing rights, or something unexpected."""
-        for _, refused in found:
-            if refused.refusal is Refusal.DENIED:
-                return denied(self._options, operation, refused.what, f"{self._options.name}/")
-        what = found[0][1].what
-        return ConsulUnavailable(f"Consul refused the {operation}: {what}", operation=operation, status=409)
+        work.failures += 1
+        left = []
+        for call in work.answers:
+            if call.settled:
+                continue
+            # The caller who leaves a hold goes on at once, the release in the background (rule 9).
+            if not isinstance(call, LeaveHold) and call not in rode:
+                rode[call] = self.repeats and self._waits.rides(call, began, error, sent=sent)
+            if not rode.get(call):
+                left.append(call)
+        return left

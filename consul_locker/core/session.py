@@ -91,10 +91,10 @@ class Session:
         options: of the Locker.
         outbox: of the Locker.
         timeout: the limit on one request, in seconds.
-        owner: is told what becomes of the session.
         outage: of the Locker; it is told of attempts that fail, and of answers.
 
     Attributes:
+        owner: is told what becomes of the session; set once.
         generation: the number of the attempt under way or in use; answers of older ones change nothing.
         life: the session in use, or None.
         renewed_at: when the last good renewal began, on the clock of the steps; at first the attempt that made it.
@@ -103,13 +103,11 @@ class Session:
         destroys: the sessions that were given up.
     """
 
-    def __init__(
-        self, options: LockerOptions, outbox: Outbox, timeout: float, owner: SessionOwner, outage: Outage
-    ) -> None:
+    def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float, outage: Outage) -> None:
         self._options = options
         self._out = outbox
         self._timeout = timeout
-        self._owner = owner
+        self.owner: SessionOwner
         self._outage = outage
         self.generation = 0
         self.life: SessionLife | None = None
@@ -121,12 +119,14 @@ class Session:
         self._renewing_since = 0.0
         self.renewed_at = 0.0
         self._inquiry = Inquiry()
-        restored = owner.snapshot_restored
-        self._watch = SessionWatch(outbox, partial(self.read, restored), restored)
+        self._watch = SessionWatch(outbox, lambda: self.read(self._restored), self._restored)
         self._reading: ReadSession | None = None  # the read that the inquiry sent after a 404
         self.destroys = Destroys(outbox, timeout)
         self._found_node: str | None = None  # of another datacenter, where a session was made or is tried
         self._node_searched = False  # whether the attempt under way looked for a node
+
+    def _restored(self) -> None:
+        self.owner.snapshot_restored()
 
     @property
     def current(self) -> SessionLife:
@@ -199,7 +199,7 @@ class Session:
         self.destroys.hurry(self._attempt_began)
         self._outage.over()
         self.refusal = self.cause = None
-        self._owner.session_created()
+        self.owner.session_created()
 
     def _nodes_found(self, request: FindNode, outcome: NodesAnswer) -> None:
         """The servers of the datacenter were looked up, for the attempt under way."""
@@ -222,7 +222,7 @@ class Session:
         refused = lasting(self._options, error)
         if refused:
             self.refusal = error
-        self._owner.session_failed(refused)
+        self.owner.session_failed(refused)
 
     def _hear_outage(self, began: float, outcome: Outcome) -> bool:
         """Note whether Consul has answered a request. Returns whether it has."""
@@ -239,7 +239,7 @@ class Session:
         """The session is in use: keep it alive, and notice its end."""
         self._renewing = self._reading = None
         self._inquiry = Inquiry()
-        self._owner.renewal_answered()
+        self.owner.renewal_answered()
         self.renewed_at = self._attempt_began
         self._schedule(self._attempt_began)
         self._set_deadline()
@@ -296,7 +296,7 @@ class Session:
     def _extend(self) -> None:
         self._out.count("renewals")
         self._outage.over()
-        self._owner.renewal_answered()
+        self.owner.renewal_answered()
         self.renewed_at = self._renewing_since
         self.current.deadline = self._renewing_since + self._trust
         self._schedule(self._renewing_since)
@@ -307,10 +307,10 @@ class Session:
         # Renewals go on in any case: the inquiry takes time, and the deadline does not wait for it.
         self._out.count("renewals_failed")
         if self._hear_outage(self._renewing_since, outcome):
-            self._owner.renewal_answered()
+            self.owner.renewal_answered()
         refused = isinstance(outcome, Failed) and not outcome.sent and self._outage.since is not None
         if refused:
-            self._owner.renewal_refused()
+            self.owner.renewal_refused()
             pause = self._soon()
         else:
             pause = (READ_EVERY if self._ttl is None else self._ttl) * RENEW_PAUSE
@@ -338,7 +338,7 @@ class Session:
         """Note a sign, and send the request that is still needed for proof."""
         evidence = self._inquiry.hear(sign)
         if evidence is Evidence.PROVEN:
-            self._owner.session_lost("session destroyed")
+            self.owner.session_lost("session destroyed")
             return
         if evidence is not Evidence.REFUSED:
             self._reading = None  # the 404 that it followed counts no more
@@ -375,7 +375,7 @@ class Session:
 
     def lost(self, reason: LossReason) -> None:
         """The session in use is gone: somebody else has the proof."""
-        self._owner.session_lost(reason)
+        self.owner.session_lost(reason)
 
     # ------------------------------------------------------------------------------------------ end
 

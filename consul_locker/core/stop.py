@@ -85,18 +85,18 @@ class Stopping:
         outbox: of the Locker.
         session: of the Locker.
         timeout: the limit on one request, in seconds.
-        owner: the Locker.
 
     Attributes:
+        owner: who stops; set once.
         calls: those that wait for it.
         request: the destroy under way, and then the read that confirms it; else None.
     """
 
-    def __init__(self, outbox: Outbox, session: Session, timeout: float, owner: StopOwner) -> None:
+    def __init__(self, outbox: Outbox, session: Session, timeout: float) -> None:
         self._out = outbox
         self._session = session
         self._timeout = timeout
-        self._owner = owner
+        self.owner: StopOwner
         self.calls: list[Stop] = []
         self.request: DestroySession | ReadSession | None = None
         self._confirming: ReadSession | None = None  # what is to be asked next
@@ -123,7 +123,7 @@ class Stopping:
 
     def look(self) -> None:
         """Consul has answered something: perhaps all is given back by now."""
-        if self._fsm.state == GIVING_BACK and not self._owner.gives_back():
+        if self._fsm.state == GIVING_BACK and not self.owner.gives_back():
             self._fsm.handle("given_back")
 
     def answer(self) -> None:
@@ -136,12 +136,12 @@ class Stopping:
 
     def give_back(self) -> None:
         """On entering giving_back. It waits for works under way, too: locks that no call wants any more."""
-        if not self._owner.give_back() or not self._owner.gives_back():
+        if not self.owner.give_back() or not self.owner.gives_back():
             self._fsm.handle("given_back")
 
     def destroy(self) -> None:
         """On entering destroying."""
-        self._owner.end_leases()
+        self.owner.end_leases()
         life = self._session.current
         self.request = request = DestroySession(life.generation, life.session_id, timeout=self._timeout)
         self._out.ask(request, partial(self._destroyed, request))
@@ -167,7 +167,7 @@ class Stopping:
         self._out.cancel(("stop",))
         self._out.cancel(("stop", "again"))
         self._fsm.transition(IDLE)  # inputs that are deferred until stopped must find no stop under way
-        self._owner.stop_over(confirmed)
+        self.owner.stop_over(confirmed)
 
     def _destroyed(self, request: DestroySession, outcome: DestroyAnswer) -> None:
         self._confirming = confirmed_destroy(request, outcome)

@@ -11,22 +11,20 @@ from typing import Protocol
 
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .batch import MAX_OPS
-from .calls import Call
 from .fair_places import Contender
 from .outage import Outage, outage_of
 from .pace import Pace
 from .refused_keys import failure_of, halves
 from .requests import Committed, Entry, Operation, RefusedWhole, Transact, TransactAnswer, Verb
+from .session import Session
 from .step import Outbox
+from .waits import Waits
 
 __all__ = ["TurnReads", "TurnTaker", "packed", "turn_read_of"]
 
 
 class TurnTaker(Protocol):
     """Who has the calls: `FairLine`."""
-
-    def rides(self, call: Call, since: float, error: ConsulLockerError | None = None, *, sent: bool = False) -> bool:
-        """Whether a call rides on over an outage."""
 
     def take_turn(self, contender: Contender, entries: Iterable[Entry]) -> None:
         """The turn read of a call was answered by ``entries``."""
@@ -39,14 +37,27 @@ class TurnReads:
     """The turn reads of one Locker.
 
     Args:
-        outbox, outage, pace: of the Locker.
+        outbox, session, waits, outage, pace: of the Locker.
+        timeout: the limit on one request, in seconds.
         taker: gets what they show.
     """
 
-    def __init__(self, outbox: Outbox, outage: Outage, pace: Pace, taker: TurnTaker) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        session: Session,
+        waits: Waits,
+        outage: Outage,
+        pace: Pace,
+        timeout: float,
+        taker: TurnTaker,
+    ) -> None:
         self._out = outbox
+        self._session = session
+        self._waits = waits
         self._outage = outage
         self._pace = pace
+        self._timeout = timeout
         self._taker = taker
         self._wanted: list[Contender] = []
 
@@ -55,25 +66,25 @@ class TurnReads:
         contender.read_due = True
         self._wanted.append(contender)
         if self._pace.pausing:
-            self._taker.rides(contender.call, self._out.now)
+            self._waits.rides(contender.call, self._out.now)
 
     def clear(self) -> None:
         """The session is over: no call waits any more."""
         self._wanted.clear()
 
-    def send(self, generation: int, timeout: float) -> None:
-        """Send those that are wanted, as far as requests go out."""
+    def flush(self) -> None:
+        """At the end of a step: send those that are wanted, as far as requests go out."""
         if not (self._wanted and self._pace.may_send):
             return
         wanted, self._wanted = [one for one in dict.fromkeys(self._wanted) if one.read_due], []
         for part in packed(wanted):
             if self._pace.may_send:
-                self._send(part, generation, timeout)
+                self._send(part)
             else:
                 self._wanted += part
 
-    def _send(self, part: Sequence[Contender], generation: int, timeout: float | None) -> None:
-        request = turn_read_of(part, generation, timeout)
+    def _send(self, part: Sequence[Contender]) -> None:
+        request = turn_read_of(part, self._session.current.generation, self._timeout)
         self._pace.sent()
         self._out.ask(request, partial(self._answered, part, request, self._out.now))
 
@@ -89,7 +100,7 @@ class TurnReads:
             self._outage.answered(contender.call)
         if isinstance(outcome, RefusedWhole) and len(part) > 1:
             for half in filter(None, halves([one for one in part if one.turn_read is request])):
-                self._send(half, request.generation, request.timeout)
+                self._send(half)
             return
         for contender in part:
             if contender.turn_read is not request:
@@ -102,7 +113,7 @@ class TurnReads:
 
     def _again(self, part: Iterable[Contender], began: float, error: ConsulUnavailable) -> None:
         """Consul did not answer a turn read."""
-        left = [contender for contender in part if not self._taker.rides(contender.call, began, error)]
+        left = [contender for contender in part if not self._waits.rides(contender.call, began, error)]
         for contender in part:
             contender.turn_read = None
             if contender not in left:
@@ -126,7 +137,7 @@ def packed(contenders: Iterable[Contender]) -> list[list[Contender]]:
     return parts
 
 
-def turn_read_of(part: Sequence[Contender], generation: int, timeout: float | None) -> Transact:
+def turn_read_of(part: Sequence[Contender], generation: int, timeout: float) -> Transact:
     """The turn read of some calls: the locks and their queues, in one transaction of reads."""
     operations = tuple(
         dict.fromkeys(Operation(Verb.GET_TREE, slot.key) for contender in part for slot in contender.slots)

@@ -160,7 +160,7 @@ def test_a_denied_call_and_one_that_waits(agent: Agent) -> None:
                 done = True
             await quiet(locker)
             assert leftovers(locker) == []
-            assert not locker._core._waiting._watches
+            assert not locker._core.line._watches
             assert lease.valid
             return done
 

@@ -76,7 +76,7 @@ def test_a_call_abandoned_in_line_is_skipped() -> None:
 
 def test_abandoning_what_nobody_knows_does_nothing() -> None:
     driver = Driver().ready()
-    driver.core._grants.abandon(Lock(("nothing",)))
+    driver.core.grants.abandon(Lock(("nothing",)))
     assert driver.core.ledger.slots == {}
 
 

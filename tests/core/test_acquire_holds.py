@@ -69,12 +69,12 @@ def test_leaving_a_hold_releases_each_and_never_raises() -> None:
 def test_leaving_a_hold_that_is_half_lost() -> None:
     driver = Driver().ready()
     leases = driver.result(hold(driver, "a", "b"))
-    driver.core._grants.lose(driver.core.ledger.slots["a"], "key deleted")
+    driver.core.releases.lose(driver.core.ledger.slots["a"], "key deleted")
     call = driver.call("leave", leases)
     driver.grant()
     assert driver.result(call) == 1
     lost = LeaveHold(leases)
-    driver.core._grants.leave(lost)
+    driver.core.releases.leave(lost)
     assert lost.settled
 
 

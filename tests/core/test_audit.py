@@ -144,7 +144,7 @@ def test_an_audit_that_is_due_waits_for_verdicts() -> None:
 
 def test_after_a_restored_snapshot_all_keys_are_audited_without_a_pause() -> None:
     driver = many(100)
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver.step(TimerFired(("nothing",)))
     found = []
     for _ in range(2):
@@ -321,7 +321,7 @@ def test_a_denied_verdict_is_no_verdict() -> None:
 def test_without_a_session_nothing_is_asked() -> None:
     driver = Driver()
     so_far = list(driver.core.commands)
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     assert list(driver.core.commands) == so_far
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from consul_locker.core.batch import MAX_BYTES, Batch
-from consul_locker.core.ledger import Ledger, LockWork
+from consul_locker.core.key import LockWork
+from consul_locker.core.ledger import Ledger
 from consul_locker.core.requests import Operation, Refusal, Refused, RefusedWhole, RolledBack, Transact, Verb
 
 from .helpers import Driver, failure, held
+from .works import want_lock, want_release
 
 
 class Wanted:
     """A batch and works for it."""
 
     def __init__(self, max_ops: int = 64, max_in_flight: int | None = 1) -> None:
-        self.ledger = Ledger("svc", max_ops)
+        self.ledger = Ledger("svc")
         self.batch = Batch(max_ops, max_in_flight)
 
     def lock(self, *ids: str, value: str = '{"tenure":') -> LockWork:
-        work = self.ledger.want_lock(tuple(map(self.ledger.slot, ids)), [])
+        work = want_lock(self.ledger, *map(self.ledger.slot, ids))
         work.tenures = self.ledger.tenures_of(work)
         self.batch.want(work, Batch.locking(work, "S1", value, 0))
         return work
@@ -120,8 +122,8 @@ def test_too_large_goes_in_halves_and_a_single_one_fails() -> None:
 
 
 def test_the_operations_of_a_release_are_guarded_by_the_index() -> None:
-    ledger = Ledger("svc", 64)
-    work = ledger.want_release(ledger.slot("a"), None)
+    ledger = Ledger("svc")
+    work = want_release(ledger, ledger.slot("a"))
     work.index = 7
     assert Batch.releasing(work, "S1", 3, False) == [
         Operation(Verb.CHECK_INDEX, "svc/a/lock", index=7),

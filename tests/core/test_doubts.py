@@ -163,7 +163,7 @@ def test_a_look_that_is_denied_clears_nothing() -> None:
 
 def test_a_doubt_that_is_over_is_forgotten() -> None:
     driver = Driver(ttl=86_400.0).ready()
-    driver.core._audit.doubts.former_for = 0.0
+    driver.core.audit.doubts.former_for = 0.0
     driver.locked("a")
     driver.call("release", "a")
     driver.answer(driver.commit(), failure())
@@ -173,7 +173,7 @@ def test_a_doubt_that_is_over_is_forgotten() -> None:
     while ("look",) in driver.timers:
         driver.fire("look")
     assert driver.all(Transact) == []
-    assert driver.core._audit.doubts._doubts == {}
+    assert driver.core.audit.doubts._doubts == {}
 
 
 def test_a_look_that_is_denied_leaves_the_tenure_in_doubt() -> None:
@@ -320,7 +320,7 @@ def test_a_read_that_fails_is_repeated_after_the_next_look() -> None:
 def given_back(*ids: str, former_for: float = FORMER_FOR) -> Driver:
     """A Locker that had these locks and gave them back."""
     driver = Driver().ready()
-    driver.core._audit.doubts.former_for = former_for
+    driver.core.audit.doubts.former_for = former_for
     for id in ids:
         driver.locked(id)
         driver.call("release", id)
@@ -417,7 +417,7 @@ def test_of_many_former_keys_a_look_checks_one_transaction_of_them_in_turn() -> 
 
 def test_former_places_leave_room_for_former_locks() -> None:
     driver = Driver().ready()
-    doubts, ledger = driver.core._audit.doubts, driver.core.ledger
+    doubts, ledger = driver.core.audit.doubts, driver.core.ledger
     driver.locked("kept")  # so that a step sets the timer
     lock = ledger.slot("a")
     for _ in range(PLACES_AT_ONCE + 1):

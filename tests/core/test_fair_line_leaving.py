@@ -144,11 +144,11 @@ def test_only_who_was_robbed_of_its_place_queues_up_anew() -> None:
     first, own = waiting(driver, TAKEN)
     driver.call("hold", "a", wait=None)
     robbed = take_place(driver, created=310)
-    driver.core._grants.lose(driver.core.ledger.slots[f"\0{robbed.key}"], "key deleted")
+    driver.core.releases.lose(driver.core.ledger.slots[f"\0{robbed.key}"], "key deleted")
     driver.call("info", "other")  # so that the step ends
     again = take_place(driver, created=320)
     assert again.key not in (own.key, robbed.key)
-    assert driver.core._waiting.places(first)[0].key == own.key
+    assert driver.core.line.contenders[first].places["a"].key == own.key
 
 
 def test_a_server_that_is_behind_costs_a_pause() -> None:
@@ -186,7 +186,7 @@ def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
 
 def test_after_a_restored_snapshot_a_place_of_ours_that_is_unknown_is_given_back() -> None:
     driver = fair()
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver.fire("audit")
     ghost = place("S1", 5, 80)
     driver.answer(driver.one(ReadPrefix), NamesRead((ghost.key, place("B", 1, 81).key)))

@@ -168,7 +168,7 @@ def test_a_set_shares_a_lock_of_this_locker_s_while_it_waits_for_another() -> No
     shown = [*own, mine, entry(other, STRANGER, 200)] if len(taking.operations) > 2 else own
     driver.answer(taking, Committed(tuple(shown)))
     assert driver.result(call) == PENDING
-    waiter = driver.core._waiting._contenders[call]  # only a fair Locker has it
+    waiter = driver.core.line.contenders[call]  # only a fair Locker has it
     assert waiter.shares(driver.core.ledger.slots["a"])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from consul_locker.core.calls import Lock
 from consul_locker.core.fair_places import Contender, Turn, turn_of
-from consul_locker.core.ledger import Slot
+from consul_locker.core.key import Slot
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import Committed, Entry, KeysRead, ReadKey, Transact, Verb, Watch
 from consul_locker.errors import AlreadyLocked

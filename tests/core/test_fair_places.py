@@ -8,7 +8,7 @@ import pytest
 
 from consul_locker.core.calls import Lock
 from consul_locker.core.fair_places import Contender, Turn, queue_of, turn_of
-from consul_locker.core.ledger import Slot
+from consul_locker.core.key import Slot
 from consul_locker.core.requests import (
     Entry,
 )

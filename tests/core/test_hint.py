@@ -27,7 +27,7 @@ IDS = ("a", "b", "c")
 def holding(more_than: int = 2) -> Driver:
     """A Locker that has three locks; so many are few."""
     driver = Driver(ttl=86_400.0).ready()
-    driver.core._audit.hint.more_than = more_than
+    driver.core.audit.hint.more_than = more_than
     for id in IDS:
         driver.locked(id)
     return driver
@@ -156,11 +156,11 @@ def test_watches_that_end_early_make_longer_and_longer_pauses() -> None:
     pauses = []
     for index in range(900, 908):
         driver.answer(driver.one(WatchNames), names("a", "b", "c", index=index))
-        pauses.append(driver.core._audit.hint._pause)
+        pauses.append(driver.core.audit.hint._pause)
         assert rewatched(driver) >= pauses[-1]
     assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
     driver.answer(driver.one(WatchNames), names("a", "b", "c", index=910), driver.now + LONGEST_PAUSE)
-    assert driver.core._audit.hint._pause == FIRST_PAUSE
+    assert driver.core.audit.hint._pause == FIRST_PAUSE
 
 
 def test_the_watch_ends_with_its_session() -> None:

@@ -10,9 +10,11 @@ from consul_locker.core.calls import Lock
 from consul_locker.core.ledger import Ledger
 from consul_locker.lease import BaseLease, SessionLife
 
+from .works import want_lock, want_release
+
 
 def make() -> Ledger:
-    return Ledger("svc", 64)
+    return Ledger("svc")
 
 
 def lease(id: str = "a") -> BaseLease:
@@ -29,8 +31,8 @@ def test_a_slot_has_the_key_of_its_id() -> None:
     ("change", "state"),
     [
         (lambda ledger, slot: None, "free"),
-        (lambda ledger, slot: ledger.want_lock((slot,), []), "acquiring"),
-        (lambda ledger, slot: ledger.want_release(slot, None), "releasing"),
+        (lambda ledger, slot: want_lock(ledger, slot), "acquiring"),
+        (lambda ledger, slot: want_release(ledger, slot), "releasing"),
         (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
         (lambda ledger, slot: slot.doubt(1, 1), "unknown"),
         (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
@@ -57,9 +59,9 @@ def test_a_forgotten_slot_takes_no_other_with_it() -> None:
 def test_operations_of_a_key_come_one_after_another() -> None:
     ledger = make()
     a, b = ledger.slot("a"), ledger.slot("b")
-    first = ledger.want_lock((a,), [])
-    both = ledger.want_lock((a, b), [])
-    last = ledger.want_release(b, None)
+    first = want_lock(ledger, a)
+    both = want_lock(ledger, a, b)
+    last = want_release(ledger, b)
     assert [ledger.startable(work) for work in (first, both, last)] == [True, False, False]
     assert list(ledger.works()) == [first, both, last]
     first.started = True
@@ -74,8 +76,8 @@ def test_operations_of_a_key_come_one_after_another() -> None:
 def test_a_set_that_is_not_first_everywhere_does_not_start() -> None:
     ledger = make()
     a, b = ledger.slot("a"), ledger.slot("b")
-    first, other = ledger.want_lock((a,), []), ledger.want_lock((b,), [])
-    both = ledger.want_lock((a, b), [])
+    first, other = want_lock(ledger, a), want_lock(ledger, b)
+    both = want_lock(ledger, a, b)
     assert ledger.finish(first) == []
     assert ledger.finish(other) == [both]
 
@@ -100,7 +102,7 @@ def test_only_calls_that_want_an_answer_are_live() -> None:
     ledger = make()
     call, gone = Lock(("a",)), Lock(("a",))
     gone.settled = True
-    assert ledger.want_lock((ledger.slot("a"),), [call, gone]).live() == [call]
+    assert want_lock(ledger, ledger.slot("a"), calls=[call, gone]).live() == [call]
 
 
 def test_an_idle_slot_has_no_collections_of_its_own() -> None:
@@ -111,7 +113,7 @@ def test_an_idle_slot_has_no_collections_of_its_own() -> None:
     for call in (second, first):
         slot.add_waiter(call)
     assert slot.waiters == [first, second]
-    work = ledger.want_lock((slot,), [])
+    work = want_lock(ledger, slot)
     slot.doubt(1, 1)
     slot.doubt(1, 2)
     slot.doubt(2, 1)

@@ -134,7 +134,7 @@ def test_a_fair_locker_looks_about_once_a_second() -> None:
         watches += 1
         driver.fire("pause", call)
         (look,) = (each for each in driver.all(Transact) if driver.purpose(each) == "turn")
-        own = next(iter(driver.core._waiting._contenders[call].places.values()))  # type: ignore[attr-defined]
+        own = next(iter(driver.core.line.contenders[call].places.values()))  # type: ignore[attr-defined]
         driver.answer(look, Committed((entry(KEY, STRANGER, 200), entry(own.key, "S1", 300))))
     assert 10 <= watches <= 20
 

@@ -33,9 +33,14 @@ class Rider:
         self.out.now = 1000.0
         self.session = True
         self.given_up: list[Call] = []
-        self.outage = Outage(
-            LockerOptions.build("svc", **options), self.out, lambda: not self.session, self.given_up.append
-        )
+        self.outage = Outage(LockerOptions.build("svc", **options), self.out)
+        self.outage.owner = self
+
+    def without_session(self) -> bool:
+        return not self.session
+
+    def ride_over(self, call: Call) -> None:
+        self.given_up.append(call)
 
     @property
     def timers(self) -> list[float]:

@@ -327,7 +327,7 @@ def test_what_is_not_urgent_waits_for_the_end_of_the_pause() -> None:
     driver.answer(driver.commit(), failure())  # a doubt
     driver.call("lock", "c")
     driver.answer(driver.commit(), away())
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver.fire("audit")
     driver.fire("look")
     assert driver.all(Transact) == driver.all(ReadPrefix) == []

@@ -205,7 +205,7 @@ def test_a_name_for_the_holders_beside_a_bad_key() -> None:
 @pytest.mark.parametrize("count", [1, 64])
 def test_a_sweep_leaves_bad_keys_out(count: int) -> None:
     driver = Driver(ttl=LONG).ready()
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver._take()
     names = (*(f"svc/{at}/lock" for at in range(count - 1)), f"svc/{BAD}/lock", "svc/last/lock")
     driver.answer(driver.one(ReadPrefix), NamesRead(names))
@@ -213,7 +213,7 @@ def test_a_sweep_leaves_bad_keys_out(count: int) -> None:
     assert len(asked) <= 2 + 2 * 6
     assert "svc/last/lock" in asked[-1].operations[-1].key
     assert driver.core.ledger.slots == {}
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver.fire("audit")
     driver.answer(driver.one(ReadPrefix), NamesRead(names))
     assert not any(spoils(each) for each in read_all(driver, "sweep"))
@@ -221,7 +221,7 @@ def test_a_sweep_leaves_bad_keys_out(count: int) -> None:
 
 def test_a_sweep_finds_what_is_ours_beside_a_bad_key() -> None:
     driver = Driver().ready()
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver._take()
     driver.answer(driver.one(ReadPrefix), NamesRead((f"svc/{BAD}/lock", "svc/a/lock")))
     for answer in (SPOILT, SPOILT, Committed(())):
@@ -231,7 +231,7 @@ def test_a_sweep_finds_what_is_ours_beside_a_bad_key() -> None:
 
 def test_a_sweep_that_is_refused_for_another_reason_goes_on_later() -> None:
     driver = Driver().ready()
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver._take()
     driver.answer(driver.one(ReadPrefix), NamesRead(("svc/a/lock",)))
     driver.answer(open_transactions(driver, "sweep")[0], RefusedWhole(413, "large"))

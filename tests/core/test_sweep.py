@@ -185,11 +185,11 @@ def test_pauses_grow_while_checks_fail_and_no_longer() -> None:
     listed(driver, *map(str, range(100)))
     for _ in range(3):
         driver.answer(check(driver), failure())
-        assert driver.core._audit._sweep._not_before >= driver.now + FIRST_PAUSE
+        assert driver.core.audit._sweep._not_before >= driver.now + FIRST_PAUSE
         next_audit(driver)
-    assert driver.core._audit._sweep._failures == 3
+    assert driver.core.audit._sweep._failures == 3
     driver.answer(check(driver), not_ours(*range(64)))
-    assert driver.core._audit._sweep._failures == 0
+    assert driver.core.audit._sweep._failures == 0
 
 
 def test_keys_that_may_not_be_read_are_left_out() -> None:
@@ -227,7 +227,7 @@ def test_answers_that_come_twice_change_nothing() -> None:
 
 def again(driver: Driver) -> None:
     """Something asks for a sweep once more."""
-    driver.core._audit.sweep()
+    driver.core.audit.sweep()
     driver._take()
 
 

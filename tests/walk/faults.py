@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from consul_locker.core import (
+    key,
     ledger,
     lifecycle,
     machine,
     session,
 )
 from consul_locker.core.calls import Lock, ReleaseCall, Stop
-from consul_locker.core.ledger import ReleaseWork
+from consul_locker.core.key import ReleaseWork
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Event, Settle
 from consul_locker.core.requests import (
@@ -265,7 +266,7 @@ def value_without_tenure(patch: pytest.MonkeyPatch) -> None:
 def fence_given_twice(patch: pytest.MonkeyPatch) -> None:
     """A grant whose index does not rise is refused, so the last fence has to be forgotten, too."""
     value_without_tenure(patch)
-    patch.setattr(ledger.Slot, "fence", property(lambda slot: 0, lambda slot, fence: None))
+    patch.setattr(key.Slot, "fence", property(lambda slot: 0, lambda slot, fence: None))
 
 
 @plant

@@ -10,8 +10,7 @@ from weakref import WeakSet
 
 import pytest
 
-from consul_locker.core import audit
-from consul_locker.core import line as waiting
+from consul_locker.core import audit, line
 from consul_locker.core.calls import Hold, LeaveHold, Release
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Emit, Event, Settle
@@ -383,11 +382,11 @@ def failed_watch_not_renewed(patch: pytest.MonkeyPatch) -> None:
 @plant
 def waiter_behind_one_that_left_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Public methods: no command says that the rest is served because a call has left."""
-    remove = waiting.Waiting.remove
+    leave = line.FastestLine.leave
 
     def forget(self: Any, call: Call) -> None:
         self.serve = lambda slot: None
-        remove(self, call)
+        leave(self, call)
         del self.serve
 
-    patch.setattr(waiting.Waiting, "remove", forget)
+    patch.setattr(line.FastestLine, "leave", forget)

@@ -125,8 +125,8 @@ class Player:
             **self._batch,
         )
         if self.former_for is not None:
-            core._audit.doubts.former_for = self.former_for
-        core._audit.hint.more_than = self.hint_above
+            core.audit.doubts.former_for = self.former_for
+        core.audit.hint.more_than = self.hint_above
         for event in ("nohandler", "invalidstate"):
             core.fsm.on(event, self._no_row)
         for name in ("ask_lock", "ask_release"):
@@ -134,13 +134,13 @@ class Player:
         return core
 
     def _overhear(self, core: LockerCore, name: str) -> None:
-        ask = getattr(core, name)
+        ask = getattr(core.lifecycle, name)
 
         def overheard(call: Call) -> None:
             self._asked.append(call)
             ask(call)
 
-        setattr(core, name, overheard)
+        setattr(core.lifecycle, name, overheard)
 
     def _no_row(self, data: dict[str, Any]) -> None:
         raise Violation("every state has a row for every input", f"{self.core.state}: {data}")
@@ -223,7 +223,7 @@ class Player:
             and not (session.life is not None and self.around.now >= session.life.deadline)
         )
         self._asked = []
-        line = getattr(core._waiting, "_contenders", {})  # only a fair Locker has one
+        line = getattr(core.line, "contenders", {})  # only a fair Locker has one
         self.places = {call: {place.key for place in one.places.values()} for call, one in line.items()}
         self.session_before = session.life.session_id if session.life is not None else None
         self.fail_stop.begin(event)

@@ -216,10 +216,10 @@ class World(Traffic):
 
     def check_places(self, player: Player, id: str, session_id: str) -> None:
         """Each place of a Locker is that of a call that waits, and each call that waits has one, or shares it."""
-        slot, queue = player.core.ledger.slots.get(id), player.core._waiting
+        slot, queue = player.core.ledger.slots.get(id), player.core.line
         if slot is None or not isinstance(queue, FairLine):
             return
-        standings = [queue._contenders[call] for call in slot.waiters]
+        standings = [queue.contenders[call] for call in slot.waiters]
         known = {standing.places[id].key for standing in standings if standing.places}
         found = {entry.key for entry in self.sim.queue(player.key(id)) if entry.session == session_id}
         if found != known:
@@ -241,12 +241,12 @@ class World(Traffic):
 
     def its_turn(self, player: Player, call: Call) -> bool:
         """Whether a call of a fair Locker stands first in the queue of each of its keys, and all of them are free."""
-        queue = player.core._waiting
+        queue = player.core.line
         if not isinstance(queue, FairLine):
             return True
         for id in call.ids:
             places, entry = self.sim.queue(player.key(id)), self.sim.keys.get(player.key(id))
-            own = queue._contenders[call].places.get(id)
+            own = queue.contenders[call].places.get(id)
             if own is None or places[0].key != own.key or (entry is not None and entry.session is not None):
                 return False
         return True

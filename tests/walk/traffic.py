@@ -158,8 +158,8 @@ class Traffic:
             )
             max_ops, max_in_flight = rng.choice([64, 3]), rng.choice([1, 1, 2, None])
             player = Player(self, number, options, TIMEOUT, max_ops=max_ops, max_in_flight=max_in_flight)
-            player.former_for = player.core._audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
-            player.hint_above = player.core._audit.hint.more_than = self._hint_above
+            player.former_for = player.core.audit.doubts.former_for = FORMER_FOR if self.repeats else 0.0
+            player.hint_above = player.core.audit.hint.more_than = self._hint_above
             self.players.append(player)
 
     def awake(self, player: Player) -> float:
