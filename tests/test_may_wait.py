@@ -1,4 +1,4 @@
-"""inside: what Python runs in the middle of a call may call the Locker, and nothing hangs for it.
+"""may_wait: what Python runs in the middle of a call may call the Locker, and nothing hangs for it.
 
 Signal handlers run in the middle of the main thread's code, finalizers in the middle of any. Where in the middle, each
 test decides: it puts the stranger's call into a step of the core, into the sending of a transaction, or sends a signal.

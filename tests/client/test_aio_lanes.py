@@ -1,4 +1,4 @@
-"""exchange, client/aio_transport: renewals go side by side, over connections that nothing else takes.
+"""client/aio, runtime/io_loop: renewals go side by side, over connections that nothing else takes.
 
 A server that the test makes answers when the test says so: what is looked at is what is under way at the same time.
 """

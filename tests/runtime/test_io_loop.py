@@ -1,4 +1,4 @@
-"""exchange: timers, requests and watches of a factory on an event loop; test_watches.py has more of the latter."""
+"""runtime/io_loop: timers, requests and watches of a factory on an event loop; more of these: test_watches.py."""
 
 from __future__ import annotations
 

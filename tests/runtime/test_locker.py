@@ -1,4 +1,4 @@
-"""face: arguments and properties that both faces share."""
+"""runtime/locker: arguments and properties that both faces share."""
 
 from __future__ import annotations
 

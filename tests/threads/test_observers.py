@@ -1,4 +1,4 @@
-"""delivery: observers are strangers; they are called in order, one by one, in a thread of their own."""
+"""threads/observers: observers are strangers; they are called in order, one by one, in a thread of their own."""
 
 from __future__ import annotations
 

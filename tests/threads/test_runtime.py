@@ -1,4 +1,4 @@
-"""carrying: the corners that a running Locker reaches only by chance."""
+"""threads/runtime: the corners that a running Locker reaches only by chance."""
 
 from __future__ import annotations
 

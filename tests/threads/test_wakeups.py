@@ -1,4 +1,4 @@
-"""sleepers: waiting on threads. Where something happens in the waiting thread itself, the test decides it by `over`."""
+"""threads/wakeups: waiting on threads. What happens in the waiting thread itself, the test decides by `over`."""
 
 from __future__ import annotations
 

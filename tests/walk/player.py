@@ -46,17 +46,12 @@ from consul_locker.errors import InvalidLockId
 from consul_locker.keys import lock_key, lock_key_of, place_number
 from consul_locker.lease import BaseLease
 from consul_locker.runtime.fail_stop import FailStop
-from consul_locker.strategies import PermanentStrategy
 
 from ..told import purpose_of
 from .around import Around, Violation
 from .breaks import BrokenOff
 from .outage_rules import OutageRules
-
-#: Reasons of a loss that say something of one key; each must be true of it.
-KEY_REASONS = frozenset(
-    ("key deleted", "key overwritten", "key taken over", "released by a stranger", "not held any more")
-)
+from .signal_rules import SignalRules
 
 
 class Player:
@@ -90,7 +85,6 @@ class Player:
         self.trust: dict[str, float] = {}
         self.sent_at: dict[Request, float] = {}
         self.in_flight: dict[str, Transact] = {}
-        self.last_fence: dict[str, int] = {}
         self.session: str | None = None
         self.doubtful: set[str] = set()
         self.answered: Call | None = None
@@ -104,6 +98,7 @@ class Player:
         #: Ended in this step: a release that stood in line behind a lock ends its lease in the step that grants it.
         self._ending: set[BaseLease] = set()
         self.rules = OutageRules(self, timeout)
+        self._signals = SignalRules(self)
         self.former_for: float | None = None
         self.hint_above = FEW
         self._timeout = timeout
@@ -327,7 +322,7 @@ class Player:
         while self.core.commands:
             command = self.core.commands.popleft()
             if isinstance(command, Emit):
-                self.fail_stop.tell(command, partial(self._heard, command.signal, command.facts))
+                self.fail_stop.tell(command, partial(self._signals.heard, command.signal, command.facts))
             elif isinstance(command, Settle):
                 effects.append(partial(self._settled, command))
                 self.fail_stop.answered(command.call)
@@ -416,41 +411,6 @@ class Player:
         if call.exclusive:
             self.holds[call] = leases
 
-    def _heard(self, signal: str, facts: dict[str, Any]) -> None:
-        if signal == "lock_acquired":
-            self._granted(facts["lease"])
-        elif signal in ("released", "lock_lost"):
-            lease: BaseLease | None = facts["lease"]
-            if lease is None:
-                return  # the release of a lock that no lease was known of
-            if lease not in self.live:
-                raise Violation("a grant ends in one of released and lock-lost", f"{lease}: {signal} {facts}")
-            if lease.live:
-                raise Violation("a lease is over when its end is told", f"{lease}")
-            del self.live[lease]
-            self.old.append(lease)
-            if signal == "released" and lease.reason == "stopped":
-                entry = self.around.sim.keys.get(lease.key)  # free by the session's end, or by a release of its own
-                if entry is not None and (entry.session, entry.modify_index) == (lease.session_id, lease.fence):
-                    raise Violation("a stop says released only of what is free", f"{lease}")
-            if signal == "lock_lost":
-                self._check_loss(lease, facts["reason"])
-        elif signal == "session_created":
-            if self.session is not None:
-                raise Violation("sessions begin and end in turn", f"{facts} while {self.session}")
-            self.session = facts["session_id"]
-        elif signal == "session_ended":
-            if self.session != facts["session_id"]:
-                raise Violation("sessions begin and end in turn", f"{facts} while {self.session}")
-            if self.live:
-                raise Violation("session-ended comes after the ends of its leases", f"{facts}: {list(self.live)}")
-            if facts["reason"] == "session destroyed" and facts["session_id"] not in self.around.sim.ended:
-                raise Violation("no false loss", f"{facts}")
-            if facts["reason"] == "deadline passed" and self.around.now < self.trust[facts["session_id"]]:
-                raise Violation("no false loss", f"{facts} before {self.trust[facts['session_id']]}")
-            self.rules.session_ends(facts["session_id"], facts["reason"])
-            self.session = None
-
     def _check_order(self, call: Call, lease: BaseLease) -> None:
         """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder.
 
@@ -472,29 +432,6 @@ class Player:
                 continue
             if place.key in seen if own is None else (place.create_index, place_number(place.key)) < own:
                 raise Violation("nobody is overtaken", f"{call}: {lease} before {place}, with {given or 'no place'}")
-
-    def _granted(self, lease: BaseLease) -> None:
-        fences = self.around.fences
-        if (lease.key, lease.fence) in fences or lease.fence <= self.last_fence.get(lease.key, 0):
-            raise Violation("fences of a key rise with every grant", f"{lease} after {self.last_fence}")
-        fences[lease.key, lease.fence] = lease
-        self.last_fence[lease.key] = lease.fence
-        for player in self.around.players:
-            for other in player.live:
-                if other.key == lease.key and other is not lease and other.valid:
-                    first = min(other.fence, lease.fence)
-                    if player is self or self.around.sim.outside.get(lease.key, 0) <= first:
-                        raise Violation("mutual exclusion", f"{lease} of {self.number}, {other} of {player.number}")
-        self.live[lease] = None
-
-    def _check_loss(self, lease: BaseLease, reason: str) -> None:
-        if lease.reason == "taken again" and lease.takers and isinstance(self.options.strategy, PermanentStrategy):
-            raise Violation("a cached lock is not taken again", f"{lease}")
-        broken = (lease.key, lease.fence) in self.around.sim.broken
-        if reason in ("release failed", "not held any more"):
-            broken = broken or lease.key in self.doubtful
-        if (reason in KEY_REASONS or reason == "release failed") and not broken:
-            raise Violation("no false loss", f"{lease}: {reason}")
 
     def knows(self, id: str) -> BaseLease | None:
         """The lease that the core believes to have on an id."""
