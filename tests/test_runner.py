@@ -32,10 +32,14 @@ real_consul.GET_CONSUL = here / "get-consul"
 """
 
 TESTS = """
+import os
 import pytest
 {test}
+@pytest.mark.xdist_group("others")
 @pytest.mark.parametrize("number", range(6))
-def test_of_others(number): pass
+def test_of_others(number):
+    with open("workers", "a") as file:
+        print(os.environ.get("PYTEST_XDIST_WORKER"), file=file)
 """
 
 USES_IT = "def test_of_it(consul_binary): assert consul_binary\ndef test_of_it_too(consul_binary): pass"
@@ -86,6 +90,7 @@ def test_a_skipped_test_of_a_real_consul_fails_a_run_of_ci(tmp_path: Path, worke
     binary = program(tmp_path / "stand-in", STAND_IN)
     ended = run(tmp_path, workers, IS_SKIPPED, ci, str(binary))
     assert ended.has("6 passed, 1 skipped") == 1, ended.lines
+    assert len(set((tmp_path / "workers").read_text().split())) == 1  # a group has one worker
     assert ended.code == (1 if ci else 0)
     assert ended.has("FAILED (CI=true): 1 tests of a real Consul were skipped") == ci
     assert ended.lines.count("    test_tiny.py::test_of_it") == ci
