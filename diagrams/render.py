@@ -9,19 +9,37 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the table of this tree, not that of an installed version
 
 from consul_locker import LockerFactory  # noqa: E402
+from consul_locker.core.fair_places import STANDINGS  # noqa: E402
+from consul_locker.core.key import WAY  # noqa: E402
 from consul_locker.core.machine import TABLE  # noqa: E402
 from consul_locker.core.stop import STOP  # noqa: E402
 from consul_locker.embedded import Agent  # noqa: E402
+from consul_locker.fsm import State, Table  # noqa: E402
 from consul_locker.fsm.diagrams import Recording, dot, mermaid, png, record, svg  # noqa: E402
 
 #: Who gives the inputs of a Locker's machine that are none of a user's.
 CALLERS = dict.fromkeys(("session_created", "session_destroyed"), "Consul")
+
+
+def table_of(after: Mapping[tuple[Enum, Enum], Enum], name: str) -> Table:
+    """A table of states that is a dictionary in the core: (state, what happens) -> state. The first one is initial."""
+    inputs: dict[str, dict[str, str]] = {}
+    for (state, happens), then in after.items():
+        inputs.setdefault(state.name.lower(), {})[happens.name.lower()] = then.name.lower()
+    states = {state: State(inputs=found) for state, found in inputs.items()}
+    return Table(states, initial_state=next(iter(states)), namespace=name)
+
+
+#: The ways of a work, and of a call in the queue of a fair Locker.
+WORK, WAITER = table_of(WAY, "work"), table_of(STANDINGS, "waiter")
 
 
 def buffered_lock() -> Recording:
@@ -41,6 +59,7 @@ def texts() -> dict[str, str]:
     """The drawings that are the same everywhere."""
     return {
         "locker.mmd": mermaid(TABLE), "locker.dot": dot(TABLE), "stop.mmd": mermaid(STOP), "stop.dot": dot(STOP),
+        "work.mmd": mermaid(WORK), "work.dot": dot(WORK), "waiter.mmd": mermaid(WAITER), "waiter.dot": dot(WAITER),
         "buffered-lock.mmd": buffered_lock().mermaid(),
     }  # fmt: skip
 
@@ -49,6 +68,7 @@ def pictures() -> dict[str, bytes]:
     """The others."""
     return {
         "locker.svg": svg(TABLE).encode(), "locker.png": png(TABLE), "stop.svg": svg(STOP).encode(),
+        "work.svg": svg(WORK).encode(), "waiter.svg": svg(WAITER).encode(),
         "buffered-lock.svg": buffered_lock().svg().encode(),
     }  # fmt: skip
 

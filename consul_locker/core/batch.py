@@ -16,7 +16,7 @@ from collections import deque
 from math import inf
 
 from ..keys import lock_key_of
-from .key import LockWork, ReleaseWork, Work
+from .key import LockWork, Progress, ReleaseWork, Work
 from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
 __all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item", "Outcomes"]
@@ -105,7 +105,7 @@ class Batch:
             ):
                 break
             self._wanted.popleft()
-            work.sent = True
+            work.go_on(Progress.PACKED)
             work.landings += 1
             items.append((work, ops))
             operations.extend(ops)
@@ -165,7 +165,7 @@ class Batch:
     def first(self, items: list[Item]) -> None:
         """Works that were sent are wanted again, as they are, before all others."""
         for item in reversed(items):
-            item[0].sent = False
+            item[0].go_on(Progress.AGAIN)
             self._wanted.appendleft(item)
 
     @staticmethod

@@ -21,7 +21,7 @@ from .audit import Audit
 from .batch import MAX_OPS
 from .calls import LockCall, Obstacle, TakePlaces
 from .denials import Denials
-from .fair_places import Contender, leader, queue_of, sharer, successor_of, turn_of
+from .fair_places import Contender, Move, Standing, leader, queue_of, sharer, successor_of, turn_of
 from .key import LockWork, Slot
 from .leases import Leases
 from .ledger import Ledger
@@ -96,7 +96,7 @@ class FairLine:
                     self._read_turn(contender)
                 return
             self._remove_from_line(contender)
-            contender.has_turn = True
+            contender.go(Move.TURN)
         self.locks.want(call, slots, tuple(contender.places.values()), self._granted)
 
     def overtakes(self, call: LockCall, slot: Slot) -> bool:
@@ -128,7 +128,8 @@ class FairLine:
         if contender is None:
             slots = tuple(self._ledger.slot(id) for id in call.ids)
             contender = self.contenders[call] = Contender(call, slots)
-        contender.has_turn = False
+        elif contender.has_turn:
+            contender.go(Move.BACK)
         for slot in [slot for slot in contender.slots if call not in slot.waiters]:
             slot.add_waiter(call)
         return contender
@@ -138,7 +139,7 @@ class FairLine:
 
     def _take_places(self, contender: Contender) -> None:
         """Take a place at the end of each queue, all in one transaction: sets have one order in all queues."""
-        if contender.work is not None or leader(contender, self._line(contender.slots[0])) is not None:
+        if contender.standing is Standing.TAKING or leader(contender, self._line(contender.slots[0])) is not None:
             return
         self._clear_waits(contender)
         contender.place_call = place_call = TakePlaces(contender.call)
@@ -146,6 +147,7 @@ class FairLine:
         first = not any(other.queues for slot in contender.slots for other in self._line(slot))
         contender.work = work = self._places.take(place_call, contender.slots, shows=first)
         self._taking[work] = contender
+        contender.go(Move.TAKE)
 
     def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
         """The places are taken; ``entries`` show the queues."""
@@ -161,6 +163,7 @@ class FairLine:
     def _taken(self, work: LockWork) -> Contender:
         contender = self._taking.pop(work)
         contender.work = contender.place_call = None
+        contender.go(Move.CAME)
         return contender
 
     def _granted(self, work: LockWork) -> None:
@@ -205,12 +208,13 @@ class FairLine:
 
     def _take_out(self, contender: Contender) -> None:
         del self.contenders[contender.call]
-        self._clear_waits(contender)
         self._remove_from_line(contender)
         if contender.place_call is not None and contender.work is not None:
             contender.place_call.settled = True
             del self._taking[contender.work]
             self._places.withdraw(contender.work)
+        elif not contender.has_turn:
+            self._clear_waits(contender)
 
     def _leave_places(self, contender: Contender) -> None:
         places, contender.places = contender.places, {}
@@ -238,13 +242,13 @@ class FairLine:
             self.locks.lock(call)
         line = list(self._line(lock))
         for contender in line:
-            if not contender.places and contender.idle:
+            if not contender.places and contender.standing is Standing.IDLE:
                 self._take_places(contender)  # unless it shares the place of another one
         if lock.lease is not None and lock.lease.exclusive:
             return  # a hold is in the way; its end calls `serve`
         # Only the first call of this Locker checks: when it ends, the next one follows.
         first = min(line, key=lambda contender: contender.turn(lock), default=None)
-        if first is not None and first.places and first.idle:
+        if first is not None and first.places and first.standing is Standing.IDLE:
             self._read_turn(first)
 
     # ------------------------------------------------------------------------------------- whose turn
@@ -301,7 +305,7 @@ class FairLine:
     def _try_lock(self, contender: Contender) -> None:
         self._clear_waits(contender)
         self._remove_from_line(contender)
-        contender.has_turn = True
+        contender.go(Move.TURN)
         self.locks.lock(contender.call)
         if contender.call.settled:
             self.leave(contender.call)  # answered from the cache, or refused
@@ -324,13 +328,13 @@ class FairLine:
         if contender.polled:
             self._pause_contender(contender)
             return
-        self._clear_waits(contender)
+        contender.go(Move.WATCH)
         contender.watch = watch = WatchKey(self._session.current.generation, key, index, WATCH_WAIT)
         self._out.ask(watch, partial(self._place_watched, contender, watch))
 
     def _place_watched(self, contender: Contender, request: WatchKey, outcome: KeyAnswer) -> None:
         """What is before a call was watched."""
-        contender.watch = None
+        contender.go(Move.CAME)
         if not isinstance(outcome, KeysRead):
             contender.polled = isinstance(outcome, RefusedWhole)
             self._pause_contender(contender)
@@ -351,8 +355,7 @@ class FairLine:
 
     def _pause_contender(self, contender: Contender) -> None:
         """A pause before the next turn read: for a lock-delay, which no watch shows, or after a watch that failed."""
-        self._clear_waits(contender)
-        contender.paused = True
+        contender.go(Move.PAUSE)
         contender.pauses += 1
         random = self._out.random()
         length = poll_pause(random) if contender.polled else pause_length(contender.pauses, random)
@@ -365,18 +368,17 @@ class FairLine:
         return contender.blocked or contender.slots[0] if contender is not None and not contender.has_turn else None
 
     def _contender_pause_over(self, contender: Contender) -> None:
-        contender.paused = False
+        contender.go(Move.CAME)
         self._read_turn(contender)
 
     def _clear_waits(self, contender: Contender) -> None:
-        """End the read, the watch and the pause of a call: something else follows."""
-        contender.read_due, contender.turn_read = False, None
-        if contender.watch is not None:
+        """End the read, the watch or the pause of a call: something else follows."""
+        if contender.standing is Standing.WATCHING:
+            assert contender.watch is not None
             self._out.give_up(contender.watch)
-            contender.watch = None
-        if contender.paused:
-            contender.paused = False
+        elif contender.standing is Standing.PAUSED:
             self._out.cancel(("pause", contender.call))
+        contender.go(Move.CLEAR)
 
     def stop(self) -> tuple[list[LockCall], list[Slot]]:
         """A stop begins: no call waits any more. A place that comes yet is given back."""
@@ -391,7 +393,8 @@ class FairLine:
     def end_generation(self) -> None:
         """The session is over, and all places with it."""
         for contender in self.contenders.values():
-            self._clear_waits(contender)
+            if contender.standing not in (Standing.TAKING, Standing.TURN):
+                self._clear_waits(contender)
         self.contenders.clear()
         self._taking.clear()
         self.turn_reads.clear()

@@ -6,6 +6,7 @@ fair_line.py keeps the calls and moves them on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from math import inf
 from typing import NamedTuple
 
@@ -15,7 +16,10 @@ from .key import LockWork, Slot
 from .requests import Entry, Transact, WatchKey
 
 __all__ = [
+    "STANDINGS",
     "Contender",
+    "Move",
+    "Standing",
     "Turn",
     "leader",
     "queue_of",
@@ -25,21 +29,66 @@ __all__ = [
 ]
 
 
-class Contender:
-    """A call that waits, and what it waits for: a turn read, a watch, a pause, or its places.
+class Standing(Enum):
+    """What a call in the queue waits for."""
 
-    With none of these it waits for `FairLine.serve`.
+    IDLE = "for `FairLine.serve`: nothing is under way that will move it on"
+    READ_DUE = "a turn read is to be sent at the end of the step"
+    READING = "a turn read was sent, and not answered yet"
+    WATCHING = "a query on what is before it"
+    PAUSED = "a pause before the next turn read"
+    TAKING = "its places are being taken"
+    TURN = "it is its turn, and the lock is being taken"
+
+
+class Move(Enum):
+    """What happens to a call in the queue."""
+
+    READ = "it is to read whether it is its turn"
+    SENT = "its turn read was sent"
+    WATCH = "what is before it is watched"
+    PAUSE = "a pause begins"
+    TAKE = "places are taken for it"
+    CAME = "what it waited for came, or failed"
+    CLEAR = "something else follows: what it waited for is wanted no more"
+    TURN = "it is its turn"
+    BACK = "it did not get the lock, and is in the line again"
+
+
+#: The standing of a call after a move. No other pair occurs: it would be a KeyError.
+STANDINGS = {
+    (Standing.IDLE, Move.READ): Standing.READ_DUE,
+    (Standing.IDLE, Move.WATCH): Standing.WATCHING,
+    (Standing.IDLE, Move.PAUSE): Standing.PAUSED,
+    (Standing.IDLE, Move.TAKE): Standing.TAKING,
+    (Standing.IDLE, Move.TURN): Standing.TURN,
+    (Standing.IDLE, Move.CLEAR): Standing.IDLE,
+    (Standing.READ_DUE, Move.SENT): Standing.READING,
+    (Standing.READ_DUE, Move.CLEAR): Standing.IDLE,
+    (Standing.READING, Move.SENT): Standing.READING,  # once more, with fewer others
+    (Standing.READING, Move.CAME): Standing.IDLE,
+    (Standing.READING, Move.CLEAR): Standing.IDLE,
+    (Standing.WATCHING, Move.CAME): Standing.IDLE,
+    (Standing.WATCHING, Move.CLEAR): Standing.IDLE,
+    (Standing.PAUSED, Move.CAME): Standing.IDLE,
+    (Standing.PAUSED, Move.CLEAR): Standing.IDLE,
+    (Standing.TAKING, Move.CAME): Standing.IDLE,
+    (Standing.TURN, Move.BACK): Standing.IDLE,
+}
+
+
+class Contender:
+    """A call that waits, and what it waits for.
 
     Attributes:
         call: the call.
         slots: the locks that it wants.
+        standing: what it waits for.
         places: its place in the queue of each of them, by the lock's id; empty as long as it has none.
         work: the operation that takes its places; in it, ``place_call`` stands for the call.
-        read_due: whether a turn read is to be sent at the end of the step.
-        turn_read: the turn read that was sent and not answered yet.
-        watch: the query on what is before it.
-        paused: whether it makes a pause before the next attempt; ``pauses``: how many it made in a row.
-        has_turn: whether it is its turn, and the lock is being taken.
+        turn_read: the turn read that was sent last.
+        watch: the query on what is before it that was sent last.
+        pauses: how many pauses it made in a row.
         blocked: the first of its locks that it could not have at the last turn read.
         polled: whether Consul refuses a watch on what is before it: then the queue is read after pauses instead.
     """
@@ -47,14 +96,12 @@ class Contender:
     __slots__ = (
         "blocked",
         "call",
-        "has_turn",
-        "paused",
         "pauses",
         "place_call",
         "places",
         "polled",
-        "read_due",
         "slots",
+        "standing",
         "turn_read",
         "watch",
         "work",
@@ -63,17 +110,28 @@ class Contender:
     def __init__(self, call: LockCall, slots: tuple[Slot, ...]) -> None:
         self.call = call
         self.slots = slots
+        self.standing = Standing.IDLE
         self.places: dict[str, Slot] = {}
         self.work: LockWork | None = None
         self.place_call: TakePlaces | None = None
-        self.read_due = False
         self.turn_read: Transact | None = None
         self.watch: WatchKey | None = None
-        self.paused = False
         self.pauses = 0
-        self.has_turn = False
         self.blocked: Slot | None = None
         self.polled = False
+
+    def go(self, move: Move) -> None:
+        """Something happens to it."""
+        self.standing = STANDINGS[self.standing, move]
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether it is its turn."""
+        return self.standing is Standing.TURN
+
+    def reads(self, request: Transact) -> bool:
+        """Whether it waits for the answer to this turn read."""
+        return self.standing is Standing.READING and self.turn_read is request
 
     def shares(self, slot: Slot) -> bool:
         """Whether this Locker has the lock already, and the call may share it."""
@@ -89,7 +147,7 @@ class Contender:
     @property
     def queues(self) -> bool:
         """Whether it has places, or is taking them."""
-        return bool(self.places) or self.work is not None
+        return bool(self.places) or self.standing is Standing.TAKING
 
     def turn(self, lock: Slot) -> tuple[float, float]:
         """Where its place is in the queue of a lock, as a value to sort by; infinite while it has none."""
@@ -101,12 +159,7 @@ class Contender:
     @property
     def is_new(self) -> bool:
         """Whether it came just now: its first turn read is not answered yet."""
-        return not self.places and (self.read_due or self.turn_read is not None)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way that will move it on: only `FairLine.serve` can."""
-        return not (self.read_due or self.turn_read or self.watch or self.paused or self.work or self.has_turn)
+        return not self.places and self.standing in (Standing.READ_DUE, Standing.READING)
 
 
 def leader(contender: Contender, line: Iterable[Contender]) -> Contender | None:
@@ -122,7 +175,7 @@ def successor_of(contender: Contender, line: Iterable[Contender]) -> Contender |
     if not isinstance(contender.call, Lock):
         return None
     others = (other for other in line if isinstance(other.call, Lock))
-    return next((other for other in others if other.work is None and not other.is_new), None)
+    return next((other for other in others if other.standing is not Standing.TAKING and not other.is_new), None)
 
 
 def sharer(lock: Slot, line: Iterable[Contender]) -> Contender | None:

@@ -17,9 +17,9 @@ unknown    a doubt, or a release that was not confirmed
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from math import inf
 from operator import attrgetter
 from types import MappingProxyType
@@ -33,7 +33,36 @@ from .requests import Entry, Operation, Refused
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LockWork", "Owner", "ReleaseWork", "Slot", "Work"]
+__all__ = ["WAY", "LockWork", "Owner", "Progress", "ReleaseWork", "Slot", "Stage", "Work"]
+
+
+class Stage(Enum):
+    """How far a work has come."""
+
+    IN_LINE = "behind other works of its keys"
+    WANTED = "the first on all its keys: in the batch, or its key is being read"
+    SENT = "in a transaction that was sent, and cannot be taken back"
+
+    __hash__ = object.__hash__  # there is one of each, and Enum's own is slow
+
+
+class Progress(Enum):
+    """What moves a work on."""
+
+    FIRST = "it became the first on all its keys"
+    PACKED = "its transaction was sent"
+    AGAIN = "that was rolled back, or failed by an outage: it is to be sent again"
+
+    __hash__ = object.__hash__
+
+
+#: The stage of a work after some progress. No other pair occurs: it would be a KeyError.
+WAY = {
+    (Stage.IN_LINE, Progress.FIRST): Stage.WANTED,
+    (Stage.WANTED, Progress.PACKED): Stage.SENT,
+    (Stage.SENT, Progress.AGAIN): Stage.WANTED,
+    (Stage.SENT, Progress.PACKED): Stage.SENT,  # a release that was refused: its key was read, and shows another index
+}
 
 WorkT = TypeVar("WorkT", contravariant=True)
 
@@ -60,14 +89,15 @@ class Owner(Protocol[WorkT]):
         """
 
 
-class Work(ABC):
+class Work:
     """One operation wanted on one key, or on several at once.
 
     Attributes:
         owner: is told what becomes of it.
         slots: the keys that it locks, or the one that it releases.
-        started: whether it is under way: it became the first work of all its slots.
-        sent: whether it is in a transaction that was sent, and cannot be taken back.
+        keys: all that it changes, places that it gives back too; no other work may change them meanwhile (rule 6).
+        answers: the calls whose answer depends on it.
+        stage: how far it has come.
         landings: how many transactions with it Consul may have processed: sent, and not refused unread.
         rounds: how many transactions with it were rolled back because of others.
         failures: how many transactions with it failed by an outage.
@@ -75,7 +105,7 @@ class Work(ABC):
         limit: the most works in a transaction with it; infinite: as many as fit.
     """
 
-    __slots__ = ("failures", "landings", "limit", "owner", "rounds", "sent", "slots", "started", "unanswered")
+    __slots__ = ("answers", "failures", "keys", "landings", "limit", "owner", "rounds", "slots", "stage", "unanswered")
 
     owner: Owner[Self]
     #: Whether it is made again after an outage, whoever waits for it.
@@ -83,26 +113,28 @@ class Work(ABC):
     #: The number of the tenure that it writes into each key (rule 4); none for a release.
     tenures: tuple[int, ...] = ()
 
-    def __init__(self, owner: Owner[Self], slots: tuple[Slot, ...]) -> None:
+    def __init__(
+        self, owner: Owner[Self], slots: tuple[Slot, ...], keys: tuple[Slot, ...], answers: Sequence[Call]
+    ) -> None:
         self.owner = owner
         self.slots = slots
-        self.started = False
-        self.sent = False
+        self.keys = keys
+        self.answers = answers
+        self.stage = Stage.IN_LINE
         self.landings = 0
         self.rounds = 0
         self.failures = 0
         self.unanswered = False
         self.limit = inf
 
-    @property
-    def keys(self) -> tuple[Slot, ...]:
-        """The slots that it changes; no other work may change them meanwhile (rule 6)."""
-        return self.slots
+    def go_on(self, progress: Progress) -> None:
+        """Move it on."""
+        self.stage = WAY[self.stage, progress]
 
     @property
-    @abstractmethod
-    def answers(self) -> Sequence[Call]:
-        """The calls whose answer depends on it."""
+    def sent(self) -> bool:
+        """Whether it cannot be taken back any more."""
+        return self.stage is Stage.SENT
 
     def failed(self, sent: bool) -> None:
         """A transaction with it failed. ``sent``: whether it may have taken effect, or may still do so."""
@@ -142,7 +174,7 @@ class LockWork(Work):
         shows: bool = False,
         granted: Callable[[LockWork], None] | None = None,
     ) -> None:
-        super().__init__(owner, slots)
+        super().__init__(owner, slots, slots + places, calls)
         self.calls = calls
         self.exclusive = exclusive
         self.places = places
@@ -156,16 +188,6 @@ class LockWork(Work):
         return len(self.slots) > 1
 
     @property
-    def keys(self) -> tuple[Slot, ...]:
-        """The slots that it changes."""
-        return self.slots + self.places
-
-    @property
-    def answers(self) -> Sequence[Call]:
-        """The calls whose answer depends on it."""
-        return self.calls
-
-    @property
     def takes_places(self) -> bool:
         """Whether it takes places in queues, not locks; see `Slot.is_place`."""
         return self.slots[0].is_place
@@ -173,7 +195,7 @@ class LockWork(Work):
     @property
     def taken(self) -> list[Slot]:
         """The keys that it locks: of a set not those that are held already, and only checked."""
-        return [slot for slot in self.slots if not (self.many and slot.lease is not None)]
+        return [slot for slot in self.slots if slot.lease is None] if self.many else list(self.slots)
 
     def may_come_again(self, error: ConsulLockerError) -> None:
         """It failed. A transaction that was rolled back may be delivered once more, unless Consul refuses its key."""
@@ -204,7 +226,8 @@ class ReleaseWork(Work):
     persists = True
 
     def __init__(self, owner: Owner[ReleaseWork], slot: Slot, call: ReleaseCall | None) -> None:
-        super().__init__(owner, (slot,))
+        slots = (slot,)
+        super().__init__(owner, slots, slots, () if call is None else (call,))
         self.call = call
         self.lease: BaseLease | None = None
         self.index: int | None = None
@@ -213,11 +236,6 @@ class ReleaseWork(Work):
     def slot(self) -> Slot:
         """The key that it releases."""
         return self.slots[0]
-
-    @property
-    def answers(self) -> Sequence[Call]:
-        """The call whose answer depends on it."""
-        return () if self.call is None else (self.call,)
 
 
 #: What stands for an empty list: nothing can be put into it. A list of its own for each of 100,000 keys takes 6 MB.
@@ -241,6 +259,7 @@ class Slot:
         "entry",
         "fence",
         "id",
+        "is_place",
         "key",
         "lease",
         "leftover",
@@ -253,7 +272,12 @@ class Slot:
     def __init__(self, id: str, key: str, place_for: str = "") -> None:
         self.id = id
         self.key = key
-        self.place_for = place_for  # the id of the lock in whose queue it is a place; empty for a lock
+        # The id of the lock in whose queue it is a place; empty for a lock. A place is taken, given back, audited and
+        # doubted like a lock, but it belongs to the queue. It has no signals and no counters, and no call gets its
+        # lease. The queue decides what a call does when its place is granted, refused or lost. Its key is used once,
+        # and deleted when it is given back.
+        self.place_for = place_for
+        self.is_place = bool(place_for)
         self.lease: BaseLease | None = None
         self.contested: BaseLease | None = None  # the lease for whose lock Consul refused a call: most likely lost
         self.works: list[Work] = _NOTHING
@@ -263,16 +287,6 @@ class Slot:
         self.fence = 0  # of the last lease, or 0
         self.leftover = False  # whether our session may hold the key in Consul although there is no lease
         self.unsure = 0  # the last number of a tenure when a release was not confirmed
-
-    @property
-    def is_place(self) -> bool:
-        """Whether it is a place in the queue of a fair Locker, and not a lock.
-
-        A place is taken, given back, audited and doubted like a lock, but it belongs to the queue. It has no signals
-        and no counters, and no call gets its lease. The queue decides what a call does when its place is granted,
-        refused or lost. Its key is used once, and deleted when it is given back.
-        """
-        return bool(self.place_for)
 
     def saw(self, value: bytes) -> None:
         """The value of the key was read: the tenure in it is in doubt no longer.

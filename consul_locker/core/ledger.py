@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..keys import lock_id, lock_key, lock_key_of, place_key
 from ..lease import BaseLease
-from .key import LockWork, Slot, Work
+from .key import LockWork, Slot, Stage, Work
 
 __all__ = ["Ledger"]
 
@@ -100,7 +100,7 @@ class Ledger:
 
     def startable(self, work: Work) -> bool:
         """Whether it is first in line on all its keys, and not yet under way."""
-        return not work.started and all(slot.works and slot.works[0] is work for slot in work.keys)
+        return work.stage is Stage.IN_LINE and all(slot.works and slot.works[0] is work for slot in work.keys)
 
     def finish(self, work: Work) -> list[Work]:
         """Remove a work from its lines.

@@ -18,7 +18,7 @@ from ..errors import ConsulLockerError, ConsulUnavailable
 from .audit import Audit
 from .batch import Batch, Item
 from .calls import Call, LeaveHold, LockCall
-from .key import LockWork, ReleaseWork, Slot, Work
+from .key import LockWork, Progress, ReleaseWork, Slot, Stage, Work
 from .ledger import Ledger
 from .outage import Outage, outage_of
 from .pace import Pace
@@ -99,7 +99,7 @@ class Pipeline:
 
     def start(self, work: Work) -> None:
         """Start a work, which is first in line on all its keys."""
-        work.started = True
+        work.go_on(Progress.FIRST)
         work.owner.start(work)
 
     def send_lock(self, work: LockWork) -> None:
@@ -116,7 +116,7 @@ class Pipeline:
     def flush(self) -> None:
         """At the end of a step: send what may be sent."""
         while self._pace.may_send:
-            request = self._batch.pack(self._session.current.generation, self._timeout)
+            request = self._batch.pack(self._session.generation, self._timeout)
             if request is None:
                 break
             self._pace.sent()
@@ -159,15 +159,13 @@ class Pipeline:
         """Whether Consul's answer shows that the keys of a work are ours now."""
         session_id = self._session.current.session_id
         taken = work.taken
-        if any(slot.key not in entries or entries[slot.key].session != session_id for slot in taken):
-            error = ConsulUnavailable(
-                "Consul's answer to a lock does not show the lock; its outcome is taken for unknown",
-                operation="lock",
-                sent=True,
-            )
-            work.failed(sent=True)
-            work.owner.failed(work, error)
-            return False
+        for slot in taken:
+            entry = entries.get(slot.key)
+            if entry is None or entry.session != session_id:
+                what = "Consul's answer to a lock does not show the lock; its outcome is taken for unknown"
+                work.failed(sent=True)
+                work.owner.failed(work, ConsulUnavailable(what, operation="lock", sent=True))
+                return False
         for slot in taken:
             self._audit.saw_index(entries[slot.key].modify_index)
         return True
@@ -208,9 +206,10 @@ class Pipeline:
 
     def finish(self, work: Work) -> None:
         """A work is over: start the works behind it, and serve the calls that wait."""
-        if not work.sent:
+        if work.stage is not Stage.SENT:
             self._batch.unwant(work)
-        self._note_doubts(work)
+        if work.tenures:
+            self._note_doubts(work)
         for slot in work.slots:
             # Only a request that may have reached Consul can be delivered once more.
             if slot.lease is None and (work.landings or isinstance(work, ReleaseWork)):
@@ -222,7 +221,7 @@ class Pipeline:
 
     def _note_doubts(self, work: Work) -> None:
         """A lock ends, however: if an attempt went unanswered, that one may still be granted at any time (rule 5)."""
-        for slot, tenure in zip(work.slots, work.tenures, strict=False):  # it has no tenures if it was not started
+        for slot, tenure in zip(work.slots, work.tenures, strict=True):
             if tenure and (work.unanswered or tenure in slot.doubts):
                 slot.doubt(tenure, work.landings)
                 if work.unanswered:
@@ -230,7 +229,7 @@ class Pipeline:
 
     def withdraw(self, work: LockWork) -> None:
         """Take a work back if it was not sent yet. If it was, its lock is given back when it is answered."""
-        if not work.sent and (not work.started or self._batch.unwant(work)):
+        if work.stage is Stage.IN_LINE or (work.stage is Stage.WANTED and self._batch.unwant(work)):
             self.finish(work)
 
     def stop(self) -> list[LockCall]:
@@ -249,7 +248,7 @@ class Pipeline:
                 continue
             if not work.takes_places:
                 calls.extend(work.live())
-            work.calls = []
+            work.calls.clear()
             if not work.sent:
                 self._batch.unwant(work)
                 for following in self._ledger.finish(work):

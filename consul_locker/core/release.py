@@ -182,7 +182,7 @@ class Releases:
         while self._to_read and self._pace.may_send:
             work = self._to_read.popleft()
             self._pace.sent()
-            read = ReadKey(self._session.current.generation, work.slot.key, timeout=self._timeout)
+            read = ReadKey(self._session.generation, work.slot.key, timeout=self._timeout)
             self._out.ask(read, partial(self._read, work, self._out.now))
 
     def end_generation(self) -> None:

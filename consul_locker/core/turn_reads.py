@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .batch import MAX_OPS
-from .fair_places import Contender
+from .fair_places import Contender, Move, Standing
 from .outage import Outage, outage_of
 from .pace import Pace
 from .refused_keys import failure_of, halves
@@ -63,7 +63,7 @@ class TurnReads:
 
     def want(self, contender: Contender) -> None:
         """A call is to read whether it is its turn. While requests wait for the end of an outage, it rides along."""
-        contender.read_due = True
+        contender.go(Move.READ)
         self._wanted.append(contender)
         if self._pace.pausing:
             self._waits.rides(contender.call, self._out.now)
@@ -76,7 +76,7 @@ class TurnReads:
         """At the end of a step: send those that are wanted, as far as requests go out."""
         if not (self._wanted and self._pace.may_send):
             return
-        wanted, self._wanted = [one for one in dict.fromkeys(self._wanted) if one.read_due], []
+        wanted, self._wanted = [one for one in dict.fromkeys(self._wanted) if one.standing is Standing.READ_DUE], []
         for part in packed(wanted):
             if self._pace.may_send:
                 self._send(part)
@@ -92,20 +92,20 @@ class TurnReads:
         """A turn read was answered. Some of its calls may wait for something else by now, or no longer."""
         away = outage_of(outcome)
         if away is not None:
-            self._again([one for one in part if one.turn_read is request], began, away)
+            self._again([one for one in part if one.reads(request)], began, away)
             return
         self._pace.answered()
         self._outage.over()
         for contender in part:
             self._outage.answered(contender.call)
         if isinstance(outcome, RefusedWhole) and len(part) > 1:
-            for half in filter(None, halves([one for one in part if one.turn_read is request])):
+            for half in filter(None, halves([one for one in part if one.reads(request)])):
                 self._send(half)
             return
         for contender in part:
-            if contender.turn_read is not request:
+            if not contender.reads(request):
                 continue
-            contender.turn_read = None
+            contender.go(Move.CAME)
             if isinstance(outcome, Committed):
                 self._taker.take_turn(contender, outcome.entries)
             else:
@@ -115,7 +115,7 @@ class TurnReads:
         """Consul did not answer a turn read."""
         left = [contender for contender in part if not self._waits.rides(contender.call, began, error)]
         for contender in part:
-            contender.turn_read = None
+            contender.go(Move.CAME)
             if contender not in left:
                 self.want(contender)
         self._outage.failed(began, error)
@@ -145,5 +145,6 @@ def turn_read_of(part: Sequence[Contender], generation: int, timeout: float) -> 
     calls = tuple(contender.call for contender in part)
     request = Transact(generation, operations, calls, timeout=timeout)
     for contender in part:
-        contender.read_due, contender.turn_read = False, request
+        contender.turn_read = request
+        contender.go(Move.SENT)
     return request

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from consul_locker.core.calls import Lock
+from consul_locker.core.key import Progress
 from consul_locker.core.ledger import Ledger
 from consul_locker.lease import BaseLease, SessionLife
 
@@ -64,7 +65,7 @@ def test_operations_of_a_key_come_one_after_another() -> None:
     last = want_release(ledger, b)
     assert [ledger.startable(work) for work in (first, both, last)] == [True, False, False]
     assert list(ledger.works()) == [first, both, last]
-    first.started = True
+    first.go_on(Progress.FIRST)
     assert not ledger.startable(first)
     assert ledger.finish(first) == [both]
     assert ledger.finish(both) == [last]

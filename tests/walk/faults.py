@@ -23,7 +23,7 @@ from consul_locker.core import (
     session,
 )
 from consul_locker.core.calls import Lock, ReleaseCall, Stop
-from consul_locker.core.key import ReleaseWork
+from consul_locker.core.key import ReleaseWork, Stage
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Abandoned, Answered, Call, Command, Event, Settle
 from consul_locker.core.requests import (
@@ -208,7 +208,7 @@ def buffered_call_forgotten_on_stop(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def two_operations_of_a_key_in_flight(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger.Ledger, "startable", lambda self, work: not work.started)
+    patch.setattr(ledger.Ledger, "startable", lambda self, work: work.stage is Stage.IN_LINE)
 
 
 @plant
@@ -216,7 +216,7 @@ def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
     startable = ledger.Ledger.startable
 
     def overtake(self: Any, work: Any) -> bool:
-        return (isinstance(work, ReleaseWork) and not work.started) or startable(self, work)
+        return (isinstance(work, ReleaseWork) and work.stage is Stage.IN_LINE) or startable(self, work)
 
     patch.setattr(ledger.Ledger, "startable", overtake)
 
