@@ -65,7 +65,7 @@ class Endings(Denials):
         """
         ledger = self._ledger
         calls: list[LockCall] = []
-        gone: list[tuple[Slot, BaseLease, bool]] = []
+        gone: list[tuple[ReleaseWork, BaseLease, bool]] = []
         releases: list[ManyReleases] = []
         for work in ledger.works():
             if isinstance(work, LockWork):
@@ -74,7 +74,7 @@ class Endings(Denials):
                 continue
             done = self._ends_with_session(work)
             if work.lease is not None:
-                gone.append((work.slot, work.lease, released or done))
+                gone.append((work, work.lease, released or done))
             if isinstance(work.call, ManyReleases):
                 work.call.released += done
                 releases.append(work.call)
@@ -82,13 +82,13 @@ class Endings(Denials):
                 self._out.settle(work.call, done)
         for call in releases:
             self._out.settle(call, call.released)
-        for slot in list(ledger.slots.values()):
-            calls.extend(waiter for waiter in slot.waiters if not waiter.settled)
-            lease = slot.lease
-            if lease is not None:
-                self._out.end(lease, reason)
-                ledger.drop(slot)
-                gone.append((slot, lease, released))
+        slots = list(ledger.slots.values())
+        for slot in slots:
+            if slot.waiters:
+                calls.extend(waiter for waiter in slot.waiters if not waiter.settled)
+            if slot.lease is not None:
+                self._out.end(slot.lease, reason)
+        ledger.leases.clear()
         ledger.slots.clear()
         self._batch.clear()
         self._to_read.clear()
@@ -97,9 +97,16 @@ class Endings(Denials):
         self._waiting.end_generation()
         self._audit.end_generation()
         self._end_naming()
-        for slot, lease, done in gone:
-            if done:
-                self._tell("released", slot, "released", lease=lease)
-            else:
-                self._tell_lost(slot, lease, reason)
+        for work, lease, done in gone:
+            self._tell_end(work.slot, lease, reason, done)
+        for slot in slots:
+            if slot.lease is not None:
+                self._tell_end(slot, slot.lease, reason, released)
+                slot.lease = slot.contested = None
         return sorted(dict.fromkeys(calls), key=lambda call: call.order)
+
+    def _tell_end(self, slot: Slot, lease: BaseLease, reason: LossReason, released: bool) -> None:
+        if released:
+            self._tell("released", slot, "released", lease=lease)
+        else:
+            self._tell_lost(slot, lease, reason)
