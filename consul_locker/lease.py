@@ -14,6 +14,7 @@ __all__ = [
     "BaseLease",
     "SessionLife",
     "no_context_manager",
+    "unclaimed",
 ]
 
 
@@ -35,6 +36,10 @@ class SessionLife:
         self.deadline = deadline
 
 
+def unclaimed() -> None:
+    """For the library: a job that does nothing. It stands first among those of a lease that nobody has claimed."""
+
+
 class BaseLease:
     """One tenure of one lock: from a grant to its release or loss.
 
@@ -48,12 +53,12 @@ class BaseLease:
         "_clock",
         "_fence",
         "_id",
+        "_jobs",
         "_key",
         "_life",
         "_owner",
         "_reason",
         "_session_id",
-        "_unclaimed",
         "cached",
         "exclusive",
         "shared",
@@ -71,7 +76,8 @@ class BaseLease:
         self.exclusive = exclusive
         self.cached = False  # whether it may answer other calls, as the strategy said
         self.takers = 0  # calls of the core that it answered, less those whose callers had gone (rule 7)
-        self._unclaimed = [True]  # the claim that takes this out succeeds, see `claim`
+        # What a face is to do when it is over. The claim that takes out the first one succeeds, see `claim`.
+        self._jobs: list[Callable[[], object]] = [unclaimed]
         self.shared = False  # whether a call on the fast path has it: then it is never given back untaken
         self._life = life
         self._clock = clock
@@ -201,7 +207,8 @@ class BaseLease:
         the mutex, gives a lease back when all the calls that it counted have gone. Both claim the lease first. Proof
         that no caller gets a lease that the core gives back as untaken, in any order of events:
 
-        - ``list.pop`` is one atomic step, with and without the GIL, and the list never grows. So one claim succeeds.
+        - ``list.remove`` of what stands first is one atomic step, with and without the GIL: it is found by identity,
+          before anything is compared. And it is never put in again. So one claim succeeds.
         - If it is the fast path's, each later claim of the core fails: the core keeps the lease.
         - If it is the core's, the fast path's fails and ``shared`` is never set: the call goes to the core, which
           answers it under the mutex, after the lease has ended.
@@ -215,9 +222,14 @@ class BaseLease:
             True for the first claim, False for each later one.
         """
         try:
-            self._unclaimed.pop()
-        except IndexError:
+            self._jobs.remove(unclaimed)
+        except ValueError:
             return False
+        return True
+
+    @property
+    def awaited(self) -> bool:
+        """For the core: whether somebody may wait for the end of the lease, so that `wake` must be called."""
         return True
 
     def wake(self) -> None:

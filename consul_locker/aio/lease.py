@@ -69,6 +69,11 @@ class Lease(BaseLease):
 
         __aexit__ = __aenter__
 
+    @property
+    def awaited(self) -> bool:
+        """For the core: whether somebody waits for the end of the lease."""
+        return self._waiters is not None
+
     def wake(self) -> None:
         """For the runtime: wake all tasks that wait in `wait_lost`."""
         waiters, self._waiters = self._waiters, None

@@ -106,10 +106,14 @@ class Audit:
 
     def end_generation(self) -> None:
         """The session is over."""
+        self.rest()
+        self.doubts.end_generation()
+
+    def rest(self) -> None:
+        """The session is over, or a stop is about to destroy it, and has ended all leases: nothing is to be noticed."""
         self._out.cancel(("audit",))
         self._reset()  # the slots are let go
-        self.doubts.end_generation()
-        self.hint.end_generation()
+        self.hint.end()
 
     def saw_index(self, index: int) -> None:
         """Note an index. One that falls means a restored snapshot: our session may hold keys without a lease."""
@@ -192,11 +196,11 @@ class Audit:
 
     def suspect(self, slot: Slot) -> None:
         """There is a sign that the lease of a key is lost: read the key for a verdict."""
-        life = self._session.life
-        if life is not None and slot.lease is not None and not slot.works:
+        life, lease = self._session.life, slot.lease
+        if life is not None and lease is not None and lease.live and not slot.works:
             self._pending += 1
             read = ReadKey(life.generation, slot.key, timeout=self._timeout)
-            self._out.ask(read, partial(self._judge, slot, slot.lease))
+            self._out.ask(read, partial(self._judge, slot, lease))
 
     # ----------------------------------------------------------------------------------- answers
 

@@ -69,7 +69,7 @@ class Endings:
         """
         ledger = self._ledger
         calls: list[LockCall] = []
-        gone: list[tuple[Slot, BaseLease, bool]] = []
+        gone: list[tuple[ReleaseWork, BaseLease, bool]] = []
         releases: list[ManyReleases] = []
         for work in ledger.works():
             if isinstance(work, LockWork) and not work.takes_places:  # else its call is in the line, or gone
@@ -78,7 +78,7 @@ class Endings:
                 continue
             done = self._ends_with_session(work)
             if work.lease is not None:
-                gone.append((work.slot, work.lease, released or done))
+                gone.append((work, work.lease, released or done))
             if isinstance(work.call, ManyReleases):
                 work.call.released += done
                 releases.append(work.call)
@@ -86,22 +86,29 @@ class Endings:
                 self._out.settle(work.call, done)
         for call in releases:
             self._out.settle(call, call.released)
-        for slot in list(ledger.slots.values()):
-            calls.extend(waiter for waiter in slot.waiters if not waiter.settled)
-            lease = slot.lease
-            if lease is not None:
-                self._out.end(lease, reason)
-                ledger.drop(slot)
-                gone.append((slot, lease, released))
+        slots = list(ledger.slots.values())
+        for slot in slots:
+            if slot.waiters:
+                calls.extend(waiter for waiter in slot.waiters if not waiter.settled)
+            if slot.lease is not None:
+                self._out.end(slot.lease, reason)
+        ledger.leases.clear()
         ledger.slots.clear()
         self._pipeline.end_generation()
         self._releases.end_generation()
         self._line.end_generation()
         self._audit.end_generation()
         self._denials.end_generation()
-        for slot, lease, done in gone:
-            if done:
-                self._leases.tell("released", slot, "released", lease=lease)
-            else:
-                self._leases.tell_lost(slot, lease, reason)
+        for work, lease, done in gone:
+            self._tell_end(work.slot, lease, reason, done)
+        for slot in slots:
+            if slot.lease is not None:
+                self._tell_end(slot, slot.lease, reason, released)
+                slot.lease = slot.contested = None
         return sorted(dict.fromkeys(calls), key=lambda call: call.order)
+
+    def _tell_end(self, slot: Slot, lease: BaseLease, reason: LossReason, released: bool) -> None:
+        if released:
+            self._leases.tell("released", slot, "released", lease=lease)
+        else:
+            self._leases.tell_lost(slot, lease, reason)

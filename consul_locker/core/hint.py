@@ -70,33 +70,36 @@ class Hint:
 
     def begin(self) -> None:
         """A session is in use: it has no keys yet."""
-        self._asked = False  # whether a query is under way
+        self._query: WatchNames | None = None  # under way
         self._index = 0  # seen last
         self._pause = FIRST_PAUSE
         self._not_before = 0.0
         self._transactions = -1  # of this Locker, as counted last
         self._since = 0.0  # when the query began; before, when that count was another one
 
-    def end_generation(self) -> None:
-        """The session is over; the query ends with its generation."""
+    def end(self) -> None:
+        """The session is over, or about to be destroyed."""
         self._out.cancel(("names",))
+        if self._query is not None:
+            self._out.give_up(self._query)
+            self._query = None
 
     def look(self, highest: int) -> None:
         """Begin a query, if it is time for one. ``highest``: the highest index that this session has seen."""
-        if self._asked or self._out.now < self._not_before or len(self._ledger.slots) <= self.more_than:
+        if self._query is not None or self._out.now < self._not_before or len(self._ledger.slots) <= self.more_than:
             return
         transactions = self._out.counters.get("transactions", 0)
         if transactions != self._transactions:
             self._transactions, self._since = transactions, self._out.now
         elif self._out.now - self._since >= QUIET:
-            self._asked, self._since = True, self._out.now
+            self._since = self._out.now
             index = self._index or highest
             generation = self._session.current.generation
-            query = WatchNames(generation, self._prefix, index, WATCH_WAIT, timeout=self._limit)
+            query = self._query = WatchNames(generation, self._prefix, index, WATCH_WAIT, timeout=self._limit)
             self._out.ask(query, partial(self._answered, query))
 
     def _answered(self, query: WatchNames, outcome: NamesAnswer) -> None:
-        self._asked = False
+        self._query = None
         now = self._out.now
         self._pause = FIRST_PAUSE if now - self._since >= LONGEST_PAUSE else min(2 * self._pause, LONGEST_PAUSE)
         self._not_before = now + self._pause

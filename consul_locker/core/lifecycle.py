@@ -275,6 +275,7 @@ class Lifecycle:
     def end_leases(self) -> None:
         """A stop destroys the session."""
         self._leases.end_all("stopped")
+        self._audit.rest()
 
     def stop_over(self, confirmed: bool) -> None:
         """The session counts as ended from now on, confirmed or not."""

@@ -125,9 +125,9 @@ class Outbox:
 
     def end(self, lease: BaseLease, reason: str) -> None:
         """The lease is over from now on; the calls that wait for its end are woken."""
-        if lease.live:
+        # In this order: a call that begins to wait meanwhile sees that it is over.
+        if lease.end(reason) and lease.awaited:
             self.commands.append(LeaseEnded(lease))
-            lease.end(reason)
 
     def warn(self, text: str) -> None:
         """A line for the log that an operator should see."""

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..arguments import seconds
-from ..lease import BaseLease, no_context_manager
+from ..lease import BaseLease, no_context_manager, unclaimed
 from ..may_wait import THIS_THREAD
 from .wakeups import Sleepers
 
 __all__ = ["Lease"]
 
 
+_NO_JOBS = (), (unclaimed,)
+
+
 class Lease(BaseLease):
     """A lease of the threaded Locker. See `BaseLease`."""
 
-    __slots__ = ("_jobs",)
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._jobs: list[Callable[[], None]] = []  # to be done once it is over
+    __slots__ = ()
 
     def wait_lost(self, timeout: float | None = None) -> str | None:
         """Wait until the lease is over.
@@ -59,6 +58,11 @@ class Lease(BaseLease):
         self._jobs.append(job)
         if not self.live:  # perhaps before the job was there
             job()
+
+    @property
+    def awaited(self) -> bool:
+        """For the core: whether somebody waits for the end of the lease."""
+        return tuple(self._jobs) not in _NO_JOBS
 
     def wake(self) -> None:
         """For the runtime: wake all threads that wait in `wait_lost`."""

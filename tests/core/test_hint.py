@@ -9,12 +9,16 @@ from consul_locker.core.hint import FIRST_PAUSE, LONGEST_PAUSE, QUIET, WATCH_WAI
 from consul_locker.core.messages import CancelRequest, TimerFired
 from consul_locker.core.requests import (
     Committed,
+    DestroySession,
+    Done,
     KeysRead,
     NamesRead,
     ReadKey,
+    ReadSession,
     Refusal,
     Refused,
     RolledBack,
+    SessionRead,
     Transact,
     WatchNames,
 )
@@ -172,5 +176,23 @@ def test_the_watch_ends_with_its_session() -> None:
     driver = watching()
     watch = driver.one(WatchNames)
     driver.call("reboot")
-    assert CancelRequest(watch) in driver.commands
+    assert driver.commands.count(CancelRequest(watch)) == 1
     driver.step(TimerFired(("names",)))
+
+
+def test_a_stop_gives_up_the_watch_and_the_audits() -> None:
+    """The destroy changes all keys."""
+    driver = watching()
+    watch = driver.one(WatchNames)
+    driver.fire("audit")
+    audited = driver.one(Transact)
+    driver.call("stop")
+    assert driver.commands.count(CancelRequest(watch)) == 1
+    assert ("audit",) not in driver.timers
+    refused = tuple(Refused(position, Refusal.INDEX, "failed index check") for position in range(3))
+    driver.answer(audited, RolledBack(refused))
+    assert driver.all(ReadKey) == []
+    driver.answer(driver.one(DestroySession), Done())
+    driver.answer(driver.one(ReadSession), SessionRead(None, 901))
+    assert driver.commands.count(CancelRequest(watch)) == 1
+    assert driver.core.state == "stopped"

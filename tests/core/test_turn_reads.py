@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from consul_locker.core.batch import MAX_OPS
 from consul_locker.core.calls import LockMany
-from consul_locker.core.fair_places import Contender
-from consul_locker.core.ledger import Slot
+from consul_locker.core.fair_places import Contender, Move, Standing
+from consul_locker.core.key import Slot
 from consul_locker.core.requests import Operation, Verb
 from consul_locker.core.turn_reads import packed, turn_read_of
 
@@ -13,7 +13,7 @@ from consul_locker.core.turn_reads import packed, turn_read_of
 def contender(*ids: str) -> Contender:
     """A call that waits for locks."""
     waits = Contender(LockMany(ids), tuple(Slot(id, f"svc/{id}/lock") for id in ids))
-    waits.read_due = True
+    waits.go(Move.READ)
     return waits
 
 
@@ -34,4 +34,4 @@ def test_a_lock_that_several_want_is_read_once() -> None:
     assert (request.generation, request.timeout) == (3, 10.0)
     for one in part:
         assert one.turn_read is request
-        assert not one.read_due
+        assert one.standing is Standing.READING

@@ -57,3 +57,32 @@ def test_a_limit_longer_than_threads_can_wait(lease: Lease) -> None:
         lease.wake()  # again if it came between
         thread.join(0.01)
     assert said == ["released"]
+
+
+def test_it_is_awaited_only_while_somebody_waits(lease: Lease) -> None:
+    assert not lease.awaited
+    assert lease.wait_lost(0.0) is None
+    assert not lease.awaited
+    assert lease.claim()
+    assert not lease.awaited
+    assert not lease.claim()
+    done: list[str] = []
+    lease._when_over(lambda: done.append("over"))
+    assert lease.awaited
+    lease.wake()
+    assert done == ["over"]
+
+
+def test_an_end_that_comes_when_a_thread_is_about_to_sleep_is_seen(lease: Lease) -> None:
+    """The core ends a lease first, and asks then whether somebody waits; a waiter is noted first, and looks then."""
+    seen: list[bool] = []
+
+    class Late(list[object]):
+        def append(self, job: object) -> None:
+            lease.end("released")
+            seen.append(lease.awaited)
+            super().append(job)
+
+    lease._jobs = Late(lease._jobs)  # type: ignore[assignment]
+    assert lease.wait_lost(30) == "released"
+    assert seen == [False]
