@@ -4,7 +4,7 @@ Fixtures:
     consul_binary   the path of a real Consul; the test is skipped, or with CI=true fails, without one
     real_agent      one real agent for the whole run; a test that kills its agent starts one of its own
     agent           the test runs twice, against the embedded agent and against `real_agent`; has `.address`
-    unmeasured      for searches: coverage does not look at what this test does
+    unmeasured      for searches: coverage does not look at what the tests of this module do
     nothing_lingers  by itself: what closed factories go on with in the background ends with the test
 
 A test that uses a real agent gets the mark ``real`` by itself. With CI=true a run in which such a test was
@@ -99,7 +99,7 @@ def nothing_lingers() -> Iterator[None]:
             factory._io_thread.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unmeasured() -> Iterator[None]:
     """Coverage does not count what a search does in this thread, which takes three times as long with it (measured).
 

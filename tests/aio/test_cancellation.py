@@ -38,9 +38,13 @@ def agent() -> Iterator[Agent]:
         yield embedded
 
 
-@pytest.mark.parametrize("name", CALLS)
+QUESTIONS = ("info", "holder", "session_info")
+#: A question is asked alike by a fair Locker.
+PLAIN_AND_FAIR = [(name, fair) for name in CALLS for fair in (False, True) if not fair or name not in QUESTIONS]
+
+
+@pytest.mark.parametrize(("name", "fair"), PLAIN_AND_FAIR)
 @pytest.mark.parametrize("ready", [True, False], ids=["ready", "acquiring"])
-@FAIR
 @HOW
 def test_a_call_leaves_nothing_behind(agent: Agent, name: str, ready: bool, how: str, fair: bool) -> None:
     async def one(rounds: int) -> bool:

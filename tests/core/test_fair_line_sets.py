@@ -67,6 +67,30 @@ def test_which_of_a_set_are_refused() -> None:
     assert driver.core.counters()["denied"] == 2
 
 
+def test_a_set_behind_a_place_of_this_locker_watches_nothing() -> None:
+    """When that place is given up, the Locker knows it by itself."""
+    driver = fair()
+    _, before = waiting(driver, TAKEN)
+    driver.call("hold_many", "a", "b", wait=None)
+    request, watches = driver.commit(), driver.all(Watch)
+    own = [Entry(op.key, op.value, 0, "S1", 400, 400, 1) for op in request.operations]
+    driver.answer(request, Committed(tuple(own)))
+    look(driver, TAKEN, before, *own)  # first at "b", and so it looks
+    assert driver.all(Watch) == watches
+
+
+def test_a_set_whose_locks_came_while_it_looked_is_answered_from_the_cache() -> None:
+    driver = fair()
+    both = driver.call("lock_many", "a", "b")
+    one, other = driver.call("lock", "a"), driver.call("lock", "b")
+    first, *later = [each for each in driver.all(Transact) if driver.purpose(each) == "turn"]
+    for each in later:
+        driver.answer(each, Committed(()))
+        driver.grant()
+    driver.answer(first, Committed(()))
+    assert driver.result(both) == [driver.result(one), driver.result(other)]
+
+
 # ------------------------------------------------------------------------------------------ in between
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from consul_locker.core.requests import DestroySession, Done, ReadSession, SessionRead
 from consul_locker.core.stop import STOP
+from consul_locker.errors import SessionEnded
 from consul_locker.fsm import inspect
 
 from .helpers import Driver, failure, session_info
@@ -54,6 +55,15 @@ def test_its_time_may_be_over_in_each_of_them(state: str) -> None:
     assert (driver.core.stop.state, driver.core.state) == ("idle", "stopped")
     assert driver.result(call) is None
     assert ("stop", "again") not in driver.timers
+
+
+def test_it_takes_out_sets_that_stand_one_behind_the_other() -> None:
+    driver = Driver(strategy=None).ready()
+    driver.call("lock", "in flight")
+    sets = [driver.call("lock_many", *ids) for ids in (("a", "b"), ("b", "c"))]
+    driver.call("stop")
+    for call in sets:
+        assert isinstance(driver.result(call), SessionEnded)
 
 
 def test_a_start_in_the_middle_finds_no_stop_after_it() -> None:

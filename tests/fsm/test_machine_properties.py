@@ -25,6 +25,8 @@ from hypothesis.errors import NoSuchExample
 from consul_locker.fsm import CATCH_ALL, Defer, Fsm, Queued, Reaction, State, Table
 from consul_locker.fsm.rows import Rows
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 STATES = ("s0", "s1", "s2", "s3")
 INPUTS = ("a", "b", "c")
 

@@ -297,6 +297,18 @@ def test_what_came_in_between_is_done_elsewhere_when_the_step_breaks_off() -> No
     assert [kind_of(event) for event in script.events] == [Call]
 
 
+def test_who_is_interrupted_while_it_leaves_a_hold_has_left_it() -> None:
+    script = Script()
+    script.failures = 1
+    made = carrying(script)
+    leaving = LeaveHold([])
+    with pytest.raises(RecursionError):
+        made.ask(leaving)
+    script.work()
+    assert [kind_of(event) for event in script.events] == [Call, Abandoned, Call]
+    assert script.events[-1].verb == leaving.verb and script.events[-1] is not leaving
+
+
 def test_a_caller_who_is_interrupted_twice_cleans_up_on_the_io_thread() -> None:
     script = Script()
     script.failures = 2
