@@ -38,6 +38,9 @@ OLD = FORMER_FOR + PERIOD
 ROUND = 3.0
 #: How often a step is broken off, where steps are.
 BREAKS = 0.1
+#: And in a schedule at most so often. After each the core is another one, which asks again for the end of all sessions
+#: that were given up; with more of them than 1 / BREAKS the answers alone would break off ever more steps, without end.
+MOST_BREAKS = 200
 #: In this part of the schedules Consul does not take the key of one of several ids.
 SPOILT = 0.15
 #: A line of the longest steps, near their ends.
@@ -122,6 +125,8 @@ class Traffic:
 
     def breaks(self) -> AbstractContextManager[None]:
         if self._breaks is None or not self.faults or self._breaks.random() > BREAKS:
+            return nullcontext()
+        if sum(player.breaks for player in self.players) >= MOST_BREAKS:
             return nullcontext()
         return breaking_off(int(LONGEST_STEP ** self._breaks.random()))
 
