@@ -39,9 +39,9 @@ OLD = FORMER_FOR + PERIOD
 ROUND = 3.0
 #: How often a step is broken off, where steps are.
 BREAKS = 0.1
-#: At most so many in a schedule. After each, all former sessions are destroyed anew: with more than ten of them the
-#: answers would break a further step on average, and that for ever.
-MOST_BREAKS = 50
+#: And in a schedule at most so often. After each the core is another one, which asks again for the end of all sessions
+#: that were given up; with more of them than 1 / BREAKS the answers alone would break off ever more steps, without end.
+MOST_BREAKS = 200
 #: In this part of the schedules Consul does not take the key of one of several ids.
 SPOILT = 0.15
 #: A line of the longest steps, near their ends.
@@ -95,7 +95,6 @@ class Traffic:
     def __init__(self, seed: int | str, events: int = 60, *, breaks: bool = False) -> None:
         self.rng = Random(seed)
         self._breaks = Random(f"{seed} breaks") if breaks else None
-        self._breaks_left = MOST_BREAKS
         self.now = 0.0
         self.sim = SimConsul()
         self.sim.on_overwrite = self._overwritten
@@ -128,9 +127,10 @@ class Traffic:
         return self.rng.random()
 
     def breaks(self) -> AbstractContextManager[None]:
-        if self._breaks is None or not self.faults or not self._breaks_left or self._breaks.random() > BREAKS:
+        if self._breaks is None or not self.faults or self._breaks.random() > BREAKS:
             return nullcontext()
-        self._breaks_left -= 1
+        if sum(player.breaks for player in self.players) >= MOST_BREAKS:
+            return nullcontext()
         return breaking_off(int(LONGEST_STEP ** self._breaks.random()))
 
     def chance(self, probability: float) -> bool:
