@@ -43,8 +43,8 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-class Idle:
-    """The processor time of this process and of Consul while nothing happens."""
+class Spent:
+    """The processor time of this process and of Consul."""
 
     def __init__(self, setting: Setting) -> None:
         self._consul = setting.consul
@@ -55,11 +55,16 @@ class Idle:
 
     def figures(self) -> dict[str, float]:
         """In percent of a core, since it was made."""
+        own, its = self.spent()
         seconds = time.monotonic() - self._begun
-        found = {"idle_cpu": (time.process_time() - self._own) / seconds * 100}
+        found = {"idle_cpu": own / seconds * 100}
         if self._consul is not None:
-            found["idle_consul"] = (self._used() - self._its) / seconds * 100
+            found["idle_consul"] = its / seconds * 100
         return found
+
+    def spent(self) -> tuple[float, float]:
+        """In seconds, since it was made: this process's, and Consul's where it is ours."""
+        return time.process_time() - self._own, self._used() - self._its
 
 
 def take(locker: Locker, first: int, end: int) -> None:
@@ -96,7 +101,7 @@ def by_threads(setting: Setting) -> Figures:
         found["cost_growth"] = found[f"cost_{setting.held}"] / found[f"cost_{next(marks(setting.held))}"]
         gc.collect()
         found["bytes"] = (resident() - before) / (setting.held - WARM_UP)
-        idle = Idle(setting)
+        idle = Spent(setting)
         time.sleep(setting.idle)
         found |= idle.figures()
         found["more_threads"] = threading.active_count() - with_one[0]
@@ -108,9 +113,10 @@ def by_threads(setting: Setting) -> Figures:
             if lease.wait_lost(setting.noticing) is None:
                 raise RuntimeError(f"a deleted key was not noticed within {setting.noticing:g} s")
             found["noticed"] = time.monotonic() - begun
-        begun = time.monotonic()
+        begun, stopping = time.monotonic(), Spent(setting)
         locker.stop()
         found["stop"] = time.monotonic() - begun
+        found["stop_cpu"], found["stop_consul"] = stopping.spent()
     delete_below(setting.url, name)
     return found
 
@@ -159,13 +165,14 @@ def on_a_loop(setting: Setting) -> Figures:
             found["bytes"] = (resident() - before) / (setting.held - WARM_UP)
             await asyncio.sleep(0)
             selector.taken()
-            idle = Idle(setting)
+            idle = Spent(setting)
             await asyncio.sleep(setting.idle)
             found |= idle.figures()
             found["step"] = selector.taken()
-            begun = time.monotonic()
+            begun, stopping = time.monotonic(), Spent(setting)
             await locker.stop()
             found["stop"] = time.monotonic() - begun
+            found["stop_cpu"], found["stop_consul"] = stopping.spent()
             await asyncio.sleep(0)
             found["stop_step"] = selector.taken()
         return found
@@ -230,7 +237,7 @@ def idle_lockers(setting: Setting) -> Figures:
         lockers = [factory.create(f"{name}/{number}") for number in range(setting.lockers)]
         for call in [locker.submit_lock("1") for locker in lockers]:
             call.result(PATIENCE)
-        idle = Idle(setting)
+        idle = Spent(setting)
         time.sleep(setting.idle)
         found = idle.figures()
         lease = lockers[len(lockers) // 2].held["1"]

@@ -76,6 +76,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "more_descriptors": ("descriptors more than with one lock", "{:+.0f}"),
     "noticed": ("loss noticed after", "{:.2f} s"),
     "stop": ("stop", "{:.2f} s"),
+    "stop_cpu": ("stop: processor time here", "{:.2f} s"),
+    "stop_consul": ("stop: processor time in Consul", "{:.2f} s"),
     "step": ("idle: longest step", "{:.1f} ms"),
     "stop_step": ("stop: longest step", "{:.1f} ms"),
     "requests_before": ("requests before", "{:.1f}/s"),

@@ -39,6 +39,7 @@ from consul_locker.core.requests import (
     Transact,
     Verb,
     WatchKey,
+    WatchNames,
     WatchNode,
     WatchSession,
 )
@@ -256,9 +257,10 @@ def test_every_request_goes_to_the_datacenter(servers: Joined, name: str) -> Non
         outcome = ask(look)
         assert isinstance(outcome, (Committed, KeysRead))
         assert [(entry.key, entry.session) for entry in outcome.entries] == [(key, session)]
-    found = ask(ReadPrefix(1, f"{name}/"))
-    assert isinstance(found, NamesRead)
-    assert found.names == (key,)
+    for names in (ReadPrefix(1, f"{name}/"), WatchNames(1, f"{name}/", 0, 1.0)):
+        outcome = ask(names)
+        assert isinstance(outcome, NamesRead)
+        assert outcome.names == (key,)
     assert ask(DestroySession(1, session)) == Done()
     assert ask(RenewSession(1, session)) == Gone()
     assert asked == set(encoder._encoders)
