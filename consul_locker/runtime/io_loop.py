@@ -165,9 +165,13 @@ class IoLoop:
         return max(0, min(int(self._transport.limit * WATCH_SHARE), self._transport.most - 1))
 
     def _refused(self) -> None:
-        """Consul refuses connections; called in any thread. Those that are idle are closed. Not those of watches."""
+        """Consul refuses connections; called in any thread. Those that are idle are closed."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._transport.close_idle)
+            self._loop.call_soon_threadsafe(self._use_fewer)
+
+    def _use_fewer(self) -> None:
+        self._transport.close_idle()
+        self._watches.give_way()
 
     def carry_out(self, receive: Receive, commands: Iterable[Command]) -> None:
         """Carry out commands; the events that follow are given to ``receive``, on the loop.

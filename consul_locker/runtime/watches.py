@@ -297,6 +297,11 @@ class Watches:
         for asking in self._asking:
             asking.cancel()
 
+    def give_way(self) -> None:
+        """There are fewer connections than before: queries become polls as far as they leave none for requests."""
+        for asking in list(self._asking)[: max(0, self._running - self._transport.most + 1)]:
+            asking.cancel()
+
     # ---------------------------------------------------------------------------------------- requests
 
     async def _block(self, query: _Query, request: Watch) -> Outcome:

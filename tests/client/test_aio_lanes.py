@@ -293,8 +293,8 @@ async def all_but_watches(line: str, number: int) -> bytes:
     return answer_to(line)
 
 
-def test_where_consul_refuses_connections_watches_keep_theirs_and_no_new_one_begins() -> None:
-    """As over its `http_max_conns_per_client`. To close one frees nothing; a renewal takes what is idle."""
+def test_where_consul_refuses_connections_watches_leave_a_place_for_requests_and_no_new_one_begins() -> None:
+    """As over its `http_max_conns_per_client`. To close the others frees nothing. A renewal takes what is idle."""
 
     async def test(asking: Asking, exchange: IoLoop, server: Handmade) -> None:
         watches = [WatchKey(1, f"w{number}", 7, 300.0) for number in range(4)]
@@ -308,8 +308,9 @@ def test_where_consul_refuses_connections_watches_keep_theirs_and_no_new_one_beg
         assert (server.refused, exchange._transport.limit) == (2, 3)
         for watch in watches[2:]:
             asking.begin(watch)
-        await eventually(lambda: exchange._watches._pausing == 2)
-        assert (len(server.open), exchange._watches._running) == (3, 2)
+        await eventually(lambda: exchange._watches._pausing == 3)
+        assert (len(server.open), exchange._watches._running) == (2, 1)
+        assert isinstance(await asking.ask(read(2)), KeysRead)
         for watch in watches:
             asking.give_up(watch)
 
