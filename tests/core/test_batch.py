@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consul_locker.core.batch import MAX_BYTES, Batch
-from consul_locker.core.key import LockWork
+from consul_locker.core.key import LockWork, Progress
 from consul_locker.core.ledger import Ledger
 from consul_locker.core.requests import Operation, Refusal, Refused, RefusedWhole, RolledBack, Transact, Verb
 
@@ -20,6 +20,7 @@ class Wanted:
 
     def lock(self, *ids: str, value: str = '{"tenure":') -> LockWork:
         work = want_lock(self.ledger, *map(self.ledger.slot, ids))
+        work.go_on(Progress.FIRST)
         work.tenures = self.ledger.tenures_of(work)
         self.batch.want(work, Batch.locking(work, "S1", value, 0))
         return work
