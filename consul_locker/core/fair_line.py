@@ -54,20 +54,9 @@ class FairLine:
     """
 
     def __init__(
-        self,
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        waits: Waits,
-        outage: Outage,
-        pace: Pace,
-        pipeline: Pipeline,
-        leases: Leases,
-        releases: Releases,
-        denials: Denials,
-        audit: Audit,
-        timeout: float,
-    ) -> None:
+        self, outbox: Outbox, session: Session, ledger: Ledger, waits: Waits, outage: Outage, pace: Pace,
+        pipeline: Pipeline, leases: Leases, releases: Releases, denials: Denials, audit: Audit, timeout: float
+    ) -> None:  # fmt: skip
         self._out = outbox
         self._session = session
         self._ledger = ledger

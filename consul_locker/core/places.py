@@ -41,15 +41,9 @@ class Places:
     """
 
     def __init__(
-        self,
-        session: Session,
-        ledger: Ledger,
-        pipeline: Pipeline,
-        leases: Leases,
-        releases: Releases,
-        doubts: Doubts,
-        taker: PlaceTaker,
-    ) -> None:
+        self, session: Session, ledger: Ledger, pipeline: Pipeline, leases: Leases, releases: Releases, doubts: Doubts,
+        taker: PlaceTaker
+    ) -> None:  # fmt: skip
         self._session = session
         self._ledger = ledger
         self._pipeline = pipeline
