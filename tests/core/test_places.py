@@ -70,3 +70,14 @@ def test_a_place_of_a_call_that_has_gone_could_not_be_taken() -> None:
     driver.abandon(call)
     driver.answer(driver.commit(), failure(sent=False))
     assert driver.core.ledger.slots == {}
+
+
+def test_an_outage_while_places_are_taken_for_a_call_that_has_gone() -> None:
+    driver = fair()
+    call = driver.call("hold", "a", wait=None)
+    look(driver, TAKEN)
+    taking = driver.commit()
+    driver.abandon(call)
+    driver.answer(taking, away())
+    driver.fire("pause")
+    assert [op.key for op in driver.look().operations] == [taking.operations[0].key]
