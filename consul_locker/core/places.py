@@ -66,10 +66,6 @@ class Places:
         self._pipeline.want(work)
         return work
 
-    def withdraw(self, work: LockWork) -> None:
-        """They are not wanted any more; if they were asked for already, they are given back when they are granted."""
-        self._pipeline.withdraw(work)
-
     def deleted(self, place: Slot) -> None:
         """The transaction that granted the lock has given back its place."""
         self._leases.end(place)
