@@ -19,12 +19,6 @@ MOST_LINES = 500
 #: Modules without a test file of their own, with the reason. There is no other such list.
 WITHOUT = {
     "core/requests.py": "data alone; what becomes of it: tests/client/test_encode.py and tests/client/test_decode.py",
-    "core/endings.py": "to be written",
-    "core/guarded.py": "to be written",
-    "core/key.py": "to be written",
-    "core/leases.py": "to be written",
-    "core/places.py": "to be written",
-    "core/waits.py": "to be written",
 }
 
 

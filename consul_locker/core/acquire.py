@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..config.options import LockerOptions
 from ..errors import ConsulLockerError, ConsulUnavailable
 from ..strategies import Strategy
 from .audit import Audit
@@ -34,28 +33,15 @@ class Grants:
 
     Args:
         strategy: says whether calls share a lock that is being asked for.
-        options, outbox, session, ledger, pipeline, leases, releases, denials, line, waits, audit, outage, pace: of the
+        outbox, session, ledger, pipeline, leases, releases, denials, line, waits, audit, outage, pace: of the
             Locker.
     """
 
     def __init__(
-        self,
-        options: LockerOptions,
-        strategy: Strategy,
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        pipeline: Pipeline,
-        leases: Leases,
-        releases: Releases,
-        denials: Denials,
-        line: Line,
-        waits: Waits,
-        audit: Audit,
-        outage: Outage,
-        pace: Pace,
-    ) -> None:
-        self._options = options
+        self, strategy: Strategy, outbox: Outbox, session: Session, ledger: Ledger,
+        pipeline: Pipeline, leases: Leases, releases: Releases, denials: Denials, line: Line, waits: Waits,
+        audit: Audit, outage: Outage, pace: Pace
+    ) -> None:  # fmt: skip
         self._strategy = strategy
         self._out = outbox
         self._session = session

@@ -19,7 +19,7 @@ from ..keys import lock_key_of
 from .key import LockWork, Progress, ReleaseWork, Work
 from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
-__all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item", "Outcomes"]
+__all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item"]
 
 #: Consul's limit of operations in a transaction (1.8.7, measured: 413 past it; newer versions take 128).
 MAX_OPS = 64
@@ -33,21 +33,6 @@ ROUNDS_BEFORE_HALVES = 2
 
 #: A work, and the operations that do it.
 Item = tuple[Work, list[Operation]]
-
-
-class Outcomes:
-    """The outcome of each work of a transaction.
-
-    Attributes:
-        granted: works that were done, with the entries of the answer by key.
-        refused: works that Consul refused, with the operations concerned.
-    """
-
-    __slots__ = ("granted", "refused")
-
-    def __init__(self) -> None:
-        self.granted: list[tuple[Work, dict[str, Entry]]] = []
-        self.refused: list[tuple[Work, list[tuple[Operation, Refused]]]] = []
 
 
 def _size(operations: list[Operation]) -> int:
@@ -118,25 +103,26 @@ class Batch:
         """The works of a transaction that was answered."""
         return self._in_flight.pop(request)
 
-    def committed(self, items: list[Item], answer: Committed) -> Outcomes:
-        """The outcomes of a transaction that was committed.
+    @staticmethod
+    def committed(items: list[Item], answer: Committed) -> dict[str, Entry]:
+        """What a transaction that was committed has left, by key.
 
-        Each key is in a transaction for one work only (rule 6), so entries are found by key; the last
-        one counts, since a check answers with the entry too.
+        Each key is in a transaction for one work only (rule 6); the last entry counts, since a check answers with one
+        too.
         """
         by_key = {entry.key: entry for entry in answer.entries}
         for _, ops in items:
             for op in ops:
                 if op.verb in (Verb.DELETE, Verb.DELETE_CAS):
                     by_key.pop(op.key, None)  # the check before a delete shows the key, which is deleted
-        outcomes = Outcomes()
-        outcomes.granted = [(work, by_key) for work, _ in items]
-        return outcomes
+        return by_key
 
-    def rolled_back(self, items: list[Item], answer: RolledBack) -> Outcomes:
-        """The outcomes of a transaction that was rolled back: the losers are refused, the rest is sent again first."""
+    def rolled_back(
+        self, items: list[Item], answer: RolledBack
+    ) -> list[tuple[Work, list[tuple[Operation, Refused]]]]:
+        """A transaction was rolled back. The losers are returned, each with what was refused; the rest goes first."""
         by_position = {refused.position: refused for refused in answer.refused}
-        outcomes = Outcomes()
+        losers: list[tuple[Work, list[tuple[Operation, Refused]]]] = []
         rest: list[Item] = []
         position = 0
         for work, ops in items:
@@ -147,11 +133,11 @@ class Batch:
                     found.append((op, refused))
                 position += 1
             if found:
-                outcomes.refused.append((work, found))
+                losers.append((work, found))
             else:
                 rest.append((work, ops))
         self.again(rest, halves=all(work.rounds >= ROUNDS_BEFORE_HALVES - 1 for work, _ in rest))
-        return outcomes
+        return losers
 
     def again(self, items: list[Item], halves: bool) -> None:
         """Send works again, before all others. ``halves``: in transactions of at most half their number."""

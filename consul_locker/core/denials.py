@@ -42,16 +42,9 @@ class Denials:
     """
 
     def __init__(
-        self,
-        options: LockerOptions,
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        leases: Leases,
-        waits: Waits,
-        pace: Pace,
-        timeout: float,
-    ) -> None:
+        self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, leases: Leases, waits: Waits,
+        pace: Pace, timeout: float
+    ) -> None:  # fmt: skip
         self._options = options
         self._out = outbox
         self._session = session

@@ -22,16 +22,9 @@ class Endings:
     """The end of a stop, and of a generation. The arguments are parts of the Locker."""
 
     def __init__(
-        self,
-        outbox: Outbox,
-        ledger: Ledger,
-        pipeline: Pipeline,
-        leases: Leases,
-        releases: Releases,
-        denials: Denials,
-        line: Line,
-        audit: Audit,
-    ) -> None:
+        self, outbox: Outbox, ledger: Ledger, pipeline: Pipeline, leases: Leases, releases: Releases, denials: Denials,
+        line: Line, audit: Audit
+    ) -> None:  # fmt: skip
         self._out = outbox
         self._ledger = ledger
         self._pipeline = pipeline

@@ -54,25 +54,15 @@ class FairLine:
     """
 
     def __init__(
-        self,
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        waits: Waits,
-        outage: Outage,
-        pace: Pace,
-        pipeline: Pipeline,
-        leases: Leases,
-        releases: Releases,
-        denials: Denials,
-        audit: Audit,
-        timeout: float,
-    ) -> None:
+        self, outbox: Outbox, session: Session, ledger: Ledger, waits: Waits, outage: Outage, pace: Pace,
+        pipeline: Pipeline, leases: Leases, releases: Releases, denials: Denials, audit: Audit, timeout: float
+    ) -> None:  # fmt: skip
         self._out = outbox
         self._session = session
         self._ledger = ledger
         self._waits = waits
         self._outage = outage
+        self._pipeline = pipeline
         self._releases = releases
         self._denials = denials
         self._audit = audit
@@ -212,7 +202,7 @@ class FairLine:
         if contender.place_call is not None and contender.work is not None:
             contender.place_call.settled = True
             del self._taking[contender.work]
-            self._places.withdraw(contender.work)
+            self._pipeline.withdraw(contender.work)
         elif not contender.has_turn:
             self._clear_waits(contender)
 

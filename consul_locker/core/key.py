@@ -193,9 +193,9 @@ class LockWork(Work):
         return self.slots[0].is_place
 
     @property
-    def taken(self) -> list[Slot]:
+    def taken(self) -> Sequence[Slot]:
         """The keys that it locks: of a set not those that are held already, and only checked."""
-        return [slot for slot in self.slots if slot.lease is None] if self.many else list(self.slots)
+        return [slot for slot in self.slots if slot.lease is None] if self.many else self.slots
 
     def may_come_again(self, error: ConsulLockerError) -> None:
         """It failed. A transaction that was rolled back may be delivered once more, unless Consul refuses its key."""

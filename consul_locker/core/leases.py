@@ -35,14 +35,9 @@ class Leases:
     """
 
     def __init__(
-        self,
-        outbox: Outbox,
-        ledger: Ledger,
-        doubts: Doubts,
-        strategy: Strategy,
-        make: LeaseType,
-        clock: Callable[[], float],
-    ) -> None:
+        self, outbox: Outbox, ledger: Ledger, doubts: Doubts, strategy: Strategy, make: LeaseType,
+        clock: Callable[[], float]
+    ) -> None:  # fmt: skip
         self._out = outbox
         self._ledger = ledger
         self._doubts = doubts

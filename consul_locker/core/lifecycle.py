@@ -42,23 +42,10 @@ class Lifecycle:
     """
 
     def __init__(
-        self,
-        options: LockerOptions,
-        closed: Callable[[], bool],
-        outbox: Outbox,
-        outage: Outage,
-        pace: Pace,
-        session: Session,
-        attempts: Attempts,
-        stop: Stopping,
-        ledger: Ledger,
-        leases: Leases,
-        audit: Audit,
-        denials: Denials,
-        releases: Releases,
-        grants: Grants,
-        endings: Endings,
-    ) -> None:
+        self, options: LockerOptions, closed: Callable[[], bool], outbox: Outbox, outage: Outage, pace: Pace,
+        session: Session, attempts: Attempts, stop: Stopping, ledger: Ledger, leases: Leases, audit: Audit,
+        denials: Denials, releases: Releases, grants: Grants, endings: Endings
+    ) -> None:  # fmt: skip
         self._options = options
         self._closed = closed
         self._out = outbox

@@ -119,40 +119,15 @@ class LockerCore:
         else:
             self.line = FastestLine(out, session, ledger, waits)
         self.grants = grants = Grants(
-            options,
-            self.strategy,
-            out,
-            session,
-            ledger,
-            pipeline,
-            leases,
-            releases,
-            denials,
-            self.line,
-            waits,
-            audit,
-            outage,
-            pace,
-        )
+            self.strategy, out, session, ledger, pipeline, leases, releases, denials, self.line, waits, audit,
+            outage, pace
+        )  # fmt: skip
         endings = Endings(out, ledger, pipeline, leases, releases, denials, self.line, audit)
         self._questions = Questions(options, out, ledger, audit, outage, timeout)
         self.lifecycle = life = Lifecycle(
-            options,
-            closed,
-            out,
-            outage,
-            pace,
-            session,
-            self.attempts,
-            self.stop,
-            ledger,
-            leases,
-            audit,
-            denials,
-            releases,
-            grants,
-            endings,
-        )
+            options, closed, out, outage, pace, session, self.attempts, self.stop, ledger, leases, audit, denials,
+            releases, grants, endings
+        )  # fmt: skip
         self.fsm = life.fsm
         # Who is called back was made after those who call.
         outage.owner = session.owner = self.attempts.owner = self.stop.owner = life

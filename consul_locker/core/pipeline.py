@@ -56,20 +56,9 @@ class Pipeline:
     """
 
     def __init__(
-        self,
-        options: LockerOptions,
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        batch: Batch,
-        audit: Audit,
-        waits: Waits,
-        outage: Outage,
-        pace: Pace,
-        *,
-        identity: Mapping[str, Any],
-        timeout: float,
-    ) -> None:
+        self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, batch: Batch, audit: Audit,
+        waits: Waits, outage: Outage, pace: Pace, *, identity: Mapping[str, Any], timeout: float
+    ) -> None:  # fmt: skip
         self._options = options
         self._out = outbox
         self._session = session
@@ -134,14 +123,15 @@ class Pipeline:
             return
         self.heard([work for work, _ in items])
         if isinstance(outcome, Committed):
-            for work, entries in self._batch.committed(items, outcome).granted:
+            entries = self._batch.committed(items, outcome)
+            for work, _ in items:
                 if not isinstance(work, LockWork) or self._shows(work, entries):
                     work.owner.done(work, entries)
         elif isinstance(outcome, RolledBack) and outcome.refused:
             if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
                 self._session.lost("session destroyed")
                 return
-            for work, found in self._batch.rolled_back(items, outcome).refused:
+            for work, found in self._batch.rolled_back(items, outcome):
                 work.owner.refused(work, found)
             self._withdraw_unwanted(items)
         elif isinstance(outcome, RefusedWhole) and len(items) > 1:

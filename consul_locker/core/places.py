@@ -41,15 +41,9 @@ class Places:
     """
 
     def __init__(
-        self,
-        session: Session,
-        ledger: Ledger,
-        pipeline: Pipeline,
-        leases: Leases,
-        releases: Releases,
-        doubts: Doubts,
-        taker: PlaceTaker,
-    ) -> None:
+        self, session: Session, ledger: Ledger, pipeline: Pipeline, leases: Leases, releases: Releases, doubts: Doubts,
+        taker: PlaceTaker
+    ) -> None:  # fmt: skip
         self._session = session
         self._ledger = ledger
         self._pipeline = pipeline
@@ -71,10 +65,6 @@ class Places:
         work = LockWork(self, places, [call], shows=shows)
         self._pipeline.want(work)
         return work
-
-    def withdraw(self, work: LockWork) -> None:
-        """They are not wanted any more; if they were asked for already, they are given back when they are granted."""
-        self._pipeline.withdraw(work)
 
     def deleted(self, place: Slot) -> None:
         """The transaction that granted the lock has given back its place."""

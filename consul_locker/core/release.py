@@ -34,18 +34,9 @@ class Releases:
     """
 
     def __init__(
-        self,
-        options: LockerOptions,
-        outbox: Outbox,
-        session: Session,
-        ledger: Ledger,
-        pipeline: Pipeline,
-        leases: Leases,
-        doubts: Doubts,
-        outage: Outage,
-        pace: Pace,
-        timeout: float,
-    ) -> None:
+        self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pipeline: Pipeline,
+        leases: Leases, doubts: Doubts, outage: Outage, pace: Pace, timeout: float
+    ) -> None:  # fmt: skip
         self._options = options
         self._out = outbox
         self._session = session

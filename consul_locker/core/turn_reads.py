@@ -43,15 +43,9 @@ class TurnReads:
     """
 
     def __init__(
-        self,
-        outbox: Outbox,
-        session: Session,
-        waits: Waits,
-        outage: Outage,
-        pace: Pace,
-        timeout: float,
-        taker: TurnTaker,
-    ) -> None:
+        self, outbox: Outbox, session: Session, waits: Waits, outage: Outage, pace: Pace, timeout: float,
+        taker: TurnTaker
+    ) -> None:  # fmt: skip
         self._out = outbox
         self._session = session
         self._waits = waits

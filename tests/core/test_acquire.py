@@ -17,7 +17,6 @@ from consul_locker.core.requests import (
     Watch,
 )
 from consul_locker.errors import AccessDenied, AlreadyLocked, ConsulUnavailable
-from consul_locker.lease import BaseLease
 
 from .helpers import PENDING, STRANGER, Driver, entry, held
 
@@ -41,33 +40,6 @@ def test_a_lock_carries_its_tenure_in_its_value() -> None:
         driver.call("release", "a")
         driver.grant()
     assert values == [{"pid": 1, "job": "x", "tenure": 1}, {"pid": 1, "job": "x", "tenure": 2}]
-
-
-def test_callers_share_one_in_flight_and_then_the_cache() -> None:
-    driver = Driver().ready()
-    first, second = driver.call("lock", "a"), driver.call("lock", "a")
-    driver.grant()
-    third = driver.call("lock", "a")
-    assert driver.result(first) is driver.result(second) is driver.result(third)
-    assert len(driver.sent(Transact)) == 1
-    assert driver.core.counters()["shared"] == driver.core.counters()["cached"] == 1
-
-
-def test_a_set_that_is_held_is_answered_from_the_cache() -> None:
-    driver = Driver().ready()
-    leases = [driver.locked("a"), driver.locked("b")]
-    assert driver.result(driver.call("lock_many", "a", "b")) == leases
-
-
-def test_without_a_cache_each_call_is_a_new_tenure() -> None:
-    driver = Driver(strategy=None).ready()
-    old = driver.locked("a")
-    call = driver.call("lock", "a")
-    driver.grant()
-    new = driver.result(call)
-    assert new.fence > old.fence
-    assert (old.reason, old.valid, new.valid) == ("taken again", False, True)
-    assert driver.emitted("lock_lost") == [("lock_lost", "taken again")]
 
 
 def test_without_a_cache_calls_go_one_after_another() -> None:
@@ -108,45 +80,6 @@ def test_another_refusal_is_no_denial() -> None:
 
 
 # ------------------------------------------------------------------- what stands in line behind what is in flight
-
-
-class Strategy:
-    """A user's, which says what the test wants."""
-
-    shares_in_flight = True
-
-    def __init__(self, keeps: object, serves: object) -> None:
-        self._keeps, self._serves = keeps, serves
-
-    def keeps(self, lease: BaseLease) -> object:
-        return _said(self._keeps)
-
-    def serves(self, lease: BaseLease, now: float) -> object:
-        return _said(self._serves)
-
-
-def _said(answer: object) -> object:
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-@pytest.mark.parametrize(
-    ("keeps", "serves", "cached"),
-    [(True, True, True), (False, True, False), (True, False, False), (ValueError("x"), True, False),
-     (True, ValueError("x"), False)],
-)  # fmt: skip
-@pytest.mark.parametrize("verb", ["lock", "lock_many"])
-def test_what_a_strategy_says_decides_what_is_cached(keeps: object, serves: object, cached: bool, verb: str) -> None:
-    driver = Driver(strategy=Strategy(keeps, serves)).ready()
-    lease = driver.locked("a")
-    call = driver.call(verb, "a")
-    assert (driver.result(call) == PENDING) is not cached
-    if not cached:
-        driver.grant()
-        assert not lease.valid
-    raises = any(isinstance(said, Exception) for said in (keeps, serves))
-    assert ("raised ValueError('x')" in driver.logged()) is raises
 
 
 def test_a_token_without_rights_ends_a_wait() -> None:

@@ -97,8 +97,8 @@ def test_losers_come_out_and_the_rest_goes_again_first() -> None:
         request = wanted.pack()
         assert request is not None
         items = wanted.batch.take(request)
-        outcomes = wanted.batch.rolled_back(items, held(0))
-        assert [work for work, _ in outcomes.refused] == [loser]
+        losers = wanted.batch.rolled_back(items, held(0))
+        assert [work for work, _ in losers] == [loser]
     # After two rounds the four that are left go in halves.
     halves = wanted.pack()
     assert keys(halves) == ["c", "d"]

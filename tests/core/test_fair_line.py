@@ -16,7 +16,7 @@ from consul_locker.core.requests import (
     Watch,
     WatchKey,
 )
-from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
+from consul_locker.errors import AlreadyLocked, LockTimeout
 from consul_locker.keys import place_key
 
 from .fair import FREE, KEY, TAKEN, asked, fair, look, place, take_place, waiting
@@ -55,22 +55,6 @@ def test_who_is_refused_hears_of_the_holder_without_another_read(named: bool) ->
     holder = driver.result(call).holder
     assert (holder.session_id if named else holder) == (STRANGER if named else None)
     assert driver.open == [driver.one(Watch)]  # that on the session
-
-
-def test_a_look_that_fails_is_told_to_who_does_not_wait() -> None:
-    driver = fair()
-    call = driver.call("lock", "a")
-    driver.answer(asked(driver, "turn"), failure())
-    assert isinstance(driver.result(call), ConsulUnavailable)
-    assert driver.emitted("lock_denied") == [("lock_denied", "a")]
-
-
-def test_many_callers_look_in_one_transaction_of_at_most_64() -> None:
-    driver = fair()
-    driver.call("hold", "first", wait=None)
-    driver.call("lock_many", *(str(number) for number in range(63)), wait=None)
-    looks = [each for each in driver.all(Transact) if driver.purpose(each) == "turn"]
-    assert [len(each.operations) for each in looks] == [1, 63]
 
 
 # --------------------------------------------------------------------------------------- the line

@@ -10,18 +10,15 @@ from consul_locker.core.requests import (
     NamesRead,
     ReadKey,
     ReadPrefix,
-    Refusal,
-    Refused,
-    RolledBack,
     Transact,
     Verb,
     Watch,
     WatchKey,
 )
-from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout, SessionEnded
+from consul_locker.errors import AlreadyLocked, LockTimeout
 
 from .fair import FREE, KEY, TAKEN, asked, fair, look, place, take_place, waiting
-from .helpers import PENDING, away, failure, held
+from .helpers import PENDING, away, failure
 
 # --------------------------------------------------------------------------------------------- leaving
 
@@ -61,53 +58,6 @@ def test_who_is_refused_in_an_outage_gives_the_place_back(outage_timeout: float)
     if outage_timeout:
         driver.fire("pause")
     assert [op.key for op in driver.commit().operations] == [own.key, own.key]
-
-
-def test_a_place_whose_end_is_unknown_is_looked_after() -> None:
-    driver = fair()
-    call, own = waiting(driver, TAKEN)
-    driver.abandon(call)
-    driver.answer(driver.commit(), failure())
-    driver.answer(driver.look(), Committed(()))
-    driver.answer(driver.one(ReadKey), KeysRead((own,), 320))
-    assert driver.commit().operations[-1].key == own.key
-    assert driver.emitted("lock_lost") == []
-
-
-def test_a_place_that_may_come_late_is_asked_for_again_and_looked_after() -> None:
-    driver = fair()
-    call = driver.call("hold", "a", wait=None)
-    look(driver, TAKEN)
-    first = driver.commit()
-    driver.answer(first, away())
-    assert driver.result(call) == PENDING  # an outage does not end the wait
-    driver.fire("pause")
-    second = driver.commit()
-    assert second.operations == first.operations
-    driver.abandon(call)
-    driver.answer(second, held())
-    assert [op.key for op in driver.look().operations] == [first.operations[0].key]
-
-
-def test_who_has_no_time_left_is_told_why_it_has_no_place() -> None:
-    driver = fair()
-    call = driver.call("hold", "a", wait=1.0)
-    look(driver, TAKEN)
-    request = driver.commit()
-    driver.answer(request, RolledBack((Refused(0, Refusal.OTHER, "no"),)), driver.now + 2.0)
-    assert isinstance(driver.result(call), ConsulUnavailable)
-    assert driver.core.ledger.slots == {}
-
-
-def test_a_stop_gives_the_places_back_before_the_session_ends() -> None:
-    driver = fair()
-    call, own = waiting(driver, TAKEN)
-    stop = driver.call("stop")
-    assert isinstance(driver.result(call), SessionEnded)
-    assert [op.key for op in driver.commit().operations] == [own.key, own.key]
-    driver.grant()
-    driver.destroyed()
-    assert driver.result(stop) is None
 
 
 def test_a_lost_session_takes_the_places_along_and_its_callers_queue_up_with_the_next() -> None:

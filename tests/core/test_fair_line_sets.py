@@ -107,15 +107,6 @@ def test_the_session_ends_while_a_place_is_taken(how: str) -> None:
     assert driver.emitted("lock_lost", "released", "lock_denied") == []
 
 
-def test_a_place_of_a_call_that_has_gone_could_not_be_taken() -> None:
-    driver = fair()
-    call = driver.call("hold", "a", wait=None)
-    look(driver, TAKEN)
-    driver.abandon(call)
-    driver.answer(driver.commit(), failure(sent=False))
-    assert driver.core.ledger.slots == {}
-
-
 def test_release_all_leaves_the_line_alone() -> None:
     driver = fair()
     call, _ = waiting(driver, TAKEN)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from consul_locker.core.calls import Lock
 from consul_locker.core.key import Progress
 from consul_locker.core.ledger import Ledger
 from consul_locker.lease import BaseLease, SessionLife
@@ -26,26 +21,6 @@ def test_a_slot_has_the_key_of_its_id() -> None:
     ledger = make()
     assert ledger.slot("a").key == "svc/a/lock"
     assert ledger.slot("a") is ledger.slot("a")
-
-
-@pytest.mark.parametrize(
-    ("change", "state"),
-    [
-        (lambda ledger, slot: None, "free"),
-        (lambda ledger, slot: want_lock(ledger, slot), "acquiring"),
-        (lambda ledger, slot: want_release(ledger, slot), "releasing"),
-        (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
-        (lambda ledger, slot: slot.doubt(1, 1), "unknown"),
-        (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
-    ],
-)
-def test_a_slot_that_says_something_is_kept(change: Any, state: str) -> None:
-    ledger = make()
-    slot = ledger.slot("a")
-    change(ledger, slot)
-    assert slot.state == state
-    ledger.tidy(slot)
-    assert ("a" in ledger.slots) == (state != "free")
 
 
 def test_a_forgotten_slot_takes_no_other_with_it() -> None:
@@ -97,34 +72,3 @@ def test_a_dropped_lease_is_given_to_nobody() -> None:
 def test_tenures_are_never_given_twice() -> None:
     ledger = make()
     assert len({ledger.next_tenure() for _ in range(100)}) == 100
-
-
-def test_only_calls_that_want_an_answer_are_live() -> None:
-    ledger = make()
-    call, gone = Lock(("a",)), Lock(("a",))
-    gone.settled = True
-    assert want_lock(ledger, ledger.slot("a"), calls=[call, gone]).live() == [call]
-
-
-def test_an_idle_slot_has_no_collections_of_its_own() -> None:
-    ledger = make()
-    slot, other = ledger.slot("a"), ledger.slot("b")
-    first, second = Lock(("a",)), Lock(("a",))
-    first.order, second.order = 1, 2
-    for call in (second, first):
-        slot.add_waiter(call)
-    assert slot.waiters == [first, second]
-    work = want_lock(ledger, slot)
-    slot.doubt(1, 1)
-    slot.doubt(1, 2)
-    slot.doubt(2, 1)
-    assert slot.doubts == {1: 3, 2: 1}
-    slot.saw(b'{"tenure":2}')
-    assert slot.doubts == {1: 3}
-    for call in (first, second):
-        slot.remove_waiter(call)
-    ledger.finish(work)
-    slot.forget_doubts()
-    for name in ("works", "waiters", "doubts"):
-        assert not getattr(slot, name)
-        assert getattr(slot, name) is getattr(other, name)

@@ -21,7 +21,7 @@ from consul_locker.errors import (
     SessionEnded,
 )
 
-from .helpers import PENDING, TIMEOUT, Driver, failure, held, session_info
+from .helpers import PENDING, TIMEOUT, Driver, failure, session_info
 
 TTL = 15.0
 
@@ -87,21 +87,6 @@ def test_a_stop_with_a_lock_delay_waits_for_what_is_on_its_way() -> None:
     driver.destroyed()
     assert driver.result(call) is None
     assert driver.emitted("released", "lock_lost") == [("released", "a")]
-
-
-def test_a_stop_begins_a_release_that_stood_behind_a_lock_it_took_out() -> None:
-    driver = Driver(lock_delay=5.0, strategy=None).ready()
-    driver.locked("a")
-    driver.call("lock_many", "b", "c")
-    behind = driver.call("lock", "a")  # not sent yet
-    release = driver.call("release", "a")
-    call = driver.call("stop")
-    driver.grant()
-    driver.grant()
-    assert driver.result(release) is True
-    assert isinstance(driver.result(behind), SessionEnded)
-    driver.destroyed()
-    assert driver.result(call) is None
 
 
 def test_a_lock_after_a_start_during_a_stop_waits_for_it() -> None:
@@ -218,14 +203,3 @@ def test_a_start_during_a_stop_begins_anew_after_it_unless_another_stop_follows(
     driver.call("stop")
     driver.destroyed()
     assert driver.core.state == "stopped"
-
-
-def test_stop_takes_waiting_calls_out_and_refuses_them() -> None:
-    driver = Driver().ready()
-    waits = driver.call("lock", "a", wait=None)
-    driver.answer(driver.commit(), held())
-    in_flight = driver.call("lock", "b")
-    driver.call("stop")
-    assert isinstance(driver.result(waits), SessionEnded)
-    assert isinstance(driver.result(in_flight), SessionEnded)
-    assert len(driver.all(Watch)) == 1  # on the session

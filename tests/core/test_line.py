@@ -6,7 +6,7 @@ import pytest
 
 from consul_locker.core.messages import Call, CancelRequest, TimerFired
 from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact, Watch, WatchKey
-from consul_locker.errors import AlreadyLocked, ConsulUnavailable, LockTimeout
+from consul_locker.errors import ConsulUnavailable, LockTimeout
 
 from .helpers import PENDING, STRANGER, Driver, away, entry, failure, held
 
@@ -68,29 +68,6 @@ def test_those_who_wait_share_a_watch_and_a_grant() -> None:
     driver.answer(watch(driver), KeysRead((), 300))
     driver.grant()
     assert driver.result(first) is driver.result(second) is driver.result(third)
-
-
-def test_the_time_to_wait_is_over() -> None:
-    driver = Driver().ready()
-    call = driver.call("lock", "a", wait=5.0)
-    driver.answer(driver.commit(), held())
-    driver.fire("wait", call)
-    error = driver.result(call)
-    assert isinstance(error, AlreadyLocked)
-    assert error.reason == "held"
-    assert watches(driver) == 0
-    assert driver.core.ledger.slots == {}
-
-
-def test_the_time_is_over_during_an_attempt_whose_answer_decides() -> None:
-    driver = Driver().ready()
-    call = driver.call("lock", "a", wait=5.0)
-    driver.answer(driver.commit(), held())
-    driver.answer(watch(driver), taken(session=None))
-    driver.fire("wait", call)
-    assert driver.result(call) is PENDING
-    driver.answer(driver.commit(), held())
-    assert isinstance(driver.result(call), AlreadyLocked)
 
 
 def test_a_timer_of_a_settled_call_means_nothing() -> None:
@@ -261,14 +238,6 @@ def test_a_lock_between_holds_waits_for_neither_lease() -> None:
     driver.grant()
     assert driver.result(lock).valid
     assert driver.result(after) is PENDING
-
-
-def test_a_local_wait_is_over() -> None:
-    driver = Driver().ready()
-    driver.locked("a")
-    call = driver.call("hold", "a", wait=2.0)
-    driver.fire("wait", call)
-    assert driver.result(call).reason == "local"
 
 
 def test_who_stands_behind_a_waiter_that_leaves_is_served() -> None:

@@ -1,4 +1,4 @@
-"""Calls that neither lock nor release: questions, guarded operations, and what a transaction shows besides."""
+"""Calls that neither lock nor release: questions, and what a transaction shows besides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from consul_locker.core.requests import (
     Committed,
-    Failed,
     KeysRead,
     RawTransact,
     ReadKey,
@@ -25,8 +24,6 @@ from consul_locker.errors import (
     AlreadyLocked,
     ConsulUnavailable,
     InvalidLockId,
-    LockLost,
-    SessionUnavailable,
 )
 
 from .fair import place
@@ -117,52 +114,8 @@ def test_waiters_are_asked_for_again_after_an_outage() -> None:
     assert driver.result(call) == []
 
 
-def _guarded(driver: Driver, lease: Any) -> tuple[Any, RawTransact]:
-    call = driver.call("guarded", lease, [*lease.guard(), {"KV": {"Verb": "set", "Key": "row"}}])
-    return call, driver.one(RawTransact)
-
-
 def _refused(position: int, refusal: Refusal) -> RolledBack:
     return RolledBack((Refused(position, refusal, "words of Consul's"),))
-
-
-def test_guarded_operations_that_are_done() -> None:
-    driver = Driver().ready()
-    lease = driver.locked("a")
-    call, request = _guarded(driver, lease)
-    assert len(request.operations) == 3
-    driver.answer(request, Committed((entry("svc/a/lock", "S1", 7), entry("row", None, 8))))
-    assert [info.key for info in driver.result(call)] == ["svc/a/lock", "row"]
-
-
-@pytest.mark.parametrize(("position", "refusal"), [(0, Refusal.SESSION), (1, Refusal.INDEX)])
-def test_guarded_operations_refused_for_the_lock(position: int, refusal: Refusal) -> None:
-    driver = Driver().ready()
-    lease = driver.locked("a")
-    call, request = _guarded(driver, lease)
-    driver.answer(request, _refused(position, refusal))
-    assert isinstance(driver.result(call), LockLost)
-    assert driver.purpose(driver.one(ReadKey)) == "verdict"  # a loss is not believed before it is confirmed
-    assert lease.valid
-
-
-def test_guarded_operations_refused_for_a_lock_that_was_released() -> None:
-    driver = Driver().ready()
-    lease = driver.locked("a")
-    driver.call("release", "a")
-    driver.grant()
-    call, request = _guarded(driver, lease)
-    driver.answer(request, _refused(0, Refusal.SESSION))
-    assert driver.result(call).reason == "released"
-    assert driver.all(ReadKey) == []
-
-
-@pytest.mark.parametrize("outcome", [_refused(2, Refusal.OTHER), RefusedWhole(413, ""), failure()])
-def test_guarded_operations_refused_for_themselves(outcome: RolledBack | RefusedWhole | Failed) -> None:
-    driver = Driver().ready()
-    call, request = _guarded(driver, driver.locked("a"))
-    driver.answer(request, outcome)
-    assert isinstance(driver.result(call), ConsulUnavailable)
 
 
 def test_a_denied_call_with_a_name_for_its_holder() -> None:
@@ -202,22 +155,3 @@ def test_pauses_at_a_key_in_its_lock_delay() -> None:
     driver.fire("wait", call)
     assert isinstance(driver.result(call), AlreadyLocked)
     assert driver.result(call).reason == "lock-delay"
-
-
-def test_a_lost_session_shown_by_a_transaction() -> None:
-    driver = Driver().ready()
-    call = driver.call("lock", "a")
-    driver.answer(driver.commit(), _refused(0, Refusal.INVALID_SESSION))
-    assert driver.core.state == "acquiring"
-    driver.ready("S2")
-    driver.grant()
-    assert driver.result(call).session_id == "S2"
-    assert driver.result(driver.call("lock", "a")).session_id == "S2"
-
-
-def test_calls_of_a_session_that_was_given_up_are_refused_when_the_locker_gives_up() -> None:
-    driver = Driver(max_retries=0).ready()
-    call = driver.call("lock", "a")
-    driver.call("reboot")
-    assert driver.core.state == "stopped"
-    assert isinstance(driver.result(call), SessionUnavailable)

@@ -1,4 +1,4 @@
-"""Turn reads: which calls read in one request, and what it reads. test_fair_line*.py have what follows from them."""
+"""Turn reads: which calls read in one request, what it reads, and what a failure means."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from consul_locker.core.batch import MAX_OPS
 from consul_locker.core.calls import LockMany
 from consul_locker.core.fair_places import Contender, Move, Standing
 from consul_locker.core.key import Slot
-from consul_locker.core.requests import Operation, Verb
+from consul_locker.core.requests import Operation, Transact, Verb
 from consul_locker.core.turn_reads import packed, turn_read_of
+from consul_locker.errors import ConsulUnavailable
+
+from .fair import asked, fair
+from .helpers import failure
 
 
 def contender(*ids: str) -> Contender:
@@ -35,3 +39,19 @@ def test_a_lock_that_several_want_is_read_once() -> None:
     for one in part:
         assert one.turn_read is request
         assert one.standing is Standing.READING
+
+
+def test_a_look_that_fails_is_told_to_who_does_not_wait() -> None:
+    driver = fair()
+    call = driver.call("lock", "a")
+    driver.answer(asked(driver, "turn"), failure())
+    assert isinstance(driver.result(call), ConsulUnavailable)
+    assert driver.emitted("lock_denied") == [("lock_denied", "a")]
+
+
+def test_many_callers_look_in_one_transaction_of_at_most_64() -> None:
+    driver = fair()
+    driver.call("hold", "first", wait=None)
+    driver.call("lock_many", *(str(number) for number in range(63)), wait=None)
+    looks = [each for each in driver.all(Transact) if driver.purpose(each) == "turn"]
+    assert [len(each.operations) for each in looks] == [1, 63]
