@@ -201,6 +201,6 @@ def test_a_stop_gives_up_the_watch_and_the_audits() -> None:
 def test_a_locker_that_was_busy_a_moment_ago_has_no_hint_yet() -> None:
     driver = holding()
     for _ in range(2):  # with more locks the parts of an audit follow each other sooner
-        driver.core._audit.hint.look(0)
+        driver.core.audit.hint.look(0)
     driver.step(TimerFired(("nothing",)))
     assert driver.all(WatchNames) == []
