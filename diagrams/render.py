@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))  # the table of this tree, not that of an i
 
 from consul_locker import LockerFactory  # noqa: E402
 from consul_locker.core.fair_places import STANDINGS  # noqa: E402
-from consul_locker.core.key import WAY  # noqa: E402
+from consul_locker.core.key import CHANGES, WAY  # noqa: E402
 from consul_locker.core.machine import TABLE  # noqa: E402
 from consul_locker.core.stop import STOP  # noqa: E402
 from consul_locker.embedded import Agent  # noqa: E402
@@ -38,8 +38,8 @@ def table_of(after: Mapping[tuple[Enum, Enum], Enum], name: str) -> Table:
     return Table(states, initial_state=next(iter(states)), namespace=name)
 
 
-#: The ways of a work, and of a call in the queue of a fair Locker.
-WORK, WAITER = table_of(WAY, "work"), table_of(STANDINGS, "waiter")
+#: The changes of a key, and the ways of a work, and of a call in the queue of a fair Locker.
+KEY, WORK, WAITER = table_of(CHANGES, "key"), table_of(WAY, "work"), table_of(STANDINGS, "waiter")
 
 
 def buffered_lock() -> Recording:
@@ -59,6 +59,7 @@ def texts() -> dict[str, str]:
     """The drawings that are the same everywhere."""
     return {
         "locker.mmd": mermaid(TABLE), "locker.dot": dot(TABLE), "stop.mmd": mermaid(STOP), "stop.dot": dot(STOP),
+        "key.mmd": mermaid(KEY), "key.dot": dot(KEY),
         "work.mmd": mermaid(WORK), "work.dot": dot(WORK), "waiter.mmd": mermaid(WAITER), "waiter.dot": dot(WAITER),
         "buffered-lock.mmd": buffered_lock().mermaid(),
     }  # fmt: skip
@@ -68,7 +69,7 @@ def pictures() -> dict[str, bytes]:
     """The others."""
     return {
         "locker.svg": svg(TABLE).encode(), "locker.png": png(TABLE), "stop.svg": svg(STOP).encode(),
-        "work.svg": svg(WORK).encode(), "waiter.svg": svg(WAITER).encode(),
+        "key.svg": svg(KEY).encode(), "work.svg": svg(WORK).encode(), "waiter.svg": svg(WAITER).encode(),
         "buffered-lock.svg": buffered_lock().svg().encode(),
     }  # fmt: skip
 

@@ -25,8 +25,8 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 
-#: Made by factories only: the arguments of their constructors are no part of the API.
-MADE_BY_FACTORIES = ("Locker",)
+#: Made by factories and Lockers only: the arguments of their constructors are no part of the API.
+MADE_BY_FACTORIES = ("Lease", "Locker")
 
 
 def hide_constructor(app, domain, objtype, content):

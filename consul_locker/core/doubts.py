@@ -20,7 +20,7 @@ from math import inf
 from typing import Protocol
 
 from .batch import MAX_OPS
-from .key import Slot
+from .key import KeyState, Slot
 from .ledger import Ledger
 from .pace import Pace
 from .refused_keys import RefusedKeys, halves
@@ -178,7 +178,7 @@ class Doubts:
             self._look_at(slots[start : start + MAX_OPS])
         # A key in use is not checked here, but it may be idle again at any time.
         then = self._out.now + LOOK_EVERY
-        dues = (doubt.due if slot.state == "unknown" else then for slot, doubt in self._doubts.items())
+        dues = (doubt.due if slot.state is KeyState.UNKNOWN else then for slot, doubt in self._doubts.items())
         due = min(self._former_due, min(dues, default=inf))
         if due < inf:
             self._look_within(due - self._out.now)
@@ -195,7 +195,7 @@ class Doubts:
         for slot, doubt in list(self._doubts.items()):
             if not (slot.doubts or slot.leftover) or self._ledger.slots.get(slot.id) is not slot:
                 del self._doubts[slot]
-            elif slot.state == "unknown" and doubt.due <= self._out.now + TOGETHER:
+            elif slot.state is KeyState.UNKNOWN and doubt.due <= self._out.now + TOGETHER:
                 doubt.due = self._out.now + LOOK_EVERY  # the answer may set a longer pause
                 yield slot
 
@@ -219,7 +219,7 @@ class Doubts:
             del former[id]
             if until > self._out.now:
                 former[id] = slot, until
-                if self._ledger.slots.get(id, slot).state == "free":
+                if self._ledger.slots.get(id, slot).state is KeyState.FREE:
                     taken.append(slot)
         return taken
 

@@ -3,16 +3,6 @@
 A slot has the lease held, the works in order, the calls that wait, and the doubts: tenures of acquires whose outcome is
 unknown (rule 5). Only the first work is under way: none is sent before the one ahead of it was answered (rule 6). A key
 that is held and idle has a lease and nothing else: what holds the rest is made when it is needed.
-
-The state of a slot:
-
-=========  ======================================================
-free       no lease, nothing wanted
-acquiring  the first wanted operation is a lock
-held       a lease, nothing wanted
-releasing  the first wanted operation is a release
-unknown    a doubt, or a release that was not confirmed
-=========  ======================================================
 """
 
 from __future__ import annotations
@@ -33,7 +23,57 @@ from .requests import Entry, Operation, Refused
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["WAY", "LockWork", "Owner", "Progress", "ReleaseWork", "Slot", "Stage", "Work"]
+__all__ = [
+    "CHANGES", "WAY", "KeyNews", "KeyState", "LockWork", "Owner", "Progress", "ReleaseWork", "Slot", "Stage", "Work",
+]  # fmt: skip
+
+
+class KeyState(Enum):
+    """The state of a key. It is not kept but follows from what the slot has (`Slot.state`)."""
+
+    FREE = "no lease, nothing wanted"
+    ACQUIRING = "the first wanted operation is a lock"
+    HELD = "a lease, nothing wanted"
+    RELEASING = "the first wanted operation is a release"
+    UNKNOWN = "a doubt, or a release that was not confirmed"
+
+    __hash__ = object.__hash__  # there is one of each, and Enum's own is slow
+
+
+class KeyNews(Enum):
+    """What changes the state of a key."""
+
+    LOCK = "a lock of it is the first that is wanted"
+    GRANTED = "Consul has granted the lock"
+    REFUSED = "Consul refused the lock, or nobody wants it any more"
+    RELEASE = "a release of it is the first that is wanted"
+    RELEASED = "Consul released it, or it was not held"
+    LOST = "the lease is lost, or its session is over"
+    IN_DOUBT = "Consul may have done what was not answered, or shows our session on it"
+    KNOWN = "Consul shows that it is not ours"
+
+
+#: How the state of a key changes; no other change occurs. The walk checks it: above all, a lease comes only from an
+#: acquire (rule 4).
+CHANGES = {
+    (KeyState.FREE, KeyNews.LOCK): KeyState.ACQUIRING,
+    (KeyState.FREE, KeyNews.RELEASE): KeyState.RELEASING,
+    (KeyState.FREE, KeyNews.IN_DOUBT): KeyState.UNKNOWN,
+    (KeyState.ACQUIRING, KeyNews.GRANTED): KeyState.HELD,
+    (KeyState.ACQUIRING, KeyNews.REFUSED): KeyState.FREE,
+    (KeyState.ACQUIRING, KeyNews.RELEASE): KeyState.RELEASING,
+    (KeyState.ACQUIRING, KeyNews.IN_DOUBT): KeyState.UNKNOWN,
+    (KeyState.HELD, KeyNews.LOCK): KeyState.ACQUIRING,
+    (KeyState.HELD, KeyNews.RELEASE): KeyState.RELEASING,
+    (KeyState.HELD, KeyNews.LOST): KeyState.FREE,
+    (KeyState.HELD, KeyNews.IN_DOUBT): KeyState.UNKNOWN,
+    (KeyState.RELEASING, KeyNews.RELEASED): KeyState.FREE,
+    (KeyState.RELEASING, KeyNews.LOCK): KeyState.ACQUIRING,
+    (KeyState.RELEASING, KeyNews.IN_DOUBT): KeyState.UNKNOWN,
+    (KeyState.UNKNOWN, KeyNews.LOCK): KeyState.ACQUIRING,
+    (KeyState.UNKNOWN, KeyNews.RELEASE): KeyState.RELEASING,
+    (KeyState.UNKNOWN, KeyNews.KNOWN): KeyState.FREE,
+}
 
 
 class Stage(Enum):
@@ -336,10 +376,10 @@ class Slot:
         return self.lease is not None and not self.lease.exclusive
 
     @property
-    def state(self) -> str:
-        """The slot's state, one of those above."""
+    def state(self) -> KeyState:
+        """The state of the key."""
         if self.works:
-            return "acquiring" if isinstance(self.works[0], LockWork) else "releasing"
+            return KeyState.ACQUIRING if isinstance(self.works[0], LockWork) else KeyState.RELEASING
         if self.lease is not None:
-            return "held"
-        return "unknown" if self.doubts or self.leftover else "free"
+            return KeyState.HELD
+        return KeyState.UNKNOWN if self.doubts or self.leftover else KeyState.FREE

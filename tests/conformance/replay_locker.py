@@ -26,6 +26,7 @@ from locker_records import (  # beside this file; replay.py sees to the path
 
 from consul_locker.config.options import LockerOptions
 from consul_locker.core.calls import Info, ReadSessionInfo
+from consul_locker.core.key import KeyState
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Call, CancelTimer, Emit, SetTimer, Settle, TimerFired
 from consul_locker.core.requests import (
@@ -421,7 +422,7 @@ class Replayer:
         """The final state, as far as it is compared."""
         core = self.core
         life = core.session.life
-        cache = {"held": True, "acquiring": "pending"}
+        cache = {KeyState.HELD: True, KeyState.ACQUIRING: "pending"}
         return {
             "state": core.state,
             "prior_state": core.fsm.prior_state,

@@ -13,6 +13,7 @@ import pytest
 
 from consul_locker.client.encode import Encoder, HttpResponse
 from consul_locker.config.options import ClientOptions, LockerOptions
+from consul_locker.core.key import KeyState
 from consul_locker.core.requests import (
     CreateSession,
     DestroySession,
@@ -210,7 +211,7 @@ def test_lock_during_release() -> None:
     assert driver.result(release) is True
     driver.grant()
     assert driver.result(lock).valid
-    assert driver.core.ledger.slots["a"].state == "held"
+    assert driver.core.ledger.slots["a"].state is KeyState.HELD
 
 
 def test_release_overtakes_buffer() -> None:

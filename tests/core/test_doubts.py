@@ -9,6 +9,7 @@ import pytest
 from consul_locker.core import doubts as doubts_module
 from consul_locker.core.batch import MAX_OPS
 from consul_locker.core.doubts import FIRST_PAUSE, FORMER_FOR, LONGEST_PAUSE, LOOK_EVERY, PLACES_AT_ONCE, TOGETHER
+from consul_locker.core.key import KeyState
 from consul_locker.core.messages import TimerFired
 from consul_locker.core.requests import (
     Committed,
@@ -52,7 +53,7 @@ def doubtful(**options: object) -> Driver:
 def test_a_doubt_is_looked_into_until_its_tenure_is_seen() -> None:
     driver = doubtful()
     driver.answer(driver.look(), not_ours(0))
-    assert driver.core.ledger.slots["a"].state == "unknown"
+    assert driver.core.ledger.slots["a"].state is KeyState.UNKNOWN
     driver.answer(driver.look(), Committed(()))
     driver.answer(driver.one(ReadKey), KeysRead((entry("svc/a/lock", "S1", 300, b'{"pid":1,"tenure":1}'),), 300))
     driver.grant()
@@ -153,7 +154,7 @@ def test_a_look_that_is_denied_clears_nothing() -> None:
         driver.answer(looked(driver), DENIED)
         slot = driver.core.ledger.slots["a"]
         assert slot.leftover
-        assert slot.state == "unknown"
+        assert slot.state is KeyState.UNKNOWN
     driver.answer(looked(driver), Committed(()))
     driver.found(driver.one(ReadKey), "S1", 700)
     assert driver.commit().operations[0].index == 700
@@ -235,7 +236,7 @@ def test_what_was_sent_before_it_was_refused_is_in_doubt_all_the_same() -> None:
     driver.grant()
     driver.answer(driver.commit(), held(0))
     driver.answer(driver.commit(), failure("rate limit exceeded", sent=False))
-    assert driver.core.ledger.slots["b"].state == "unknown"
+    assert driver.core.ledger.slots["b"].state is KeyState.UNKNOWN
     assert [op.key for op in driver.look().operations] == ["svc/b/lock"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consul_locker.core.calls import Lock
-from consul_locker.core.key import Progress, Stage
+from consul_locker.core.key import CHANGES, KeyNews, KeyState, Progress, Stage
 from consul_locker.core.ledger import Ledger
 from consul_locker.lease import BaseLease, SessionLife
 
@@ -25,21 +25,21 @@ def lease(id: str = "a") -> BaseLease:
 @pytest.mark.parametrize(
     ("change", "state"),
     [
-        (lambda ledger, slot: None, "free"),
-        (lambda ledger, slot: want_lock(ledger, slot), "acquiring"),
-        (lambda ledger, slot: want_release(ledger, slot), "releasing"),
-        (lambda ledger, slot: ledger.grant(slot, lease()), "held"),
-        (lambda ledger, slot: slot.doubt(1, 1), "unknown"),
-        (lambda ledger, slot: setattr(slot, "leftover", True), "unknown"),
+        (lambda ledger, slot: None, KeyState.FREE),
+        (lambda ledger, slot: want_lock(ledger, slot), KeyState.ACQUIRING),
+        (lambda ledger, slot: want_release(ledger, slot), KeyState.RELEASING),
+        (lambda ledger, slot: ledger.grant(slot, lease()), KeyState.HELD),
+        (lambda ledger, slot: slot.doubt(1, 1), KeyState.UNKNOWN),
+        (lambda ledger, slot: setattr(slot, "leftover", True), KeyState.UNKNOWN),
     ],
 )
-def test_a_slot_that_says_something_is_kept(change: Any, state: str) -> None:
+def test_a_slot_that_says_something_is_kept(change: Any, state: KeyState) -> None:
     ledger = make()
     slot = ledger.slot("a")
     change(ledger, slot)
-    assert slot.state == state
+    assert slot.state is state
     ledger.tidy(slot)
-    assert ("a" in ledger.slots) == (state != "free")
+    assert ("a" in ledger.slots) == (state is not KeyState.FREE)
 
 
 def test_an_idle_slot_has_no_collections_of_its_own() -> None:
@@ -88,3 +88,7 @@ def test_what_cannot_happen_to_a_work_is_an_error(progress: Progress) -> None:
     ledger = make()
     with pytest.raises(KeyError):
         want_lock(ledger, ledger.slot("a")).go_on(progress)
+
+
+def test_a_lease_comes_only_from_an_acquire() -> None:
+    assert [pair for pair, then in CHANGES.items() if then is KeyState.HELD] == [(KeyState.ACQUIRING, KeyNews.GRANTED)]

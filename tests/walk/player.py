@@ -50,6 +50,7 @@ from consul_locker.runtime.fail_stop import FailStop
 from ..told import purpose_of
 from .around import Around, Violation
 from .breaks import BrokenOff
+from .key_rules import KeyRules
 from .outage_rules import OutageRules
 from .signal_rules import SignalRules
 
@@ -122,6 +123,7 @@ class Player:
         if self.former_for is not None:
             core.audit.doubts.former_for = self.former_for
         core.audit.hint.more_than = self.hint_above
+        self._key_rules = KeyRules()
         for event in ("nohandler", "invalidstate"):
             core.fsm.on(event, self._no_row)
         for name in ("ask_lock", "ask_release"):
@@ -244,6 +246,7 @@ class Player:
             return
         self._take_effect()
         self._check_leases()
+        self._key_rules.stepped(self.core.ledger)
         if isinstance(event, Answered):
             self.rules.stepped(event.request, event.outcome)
 
