@@ -165,7 +165,8 @@ class OutageRules:
         assert op.value is not None
         if op.value not in self._attempts:
             slot = self._player.core.ledger.slots.get(op.key.split("/")[1])
-            may_hold = slot is not None and (slot.leftover or (slot.lease is not None and slot.lease.live))
+            # A lease that has ended is still held in Consul while its release waits behind this lock.
+            may_hold = slot is not None and (slot.leftover or slot.lease is not None)
             self._attempts[op.value] = Attempt(op.key, op.session, self._count, may_hold)
         for call in request.calls:
             before = self._kept.get((call, op.key))
