@@ -118,7 +118,7 @@ class FairLine:
         if contender is None:
             slots = tuple(self._ledger.slot(id) for id in call.ids)
             contender = self.contenders[call] = Contender(call, slots)
-        else:
+        elif contender.has_turn:
             contender.go(Move.BACK)
         for slot in [slot for slot in contender.slots if call not in slot.waiters]:
             slot.add_waiter(call)

@@ -177,7 +177,7 @@ def test_a_close_whose_own_task_is_cancelled(run: Run, rounds: int) -> None:
     run(main)
 
 
-def test_a_close_that_is_cancelled_twice_is_made_up_for(run: Run) -> None:
+def test_a_close_that_is_cancelled_twice_is_made_up_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both times by strangers, the second while it clears up."""
 
     async def main() -> None:
@@ -189,14 +189,18 @@ def test_a_close_that_is_cancelled_twice_is_made_up_for(run: Run) -> None:
             assert exchange is not None
             while not [request for request in exchange._tasks if isinstance(request, Watch)]:
                 await asyncio.sleep(0)
-            close = asyncio.ensure_future(factory.close())
-            while not exchange._closed:
-                await asyncio.sleep(0)
-            first = factory._closing
-            assert first is not None
-            first.cancel()
-            await close
-            assert first.cancelled()
+            end, closings = exchange._end, []
+
+            async def cancelled(keep_destroys: bool) -> None:
+                if not closings:
+                    closings.append(factory._closing)
+                    closings[0].cancel()
+                    await asyncio.sleep(0)
+                await end(keep_destroys=keep_destroys)
+
+            monkeypatch.setattr(exchange, "_end", cancelled)
+            await factory.close()
+            assert closings[0].cancelled()
             assert factory._over
             assert not exchange._transport._open_ones
 

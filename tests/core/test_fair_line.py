@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consul_locker.core.calls import Obstacle
 from consul_locker.core.requests import (
     Committed,
     Entry,
@@ -255,3 +256,11 @@ def test_who_shares_a_place_that_is_not_taken_yet_takes_one_of_its_own() -> None
     # what came for nobody is given back, and the other one queues up
     verbs = [op.verb for each in driver.all(Transact) for op in each.operations]
     assert sorted(verb.value for verb in verbs) == ["check-session", "delete-cas", "get-tree", "lock"]
+
+
+def test_a_call_that_comes_twice_stands_once_in_the_line() -> None:
+    driver = fair()
+    call, _ = waiting(driver, place("B", 1, 200))
+    slot = driver.core.ledger.slots["a"]
+    driver.core.line.wait(call, slot, Obstacle.LOCAL)
+    assert slot.waiters == [call]
