@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures  # its TimeoutError is the builtin one from 3.11 on
 from collections.abc import Iterator
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_calls_wait_until_consul_is_back(locker: Any, proxy: Proxy) -> None:
     proxy.shut()
     calls = [locker.submit_lock("a"), locker.submit_lock("b", wait=WAIT), locker.submit_release("held")]
     for call in calls:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(concurrent.futures.TimeoutError):
             call.result(0.05)  # it is not answered meanwhile
     proxy.open()
     assert [call.result(WAIT) for call in calls][2] is True
