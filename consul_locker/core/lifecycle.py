@@ -334,6 +334,7 @@ class Lifecycle:
         self.repeat(calls)
 
     def repeat(self, calls: list[LockCall]) -> None:
+        """Calls whose session is over come again, in their order; *stopped*, they are refused."""
         for call in calls:
             if self.fsm.state == STOPPED:
                 self._out.settle(call, error=self._refusal())  # they came before the Locker gave up

@@ -13,6 +13,7 @@ from .wakeups import Sleepers
 __all__ = ["Lease"]
 
 
+#: The jobs of a lease for whose end nobody waits: claimed, or not yet (`BaseLease.claim`).
 _NO_JOBS = (), (unclaimed,)
 
 
