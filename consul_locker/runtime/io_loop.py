@@ -30,17 +30,7 @@ from ..core.messages import (
     TimerFired,
     TimerName,
 )
-from ..core.requests import (
-    CreateSession,
-    DestroySession,
-    Failed,
-    Outcome,
-    ReadSession,
-    RenewSession,
-    Request,
-    Watch,
-    WatchNames,
-)
+from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
 from .watches import WATCH_SHARE, Watches
@@ -66,11 +56,6 @@ def closed() -> Failed:
 #: sixth of the TTL, so it begins within a third of the TTL. Without the wait, if there are too many renewals, the time
 #: of each would be over when its turn comes.
 RENEWAL_WAIT = 2.0
-
-
-#: The most queries on the names of all keys, as a part of the connections for watches: 8 of the usual 32. Each is of a
-#: Locker with many locks, which does without where there is none.
-HINT_SHARE = 1 / 4
 
 
 def _lingers(request: Request) -> bool:
@@ -151,7 +136,6 @@ class IoLoop:
         self._timers: dict[tuple[Receive, TimerName], _Timer] = {}
         self._watches = Watches(options, encoder, self._transport, self._watch_limit)
         allowance.on_lowered(self._refused)
-        self._hints = 0  # queries on names under way
         self._closed = False
         self.report: Callable[[str, BaseException | None], None] = _log
         self._on_answer: Callable[[], None] | None = None  # after `keep_destroys`: to be called after each answer
@@ -280,8 +264,6 @@ class IoLoop:
 
     async def _answer(self, request: Request) -> Answered:
         try:
-            if isinstance(request, WatchNames):
-                return Answered(request, await self._watch_names(request))
             if isinstance(request, Watch):
                 return Answered(request, await self._watches.watch(request))
             http = self._encoder.encode(request)
@@ -300,17 +282,6 @@ class IoLoop:
             self.report("a request failed unexpectedly", error)
             unexpected = ConsulUnavailable(f"unexpected failure: {error!r}", cause=error, sent=True)
             return Answered(request, Failed(unexpected, True))
-
-    async def _watch_names(self, request: WatchNames) -> Outcome:
-        """A hint takes no turns, and no connection that others need: it is not asked for where there are few."""
-        if self._hints >= int(self._watch_limit() * HINT_SHARE):
-            return Failed(ConsulUnavailable("no connection can be kept for a hint"), False)
-        self._hints += 1
-        try:
-            http = self._encoder.encode(request)
-            return http.decode(await self._transport.send(http, request.timeout, stays=True))
-        finally:
-            self._hints -= 1
 
     # ----------------------------------------------------------------------------------------- timers
 

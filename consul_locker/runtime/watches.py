@@ -35,6 +35,11 @@ or while Consul refuses connections), a watch is a poll: a read without an index
 another index, or until there is a connection for a query. One runs at a time, only for a moment, so other requests get
 the connection in between.
 
+Names
+-----
+A query on all names below a Locker's (``core.hint``) is shared with nobody, and is never a poll: each answer is a list
+of all keys. Where there are few connections it fails at once.
+
 Addresses
 ---------
 An index was seen at one address, and another one may be behind it. So when another address comes in use, the queries
@@ -62,6 +67,7 @@ from ..core.requests import (
     SessionsRead,
     Watch,
     WatchKey,
+    WatchNames,
     WatchNode,
     WatchSession,
 )
@@ -76,6 +82,9 @@ WATCH_SHARE = 0.5
 #: connections are cheap, and such a query is not woken by other sessions (measured). The query on the node is, by every
 #: session that is created or destroyed there, and its answer is a list of them all.
 OWN_SESSION_WATCHES = 3
+#: The most queries on names, as a part of the connections for watches: 8 of the usual 32. Each is of a Locker with many
+#: locks, which does without where there is none.
+NAMES_SHARE = 1 / 4
 #: The pause before each poll, in seconds: a change is noticed about a second late.
 POLL_PAUSE = 1.0
 #: How many polls a factory makes in a second at most. With more watches that poll, each pauses longer: a read costs
@@ -151,7 +160,8 @@ class Watches:
         self._queries: dict[_Key, _Query] = {}  # those that another watch can join
         self._allowed = allowed
         self._watching = 0  # how many watches wait for an answer
-        self._running = 0  # how many queries are in flight
+        self._running = 0  # how many queries are in flight,
+        self._names = 0  # and how many of them are on names
         self._nodes: dict[str, _Node] = {}  # those that are watched
         self._begun: dict[str, deque[float]] = {}  # node -> when the latest queries on it began
         self._tasks: set[asyncio.Task[Outcome | None]] = set()
@@ -172,6 +182,8 @@ class Watches:
         try:
             if isinstance(request, WatchSession) and request.index and request.node and self._many_sessions():
                 return await self._on_node(request)
+            if isinstance(request, WatchNames):
+                return await self._on_names(request)
             return await self._share(request)
         finally:
             self._watching -= 1
@@ -202,6 +214,18 @@ class Watches:
             node.watchers -= 1
             if not node.watchers:  # what was seen may be outdated when the next watch begins
                 del self._nodes[request.node]
+
+    async def _on_names(self, request: WatchNames) -> Outcome:
+        if self._names >= int(self._allowed() * NAMES_SHARE):
+            return Failed(ConsulUnavailable("no connection can be kept for a hint"), False)
+        self._names += 1
+        self._running += 1
+        try:
+            http = self._encoder.encode(request)
+            return http.decode(await self._transport.send(http, request.timeout, stays=True))
+        finally:
+            self._names -= 1
+            self._running -= 1
 
     async def _share(self, request: Watch) -> Outcome:
         key = type(request), request.name, request.index, request.wait

@@ -30,7 +30,8 @@ from consul_locker.core.requests import (
 )
 from consul_locker.embedded import Agent, ManualClock
 from consul_locker.runtime.clock import SystemClock
-from consul_locker.runtime.io_loop import HINT_SHARE, IoLoop
+from consul_locker.runtime.io_loop import IoLoop
+from consul_locker.runtime.watches import NAMES_SHARE
 
 from ..behaviour.tools import WAIT, Consul, eventually
 
@@ -330,7 +331,7 @@ def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyP
 
 def test_a_hint_is_not_asked_for_where_connections_are_few() -> None:
     async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
-        most = int(exchange._watch_limit() * HINT_SHARE)
+        most = int(exchange._watch_limit() * NAMES_SHARE)
         watches = [WatchNames(1, "svc/", 0, 300.0) for _ in range(most)]
         exchange.carry_out(receiver.receive, watches)
         first = (await receiver.next()).outcome
@@ -346,6 +347,6 @@ def test_a_hint_is_not_asked_for_where_connections_are_few() -> None:
         assert not answered.outcome.sent
         exchange.carry_out(receiver.receive, [CancelRequest(watch) for watch in waiting[:-1]])
         await asyncio.gather(*exchange._ending, return_exceptions=True)
-        assert exchange._hints == 0
+        assert exchange._watches._names == 0
 
     run(test)
