@@ -21,6 +21,7 @@ import gc
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from consul_locker import LockerFactory
 from consul_locker.runtime.factory import living
 
 from . import real_consul
+from .behaviour.faces import FACES
 from .contract.record import nearest
 from .real_consul import RealConsul, find_binary, version_of
 
@@ -56,6 +58,20 @@ _COMMON: dict[str, Any] = {
 hypothesis.settings.register_profile("dev", **_COMMON)
 hypothesis.settings.register_profile("ci", derandomize=True, database=None, **_COMMON)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
+
+
+@pytest.fixture(params=list(FACES))
+def face(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """One face after the other."""
+    face = FACES[request.param]()
+    yield face
+    face.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A Locker's name that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")

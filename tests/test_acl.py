@@ -18,7 +18,6 @@ from consul_locker.config.options import ClientOptions
 from consul_locker.core.requests import FindNode, NodesFound
 
 from .acl_agent import NODE, AclConsul, documented_policy_of_another_datacenter
-from .behaviour.faces import FACES
 from .behaviour.tools import WAIT
 
 #: One worker has them all, so that the agent is started once.
@@ -38,18 +37,6 @@ LESS = [
 def agent(consul_binary: str) -> Iterator[AclConsul]:
     with AclConsul(consul_binary) as agent:
         yield agent
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def less(rules: str, pattern: str, replacement: str) -> str:

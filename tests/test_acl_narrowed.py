@@ -15,7 +15,6 @@ import pytest
 from consul_locker.runtime.watches import OWN_SESSION_WATCHES
 
 from .acl_agent import NODE, AclConsul
-from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Ear, Gate, until
 
 #: More than are watched one by one: the others are watched on their node, where strangers' sessions wake the query.
@@ -26,13 +25,6 @@ LOCKERS = OWN_SESSION_WATCHES + 2
 def agent(consul_binary: str) -> Iterator[AclConsul]:
     with AclConsul(consul_binary) as agent:
         yield agent
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
 
 
 def test_no_session_is_given_up(face: Any, agent: AclConsul) -> None:

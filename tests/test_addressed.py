@@ -4,31 +4,15 @@ only Enterprise has.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from consul_locker import AlreadyLocked, ConfigurationError, ConsulUnavailable, LockerFactory
 
-from .behaviour.faces import FACES
 from .behaviour.tools import WAIT
 from .client.servers import Script, Server, answering, read_request
 from .gateway import Gateway
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
-
 
 # ------------------------------------------------------------------------------------------------- a path
 

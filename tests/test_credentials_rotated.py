@@ -20,7 +20,6 @@ import trustme
 from consul_locker.client.credentials import Credentials
 
 from .acl_agent import AclConsul
-from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Ear, until
 from .real_consul import RealConsul
 
@@ -31,18 +30,6 @@ pytestmark = pytest.mark.xdist_group("acl")
 EXCHANGES = 3
 #: What each caller does after an exchange, at least.
 ROUNDS = 5
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 class Load:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import uuid
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -45,7 +44,6 @@ from consul_locker.core.requests import (
 )
 from consul_locker.embedded import Agent
 
-from .behaviour.faces import FACES
 from .behaviour.tools import WAIT, Consul, Gate, until
 from .joined import Joined, joined
 
@@ -64,18 +62,6 @@ UNKNOWN = [
 def servers(consul_binary: str) -> Iterator[Joined]:
     with joined(consul_binary) as servers:
         yield servers
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

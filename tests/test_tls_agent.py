@@ -10,7 +10,6 @@ import pytest
 
 from consul_locker import ConsulUnavailable
 
-from .behaviour.faces import FACES
 from .behaviour.tools import WAIT
 from .tls_agent import NAME, Certificates, TlsConsul
 
@@ -27,13 +26,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def agent(consul_binary: str, certificates: Certificates) -> Iterator[TlsConsul]:
     with TlsConsul(consul_binary, certificates) as agent:
         yield agent
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
 
 
 def served(face: Any, address: str, **options: Any) -> None:

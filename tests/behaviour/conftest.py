@@ -6,7 +6,6 @@ that docs/operations.rst tells.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,25 +14,10 @@ import pytest
 from consul_locker.embedded import Agent
 
 from ..acl_agent import AclConsul
-from .faces import FACES
 from .tools import Consul, Ear, Gate
 
 #: For places that need a real Consul's binary.
 REAL = pytest.mark.real
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """One face after the other."""
-    face = FACES[request.param]()
-    yield face
-    face.close()
-
-
-@pytest.fixture
-def name() -> str:
-    """A Locker's name that no other test uses."""
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from ..behaviour.faces import FACES
 from ..behaviour.tools import WAIT
 from .servers import Server, answering
-
-
-@pytest.fixture(params=list(FACES))
-def face(request: pytest.FixtureRequest) -> Iterator[Any]:
-    face = FACES[request.param]()
-    yield face
-    face.close()
-
-
-@pytest.fixture
-def name() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def test_requests_are_logged_without_secrets(

@@ -5,26 +5,13 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core.messages import Call, CancelRequest, TimerFired
-from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact, Watch, WatchKey
+from consul_locker.core.requests import KeysRead, ReadKey, Refusal, Refused, RolledBack, Transact
 from consul_locker.errors import ConsulUnavailable, LockTimeout
 
 from .helpers import PENDING, STRANGER, Driver, away, entry, failure, held
+from .waiters import taken, watch, watches
 
 DELAYED = RolledBack((Refused(0, Refusal.LOCK_DELAY, "lock delay"),))
-
-
-def watch(driver: Driver) -> Watch:
-    """The only watch on a key."""
-    (found,) = (each for each in driver.all(Watch) if isinstance(each, WatchKey))
-    return found
-
-
-def watches(driver: Driver) -> int:
-    return sum(isinstance(each, WatchKey) for each in driver.all(Watch))
-
-
-def taken(index: int = 200, session: str | None = STRANGER) -> KeysRead:
-    return KeysRead((entry("svc/a/lock", session, index),), index)
 
 
 def test_a_refused_waiter_watches_and_does_not_ask_again() -> None:

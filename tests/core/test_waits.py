@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from consul_locker.core.requests import KeysRead, Watch, WatchKey
 from consul_locker.errors import AlreadyLocked
 
-from .helpers import PENDING, STRANGER, Driver, entry, held
-
-
-def watch(driver: Driver) -> Watch:
-    """The only watch on a key."""
-    (found,) = (each for each in driver.all(Watch) if isinstance(each, WatchKey))
-    return found
-
-
-def watches(driver: Driver) -> int:
-    return sum(isinstance(each, WatchKey) for each in driver.all(Watch))
-
-
-def taken(index: int = 200, session: str | None = STRANGER) -> KeysRead:
-    return KeysRead((entry("svc/a/lock", session, index),), index)
+from .helpers import PENDING, Driver, held
+from .waiters import taken, watch, watches
 
 
 def test_the_time_to_wait_is_over() -> None:

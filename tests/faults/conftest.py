@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ..behaviour.conftest import consul, ear, face, factory, name, rival
+from ..behaviour.conftest import consul, ear, factory, rival
 from ..real_consul import RealConsul
 from .proxy import Proxy
 
@@ -15,9 +15,7 @@ __all__ = [
     "consul",
     "ear",
     "embedded_only",
-    "face",
     "factory",
-    "name",
     "private",
     "proxy",
     "real_only",
