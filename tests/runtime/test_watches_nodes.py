@@ -6,7 +6,7 @@ import pytest
 
 from consul_locker.client.decode import HttpResponse
 from consul_locker.core.requests import Failed, SessionRead
-from consul_locker.runtime.watches import OWN_SESSION_WATCHES, Watches
+from consul_locker.runtime.watches import NODE_QUERIES, OWN_SESSION_WATCHES, Watches
 
 from ..behaviour.tools import settle
 from .line import Line, gone, node_at, on_node, run, watch_session
@@ -104,5 +104,19 @@ def test_nobody_s_node_is_watched_no_more() -> None:
         assert line.open()
         await gone(one)
         assert not line.open()
+
+    run(test)
+
+
+def test_queries_that_are_answered_quickly_make_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that ignores the index answers each at once."""
+    monkeypatch.setattr("consul_locker.runtime.watches.NODE_QUERIES_IN", 3600.0)
+
+    async def test(watching: Watches, line: Line) -> None:
+        (one,) = await on_node(watching, line, (1, 5))
+        for index in range(NODE_QUERIES):
+            await answered(line, node_at(6 + index, 1))
+        assert not line.open()  # it pauses
+        await gone(one)
 
     run(test)
