@@ -13,12 +13,14 @@ from typing import Annotated, Any, Union
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Decoder
+from msgspec.structs import replace
 
 from ..core.requests import (
     Committed,
     Done,
     Entry,
     Gone,
+    Index,
     KeysRead,
     NamesRead,
     NodesFound,
@@ -54,10 +56,6 @@ class _Malformed(Exception):
 
 # ------------------------------------------------------------------------------------------------------- shapes
 
-#: Raft's, which a signed number of 64 bits holds for ever.
-_Index = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-
 class _Created(Struct):
     ID: Annotated[str, Meta(pattern=rf"\A{SESSION_ID.pattern}\Z")]
 
@@ -69,7 +67,7 @@ class _Renewal(Struct):
 
 class _Session(Struct):
     ID: str
-    CreateIndex: _Index
+    CreateIndex: Index
     Name: str = ""
     Node: str = ""
     TTL: Union[str, None] = None
@@ -83,18 +81,8 @@ class _Server(Struct):
     Node: str
 
 
-class _Item(Struct):
-    Key: str
-    Flags: Annotated[int, Meta(ge=0)]
-    CreateIndex: _Index
-    ModifyIndex: _Index
-    LockIndex: _Index
-    Value: Union[bytes, None] = None  #: msgspec takes it out of base64, which must have no other characters
-    Session: Union[str, None] = None
-
-
 class _Result(Struct):
-    KV: Union[_Item, UnsetType] = UNSET  #: what a user asks in a transaction may have another
+    KV: Union[Entry, UnsetType] = UNSET  #: what a user asks in a transaction may have another
 
 
 class _Results(Struct):
@@ -102,7 +90,7 @@ class _Results(Struct):
 
 
 class _Error(Struct):
-    OpIndex: _Index
+    OpIndex: Index
     What: str
 
 
@@ -115,7 +103,7 @@ _created, _renewals, _sessions = (
     Decoder(list[_Renewal]).decode,
     Decoder(list[_Session]).decode,
 )
-_servers, _items, _names = Decoder(list[_Server]).decode, Decoder(list[_Item]).decode, Decoder(list[str]).decode
+_servers, _items, _names = Decoder(list[_Server]).decode, Decoder(list[Entry]).decode, Decoder(list[str]).decode
 _results, _errors = Decoder(_Results).decode, Decoder(_Errors).decode
 
 # --------------------------------------------------------------------------------------------- answers of endpoints
@@ -208,7 +196,7 @@ def _session_info(found: _Session) -> SessionInfo:
 
 def keys_read(response: HttpResponse) -> Outcome:
     """Keys with their values."""
-    return KeysRead(tuple([_entry(item) for item in _items(response.body)]), _index(response))
+    return KeysRead(tuple([_checked(entry) for entry in _items(response.body)]), _index(response))
 
 
 def keys_missing(response: HttpResponse) -> KeysRead | None:
@@ -235,13 +223,11 @@ def _index(response: HttpResponse) -> int:
     return int(index)
 
 
-def _entry(item: _Item) -> Entry:
-    """A key. On the hot path."""
-    if item.Flags > _LARGEST:
+def _checked(entry: Entry) -> Entry:
+    """A key, after what its structure does not show. On the hot path."""
+    if entry.flags > _LARGEST:
         raise _Malformed("Flags are too large a number")
-    return Entry(
-        item.Key, item.Value, item.Flags, item.Session or None, item.CreateIndex, item.ModifyIndex, item.LockIndex
-    )
+    return entry if entry.session != "" else replace(entry, session=None)
 
 
 # ------------------------------------------------------------------------------------------------ transactions
@@ -292,7 +278,7 @@ def decode_transaction(
     try:
         if status == 200:
             results = _results(response.body).Results or ()
-            return Committed(tuple([_entry(result.KV) for result in results if result.KV is not UNSET]))
+            return Committed(tuple([_checked(result.KV) for result in results if result.KV is not UNSET]))
         if status == 409:
             return RolledBack(tuple([_refused(error, len(sessions)) for error in _errors(response.body).Errors]))
     except Exception as error:  # as in `decode`

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from msgspec import Struct
@@ -251,7 +251,7 @@ class Encoder:
 
     def _get(self, key: str, consistent: bool) -> HttpRequest:
         """A key by transaction: some Consuls take keys there that they refuse in /v1/kv (docs/consul_versions.rst)."""
-        body = _encode([_operation(Operation(Verb.GET, key))])
+        body = _encode([_Operation(Operation(Verb.GET, key))])
         return self._transaction(body, partial(decode_key, key), consistent, "kv get")
 
     def _read_prefix(self, request: ReadPrefix) -> HttpRequest:
@@ -284,7 +284,7 @@ class Encoder:
 
     def _transact(self, request: Transact) -> HttpRequest:
         operations = request.operations
-        body = _encode([_operation(each) for each in operations])
+        body = _encode([_Operation(each) for each in operations])
         sessions = tuple([operation.session for operation in operations])
         return self._transaction(body, partial(decode_transaction, sessions), request.consistent)
 
@@ -346,35 +346,10 @@ def _delay_text(seconds: float) -> str:
     return str(_short(math.ceil(round(seconds * 1000, 6)) / 1000))
 
 
-# gc=False: the garbage collector need not look at them, since they are in no cycle. That halves the time to make them.
-
-
-class _KV(Struct, omit_defaults=True, gc=False):
+class _Operation(Struct, gc=False):
     """An operation as Consul wants it; msgspec writes the value in base64, and of the verb its text."""
 
-    Verb: Verb
-    Key: str
-    Value: Union[bytes, None] = None
-    Flags: int = 0
-    Session: Union[str, None] = None
-    Index: Union[int, None] = None
-
-
-class _Operation(Struct, gc=False):
-    KV: _KV
+    KV: Operation
 
 
 _encode = JsonEncoder().encode
-
-
-def _operation(operation: Operation) -> _Operation:
-    return _Operation(
-        _KV(
-            operation.verb,
-            operation.key,
-            operation.value,
-            operation.flags,
-            operation.session,
-            operation.index,
-        )
-    )

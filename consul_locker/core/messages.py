@@ -29,8 +29,9 @@ a `Request`            sends it to Consul and returns an `Answered` with it, exa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Union
+
+from msgspec import Struct
 
 from ..lease import BaseLease
 from .calls import Call as Call  # it is one of the events, so it is found here, too
@@ -50,16 +51,14 @@ def confirmed_destroy(request: DestroySession, outcome: Outcome) -> ReadSession 
 # --------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """A request was answered, or failed."""
 
     request: Request
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class Abandoned:
+class Abandoned(Struct, frozen=True):
     """The caller of a call is gone, so the call needs no answer.
 
     Nothing is left behind: a lock that is granted for this call alone is given back (rule 7).
@@ -68,8 +67,7 @@ class Abandoned:
     call: Call
 
 
-@dataclass(frozen=True)
-class TimerFired:
+class TimerFired(Struct, frozen=True):
     """The timer of that name is due."""
 
     name: TimerName
@@ -80,30 +78,26 @@ Event = Union[Call, Answered, Abandoned, TimerFired]
 # -------------------------------------------------------------------------------------------- commands
 
 
-@dataclass(frozen=True)
-class CancelRequest:
+class CancelRequest(Struct, frozen=True):
     """A `Watch` is given up; it needs no answer any more."""
 
     request: Request
 
 
-@dataclass(frozen=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Set a timer, in place of an earlier one of that name."""
 
     name: TimerName
     at: float  #: on the same clock as the ``now`` of `LockerCore.step`, in seconds
 
 
-@dataclass(frozen=True)
-class CancelTimer:
+class CancelTimer(Struct, frozen=True):
     """Cancel the timer of that name, if it is set."""
 
     name: TimerName
 
 
-@dataclass(frozen=True)
-class Settle:
+class Settle(Struct, frozen=True):
     """The call has its result, or its error."""
 
     call: Call
@@ -111,31 +105,27 @@ class Settle:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True)
-class LeaseEnded:
+class LeaseEnded(Struct, frozen=True):
     """The lease is over: wake the calls that wait for that."""
 
     lease: BaseLease
 
 
-@dataclass(frozen=True)
-class Emit:
+class Emit(Struct, frozen=True):
     """A signal for the observers, with its facts."""
 
     signal: str  #: its name in `consul_locker.signals`, with underscores: ``"lock_acquired"``
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(Struct, frozen=True):
     """A line for the logger ``consul_locker``."""
 
     level: int  #: as in `logging`
     text: str
 
 
-@dataclass(frozen=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """The core before this one was replaced: its timers are cancelled, and its watches given up."""
 
 

@@ -85,7 +85,7 @@ class Questions:
     def _read_queue(self, generation: int, call: Waiters) -> None:
         """Read the lock and its queue, which begins with the lock's key; places of ended sessions are left out."""
         operation = {"KV": {"Verb": Verb.GET_TREE.value, "Key": lock_key(self._options.name, call.id)}}
-        read = RawTransact(generation, (operation,), timeout=self._timeout)
+        read = RawTransact(generation, (operation,), timeout=self._timeout, question=True)
         self._out.ask(read, partial(self._queue_read, call, generation, self._out.now), lasting=True)
 
     def _queue_read(self, call: Waiters, generation: int, began: float, outcome: TransactAnswer) -> None:
@@ -104,7 +104,7 @@ class Questions:
             self._out.settle(call, error=denied(self._options, "waiters", what, on, "key:read"))
 
     def _transact(self, generation: int, call: Guarded) -> None:
-        transact = RawTransact(generation, call.operations, timeout=self._timeout)
+        transact = RawTransact(generation, call.operations, timeout=self._timeout, question=True)
         self._out.ask(transact, partial(self._guarded, call, generation, self._out.now), lasting=True)
 
     def _read_session(self, generation: int, session_id: str, call: Question, info: LockInfo | None = None) -> None:

@@ -54,7 +54,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..client.aio import AsyncTransport
 from ..client.encode import Encoder, HttpRequest, HttpResponse

@@ -116,7 +116,7 @@ ITEM = {
     "ModifyIndex": 4,
 }
 
-ENTRY = Entry("k", b"\xff{}", 42, SID, 3, 4, 1)
+ENTRY = Entry("k", 42, 3, 4, 1, b"\xff{}", SID)
 
 
 def missing(key: str, what: str = "") -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_keys() -> None:
     assert answer(KEY, 200, {"Results": [{"KV": ITEM}]}) == KeysRead((ENTRY,), ENTRY.modify_index)
     assert answer(KEY, 409, missing("k")) == KeysRead((), 0)
     assert answer(ALL[9], 200, [{**ITEM, "Session": "", "Value": None}]) == KeysRead(
-        (Entry("k", None, 42, None, 3, 4, 1),), 9
+        (Entry("k", 42, 3, 4, 1, None, None),), 9
     )
     assert answer(ALL[9], 404) == KeysRead((), 9)
     assert answer(ALL[9], 200, []) == KeysRead((), 9)
@@ -84,7 +84,7 @@ def test_committed() -> None:
     free = {key: value for key, value in ITEM.items() if key != "Session"}
     results = [{"KV": ITEM}, {"KV": {**free, "Value": None}}, {"Node": {"Node": "n"}}]
     outcome = answer(raw(), 200, {"Results": results, "Errors": None})
-    assert outcome == Committed((ENTRY, Entry("k", None, 42, None, 3, 4, 1)))
+    assert outcome == Committed((ENTRY, Entry("k", 42, 3, 4, 1, None, None)))
     assert answer(transact(LOCK), 200, {"Results": None, "Errors": None}) == Committed(())
     assert answer(transact(LOCK), 413, b"too large") == RefusedWhole(413, "too large")
 

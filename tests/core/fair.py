@@ -25,7 +25,7 @@ def fair(**options: Any) -> Driver:
 
 def place(session: str | None, number: int, created: int, lock: str = KEY) -> Entry:
     """A place in the queue; it says by itself whose it was, the session holds it as long as it lives."""
-    return Entry(place_key(lock, session or "dead", number), b"", 0, session, created, created, 1)
+    return Entry(place_key(lock, session or "dead", number), 0, created, created, 1, b"", session)
 
 
 def asked(driver: Driver, purpose: str) -> Transact:
@@ -45,7 +45,7 @@ def take_place(driver: Driver, *others: Entry, created: int = 300) -> Entry:
     lock, *trees = request.operations
     assert lock.verb is Verb.LOCK
     assert [(tree.verb, tree.key) for tree in trees] in ([(Verb.GET_TREE, KEY)], [])
-    own = Entry(lock.key, lock.value, 0, "S1", created, created, 1)
+    own = Entry(lock.key, 0, created, created, 1, lock.value, "S1")
     driver.answer(request, Committed((own, *others, own) if trees else (own,)))
     return own
 

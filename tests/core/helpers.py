@@ -73,7 +73,7 @@ def away(message: str = "connection refused", *, sent: bool = True) -> Failed:
 
 
 def entry(key: str, session: str | None, index: int, value: bytes | None = None, flags: int = 0) -> Entry:
-    return Entry(key, value, flags, session, 1, index, 1)
+    return Entry(key, flags, 1, index, 1, value, session)
 
 
 def session_info(id: str) -> SessionInfo:

@@ -252,7 +252,7 @@ def test_who_shares_a_place_that_is_not_taken_yet_takes_one_of_its_own() -> None
     driver.call("lock", "a", wait=None)
     taking = driver.commit()
     driver.abandon(first)
-    driver.answer(taking, Committed((Entry(taking.operations[0].key, b"", 0, "S1", 300, 300, 1),)))
+    driver.answer(taking, Committed((Entry(taking.operations[0].key, 0, 300, 300, 1, b"", "S1"),)))
     # what came for nobody is given back, and the other one queues up
     verbs = [op.verb for each in driver.all(Transact) for op in each.operations]
     assert sorted(verb.value for verb in verbs) == ["check-session", "delete-cas", "get-tree", "lock"]

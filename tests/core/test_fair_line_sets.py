@@ -28,7 +28,7 @@ def test_a_set_takes_all_its_places_at_once_and_waits_for_all_its_turns() -> Non
     look(driver, TAKEN)
     request = driver.commit()
     assert [op.verb for op in request.operations] == [Verb.LOCK, Verb.LOCK, Verb.GET_TREE, Verb.GET_TREE]
-    own = [Entry(op.key, b"", 0, "S1", 300, 300, 1) for op in request.operations[:2]]
+    own = [Entry(op.key, 0, 300, 300, 1, b"", "S1") for op in request.operations[:2]]
     before = place("B", 1, 200, other)
     driver.answer(request, Committed((*own, TAKEN, own[0], before, own[1])))
     assert driver.all(Watch)[-1].name == before.key
@@ -73,7 +73,7 @@ def test_a_set_behind_a_place_of_this_locker_watches_nothing() -> None:
     _, before = waiting(driver, TAKEN)
     driver.call("hold_many", "a", "b", wait=None)
     request, watches = driver.commit(), driver.all(Watch)
-    own = [Entry(op.key, op.value, 0, "S1", 400, 400, 1) for op in request.operations]
+    own = [Entry(op.key, 0, 400, 400, 1, op.value, "S1") for op in request.operations]
     driver.answer(request, Committed(tuple(own)))
     look(driver, TAKEN, before, *own)  # first at "b", and so it looks
     assert driver.all(Watch) == watches
@@ -139,7 +139,7 @@ def test_who_stands_behind_a_set_of_the_same_locker_goes_on_when_the_set_gives_u
     look(driver, entry("svc/b/lock", STRANGER, 150))
     taking = driver.commit()
     call = driver.call("lock_many", "a", wait=None)
-    own = [Entry(op.key, b"", 0, "S1", 300, 300, 1) for op in taking.operations[:2]]
+    own = [Entry(op.key, 0, 300, 300, 1, b"", "S1") for op in taking.operations[:2]]
     driver.answer(taking, Committed((*own, entry("svc/b/lock", STRANGER, 150))))
     mine = take_place(driver, created=310)
     assert driver.result(call) == PENDING
@@ -179,7 +179,7 @@ def test_a_set_shares_a_lock_of_this_locker_s_while_it_waits_for_another() -> No
     take_place(driver, mine)
     call = driver.call("lock_many", "a", "b", wait=None)
     taking = driver.commit()
-    own = [Entry(op.key, b"", 0, "S1", 400 + at, 400 + at, 1) for at, op in enumerate(taking.operations[:2])]
+    own = [Entry(op.key, 0, 400 + at, 400 + at, 1, b"", "S1") for at, op in enumerate(taking.operations[:2])]
     shown = [*own, mine, entry(other, STRANGER, 200)] if len(taking.operations) > 2 else own
     driver.answer(taking, Committed(tuple(shown)))
     assert driver.result(call) == PENDING
@@ -219,7 +219,7 @@ def test_a_place_given_back_in_the_transaction_that_shows_the_queue_counts_no_mo
     driver.grant(busy)
     together = driver.commit()
     new = next(op.key for op in together.operations if op.verb is Verb.LOCK)
-    fresh = Entry(new, b"", 0, "S1", 400, 400, 1)
+    fresh = Entry(new, 0, 400, 400, 1, b"", "S1")
     driver.answer(together, Committed((own, fresh, TAKEN, fresh)))
     assert driver.all(Watch)[-1].name == KEY
     assert driver.result(call) == PENDING

@@ -40,7 +40,7 @@ def queued(driver: Driver, lease: BaseLease) -> tuple[Call, list[Entry]]:
     shown = [entry(KEY, "S1", lease.fence), BEFORE, entry(OTHER, STRANGER, 210)]
     look(driver, *shown)
     taking = driver.commit()
-    own = [Entry(op.key, b"", 0, "S1", 300, 300, 1) for op in taking.operations[:2]]
+    own = [Entry(op.key, 0, 300, 300, 1, b"", "S1") for op in taking.operations[:2]]
     driver.answer(taking, Committed((*own, *shown, *own)))
     watch = driver.all(Watch)[-1]
     assert watch.name == OTHER  # who waits for this Locker's own lock is not in its way

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from consul_locker.core.requests import (
     Committed,
@@ -318,7 +320,7 @@ class SimConsul:
                 lock_index += 1
         session = op.session if op.verb is Verb.LOCK else before.session if before else None
         created = before.create_index if before else self.index
-        self._store(op.key, Entry(op.key, op.value, op.flags, session, created, self.index, lock_index))
+        self._store(op.key, Entry(op.key, op.flags, created, self.index, lock_index, op.value, session))
 
     # --------------------------------------------------------------------------- strangers, operators
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from consul_locker.core import fair_line as queue
 from consul_locker.core.locker import LockerCore

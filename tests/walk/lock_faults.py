@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
 import pytest
+from msgspec.structs import replace
 
 from consul_locker.core import audit, line
 from consul_locker.core.calls import Hold, LeaveHold, Release
@@ -226,7 +226,7 @@ def loser_of_a_batch_granted(patch: pytest.MonkeyPatch) -> None:
         if not had or op.verb is not Verb.LOCK or lock_key_of(op.key):
             return event
         highest += 1
-        entry = Entry(op.key, op.value, op.flags, op.session, highest, highest, 1)
+        entry = Entry(op.key, op.flags, highest, highest, 1, op.value, op.session)
         return replace(event, outcome=Committed((entry,)))
 
     change_events(patch, grant)
