@@ -112,7 +112,8 @@ class Leases:
         if not slot.is_place:
             if counter is not None:
                 self._out.count(counter)
-            self._out.emit(signal, id=slot.id, key=slot.key, **facts)
+            facts["id"], facts["key"] = slot.id, slot.key
+            self._out.tell(signal, facts)
 
     def tell_lost(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
         """A lease was lost, or its release was not confirmed."""

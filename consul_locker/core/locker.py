@@ -25,7 +25,7 @@ from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
 from .attempts import Attempts
 from .audit import Audit
-from .batch import MAX_OPS, Batch
+from .batch import MAX_IN_FLIGHT, MAX_OPS, Batch
 from .calls import Call, LeaveHold, LockCall, Obstacle, Question, Reboot, ReleaseCall, Start, Stop
 from .denials import Denials
 from .endings import Endings
@@ -82,7 +82,7 @@ class LockerCore:
         lease_type: LeaseType,
         closed: Callable[[], bool] = lambda: False,
         max_ops: int = MAX_OPS,
-        max_in_flight: int | None = 1,
+        max_in_flight: int | None = MAX_IN_FLIGHT,
     ) -> None:
         self.options = options
         self.strategy: Strategy = options.strategy if options.strategy is not None else NoStrategy()

@@ -213,12 +213,12 @@ def two_operations_of_a_key_in_flight(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
-    startable = ledger.Ledger.startable
+    want = ledger.Ledger.want
 
     def overtake(self: Any, work: Any) -> bool:
-        return (isinstance(work, ReleaseWork) and work.stage is Stage.IN_LINE) or startable(self, work)
+        return want(self, work) or isinstance(work, ReleaseWork)
 
-    patch.setattr(ledger.Ledger, "startable", overtake)
+    patch.setattr(ledger.Ledger, "want", overtake)
 
 
 @plant
