@@ -59,6 +59,11 @@ class Batch:
         self._wanted: deque[Item] = deque()
         self._in_flight: dict[Transact, list[Item]] = {}
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a transaction is in flight."""
+        return bool(self._in_flight)
+
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
         self._wanted.append((work, operations))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core.batch import MAX_IN_FLIGHT
-from consul_locker.core.messages import Call
+from consul_locker.core.calls import Lock
+from consul_locker.core.messages import Call, TimerFired
 from consul_locker.core.requests import Committed, ReadPrefix, Transact
 
 from .helpers import PENDING, Driver, entry
@@ -118,3 +119,11 @@ def test_of_two_transactions_the_later_one_may_be_answered_first() -> None:
 
 def test_a_locker_has_two_transactions_in_flight() -> None:
     assert MAX_IN_FLIGHT == 2
+
+
+def test_nothing_is_sent_while_more_events_are_there() -> None:
+    driver = Driver().ready()
+    for id, more in (("a", True), ("b", False)):
+        driver.core.step(Lock((id,)), driver.now, more)
+    driver.step(TimerFired(("nothing",)))
+    assert [op.key for op in driver.commit().operations] == ["svc/a/lock", "svc/b/lock"]
