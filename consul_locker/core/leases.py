@@ -16,6 +16,7 @@ from .calls import LockCall
 from .doubts import Doubts
 from .key import Slot
 from .ledger import Ledger
+from .messages import Emit
 from .step import Outbox
 
 __all__ = ["LeaseType", "Leases"]
@@ -113,7 +114,7 @@ class Leases:
             if counter is not None:
                 self._out.count(counter)
             facts["id"], facts["key"] = slot.id, slot.key
-            self._out.tell(signal, facts)
+            self._out.commands.append(Emit(signal, facts))
 
     def tell_lost(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
         """A lease was lost, or its release was not confirmed."""

@@ -165,7 +165,7 @@ class LockerCore:
         self._out.now = now
         self.session.generation = old.session.generation + 1
         self.ledger.tenure = old.ledger.tenure
-        self._out.counters = old.counters()
+        self._out.counters.update(old.counters())
         self._out.count("lost", lost)
         self._out.warn(f"Locker {self.options.name!r}: a step was broken off in its middle; its session is given up")
         for session_id in sessions:

@@ -82,7 +82,8 @@ class Pipeline:
     def want(self, work: Work) -> None:
         """A work is wanted: it is started when it is the first on all its keys."""
         first = self._ledger.want(work)
-        self.meet(work)
+        if self._pace.pausing:
+            self.meet(work)
         if first:
             self.start(work)
 

@@ -8,7 +8,7 @@ that come later reach nobody. A request that must outlive its generation is aske
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ class Outbox:
         self.commands: deque[Command] = deque()
         self.now = 0.0
         self.random = random
-        self.counters: dict[str, int] = {}
+        self.counters: defaultdict[str, int] = defaultdict(int)
         # Who takes the answers to requests in flight: those of the generation in use, and those that outlive one.
         self._asked: dict[Request, Callable[[Outcome], None]] = {}
         self._lasting: dict[Request, Callable[[Outcome], None]] = {}
@@ -104,14 +104,10 @@ class Outbox:
 
     def count(self, name: str, by: int = 1) -> None:
         """Raise a counter."""
-        self.counters[name] = self.counters.get(name, 0) + by
+        self.counters[name] += by
 
     def emit(self, signal: str, **facts: Any) -> None:
         """A signal for the observers."""
-        self.commands.append(Emit(signal, facts))
-
-    def tell(self, signal: str, facts: dict[str, Any]) -> None:
-        """The same, without a copy of the facts."""
         self.commands.append(Emit(signal, facts))
 
     def settle(self, call: Call, value: Any = None, error: BaseException | None = None) -> None:
