@@ -20,8 +20,8 @@ from .step import Outbox
 
 __all__ = ["LeaseType", "Leases"]
 
-#: Makes a lease: id, key, session, fence, when it was granted, the clock, whether it is exclusive.
-LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
+#: Makes a lease: id, session, fence, when it was granted, whether it is exclusive.
+LeaseType = Callable[[str, SessionLife, int, float, bool], BaseLease]
 
 
 class Leases:
@@ -31,26 +31,23 @@ class Leases:
         outbox, ledger, doubts: of the Locker.
         strategy: says which lease answers further calls.
         make: makes a lease of the Locker's face.
-        clock: the clock of ``now``, for leases.
     """
 
     def __init__(
-        self, outbox: Outbox, ledger: Ledger, doubts: Doubts, strategy: Strategy, make: LeaseType,
-        clock: Callable[[], float]
-    ) -> None:  # fmt: skip
+        self, outbox: Outbox, ledger: Ledger, doubts: Doubts, strategy: Strategy, make: LeaseType
+    ) -> None:
         self._out = outbox
         self._ledger = ledger
         self._doubts = doubts
         self._strategy = strategy
         self._make = make
-        self._clock = clock
 
     def grant(self, slot: Slot, fence: int, life: SessionLife, exclusive: bool) -> None:
         """Consul has granted a lock."""
         if slot.lease is not None:
             # Without a cache the same session takes the lock again: a new tenure, which ends the old.
             self.lose(slot, "taken again")
-        lease = self._make(slot.id, slot.key, life, fence, self._out.now, self._clock, exclusive)
+        lease = self._make(slot.id, life, fence, self._out.now, exclusive)
         lease.cached = not (exclusive or slot.is_place) and self._keeps(lease)
         self.tell("lock_acquired", slot, "granted", lease=lease)
         self._ledger.grant(slot, lease)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..keys import lock_id, lock_key, lock_key_of, place_key
-from ..lease import BaseLease
+from ..lease import PLACE, BaseLease
 from .key import LockWork, Slot, Stage, Work
 
 __all__ = ["Ledger"]
@@ -141,5 +141,5 @@ class Ledger:
 
 
 def _place_id(key: str) -> str:
-    """The id of the slot of a place. No lock has such an id, since it has a NUL in it."""
-    return f"\0{key}"
+    """The id of the slot of a place."""
+    return PLACE + key
