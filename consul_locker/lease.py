@@ -98,8 +98,7 @@ class BaseLease:
     @property
     def key(self) -> str:
         """Its key in Consul's KV store."""
-        id = self._id
-        return id[1:] if id[0] == PLACE else lock_key(self._life.name, id)
+        return self._id[1:] if self.is_place else lock_key(self._life.name, self._id)
 
     @property
     def session_id(self) -> str:
@@ -136,6 +135,11 @@ class BaseLease:
         """
         life = self._life
         return self._reason is None and life.clock() < life.deadline
+
+    @property
+    def is_place(self) -> bool:
+        """For the core: whether it is no lock's lease, but that of a place in the queue of one (`Slot.is_place`)."""
+        return self._id[0] == PLACE
 
     @property
     def live(self) -> bool:

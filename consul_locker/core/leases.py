@@ -68,10 +68,9 @@ class Leases:
 
     def end_all(self, reason: LossReason) -> None:
         """No lease is valid from now on. The signals follow later."""
-        for slot in self._ledger.slots.values():
-            if slot.lease is not None:
-                self._out.end(slot.lease, reason)
-        self._ledger.leases.clear()
+        for lease in self._ledger.held():
+            self._out.end(lease, reason)
+        self._ledger.part()
 
     def lose(self, slot: Slot, reason: LossReason) -> None:
         """The lease of a key, if it has one, is lost."""
@@ -80,7 +79,7 @@ class Leases:
             self._out.end(lease, reason)
             self._ledger.drop(slot)
             self._doubts.add_former(slot)
-            self.tell_lost(slot, lease, reason)
+            self.tell_lost(lease, reason)
 
     # ------------------------------------------------------------------------------ the strategy, a user's object
 
@@ -104,16 +103,20 @@ class Leases:
 
     # ------------------------------------------------------------------------------------------- signals
 
-    def tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
+    def tell(self, signal: str, key: Slot | BaseLease, counter: str | None = None, **facts: Any) -> None:
         """Send a signal and count it, for a lock; not for a place in a queue."""
-        if not slot.is_place:
+        if not key.is_place:
             if counter is not None:
                 self._out.count(counter)
-            self._out.emit(signal, id=slot.id, key=slot.key, **facts)
+            self._out.emit(signal, id=key.id, key=key.key, **facts)
 
-    def tell_lost(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
+    def tell_released(self, lease: BaseLease) -> None:
+        """A lease was released."""
+        self.tell("released", lease, "released", lease=lease)
+
+    def tell_lost(self, lease: BaseLease, reason: LossReason) -> None:
         """A lease was lost, or its release was not confirmed."""
-        self.tell("lock_lost", slot, "lost", lease=lease, reason=reason)
+        self.tell("lock_lost", lease, "lost", lease=lease, reason=reason)
 
     def tell_failed(self, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """An attempt at locks failed."""

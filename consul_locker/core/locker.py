@@ -209,6 +209,7 @@ class LockerCore:
         if self.session.life is not None:
             for flush in self._flushes:
                 flush()
+        self.ledger.rest()
 
     @property
     def ended(self) -> bool:

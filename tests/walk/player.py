@@ -446,7 +446,7 @@ class Player:
     def knows(self, id: str) -> BaseLease | None:
         """The lease that the core believes to have on an id."""
         slot = self.core.ledger.slots.get(id)
-        return slot.lease if slot is not None else None
+        return slot.lease if slot is not None else self.core.ledger.leases.get(id)
 
     def key(self, id: str) -> str:
         """The key of an id."""
