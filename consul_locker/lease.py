@@ -6,38 +6,51 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import LockLost
+from .keys import lock_key
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "PLACE",
     "BaseLease",
     "SessionLife",
     "no_context_manager",
-    "unclaimed",
 ]
 
 
+#: With this the id of a place in the queue of a lock begins; its key follows. No lock has such an id, since it is NUL.
+PLACE = "\0"
+
+
 class SessionLife:
-    """How long one session can be relied on; shared by all its leases.
+    """How long one session can be relied on, and all else that its leases share: each has as little as it can.
 
     Attributes:
         generation: the number of the session within its Locker; rises with every attempt.
         session_id: Consul's id of it.
         deadline: the moment, on the Locker's clock, after which nothing may rely on it (rule 3);
             infinite for a session whose life is not watched.
+        name: the Locker's.
+        clock: the Locker's, in seconds.
+        claims: the leases that were claimed, and by whom (`BaseLease.claim`).
+        jobs: what a face is to do when a lease is over; only of those for whose end somebody waits, or has waited.
+        loop: for the asyncio face: the event loop of its leases.
     """
 
-    __slots__ = ("deadline", "generation", "session_id")
+    __slots__ = ("claims", "clock", "deadline", "generation", "jobs", "loop", "name", "session_id")
 
-    def __init__(self, generation: int, session_id: str, deadline: float) -> None:
+    def __init__(
+        self, generation: int, session_id: str, deadline: float, name: str, clock: Callable[[], float]
+    ) -> None:
         self.generation = generation
         self.session_id = session_id
         self.deadline = deadline
-
-
-def unclaimed() -> None:
-    """For the library: a job that does nothing. It stands first among those of a lease that nobody has claimed."""
+        self.name = name
+        self.clock = clock
+        self.claims: dict[BaseLease, object] = {}
+        self.jobs: dict[BaseLease, list[Any]] = {}
+        self.loop: Any = None
 
 
 class BaseLease:
@@ -50,37 +63,26 @@ class BaseLease:
     __slots__ = (
         "__weakref__",
         "_acquired_at",
-        "_clock",
         "_fence",
         "_id",
-        "_jobs",
-        "_key",
         "_life",
         "_owner",
         "_reason",
-        "_session_id",
         "cached",
         "exclusive",
         "shared",
         "takers",
     )
 
-    def __init__(
-        self, id: str, key: str, life: SessionLife, fence: int, now: float, clock: Callable[[], float], exclusive: bool
-    ) -> None:
+    def __init__(self, id: str, life: SessionLife, fence: int, now: float, exclusive: bool) -> None:
         self._id = id
-        self._key = key
-        self._session_id = life.session_id
         self._fence = fence
         self._acquired_at = now
         self.exclusive = exclusive
         self.cached = False  # whether it may answer other calls, as the strategy said
         self.takers = 0  # calls of the core that it answered, less those whose callers had gone (rule 7)
-        # What a face is to do when it is over. The claim that takes out the first one succeeds, see `claim`.
-        self._jobs: list[Callable[[], object]] = [unclaimed]
         self.shared = False  # whether a call on the fast path has it: then it is never given back untaken
         self._life = life
-        self._clock = clock
         self._reason: str | None = None
         self._owner: object = None
 
@@ -96,12 +98,12 @@ class BaseLease:
     @property
     def key(self) -> str:
         """Its key in Consul's KV store."""
-        return self._key
+        return self._id[1:] if self.is_place else lock_key(self._life.name, self._id)
 
     @property
     def session_id(self) -> str:
         """The session that holds it."""
-        return self._session_id
+        return self._life.session_id
 
     @property
     def fence(self) -> int:
@@ -122,7 +124,7 @@ class BaseLease:
         """When it was granted, as a date in UTC, computed from the machine's date and how long ago it was."""
         from datetime import datetime, timedelta, timezone  # here: an import of the library need not pay for it
 
-        return datetime.now(timezone.utc) - timedelta(seconds=self._clock() - self._acquired_at)
+        return datetime.now(timezone.utc) - timedelta(seconds=self._life.clock() - self._acquired_at)
 
     @property
     def valid(self) -> bool:
@@ -131,7 +133,13 @@ class BaseLease:
         False from the moment a release is submitted, a loss is noticed, or the session's deadline (start
         of the last successful renewal + ttl) passes.
         """
-        return self._reason is None and self._clock() < self._life.deadline
+        life = self._life
+        return self._reason is None and life.clock() < life.deadline
+
+    @property
+    def is_place(self) -> bool:
+        """For the core: whether it is no lock's lease, but that of a place in the queue of one (`Slot.is_place`)."""
+        return self._id[0] == PLACE
 
     @property
     def live(self) -> bool:
@@ -143,12 +151,12 @@ class BaseLease:
         """Seconds until the lease would end if the session were never renewed again; 0.0 once it is over."""
         if self._reason is not None:
             return 0.0
-        return max(0.0, self._life.deadline - self._clock())
+        return max(0.0, self._life.deadline - self._life.clock())
 
     @property
     def reason(self) -> str | None:
         """Why the lease ended ("released", "session destroyed", …); None while it goes on."""
-        if self._reason is None and self._clock() >= self._life.deadline:
+        if self._reason is None and self._life.clock() >= self._life.deadline:
             return "deadline passed"
         return self._reason
 
@@ -163,7 +171,7 @@ class BaseLease:
 
     def loss(self) -> LockLost:
         """The error that says that this lease is over."""
-        return LockLost(self._id, self._key, self.reason or "lost", self._fence)
+        return LockLost(self._id, self.key, self.reason or "lost", self._fence)
 
     def guard(self) -> list[dict[str, Any]]:
         """The transaction operations that make a write of one's own in Consul's KV conditional on this lock.
@@ -172,8 +180,8 @@ class BaseLease:
             Two operations in the form that Consul's ``/v1/txn`` takes: check-session and check-index.
         """
         return [
-            {"KV": {"Verb": "check-session", "Key": self._key, "Session": self._session_id}},
-            {"KV": {"Verb": "check-index", "Key": self._key, "Index": self._fence}},
+            {"KV": {"Verb": "check-session", "Key": self.key, "Session": self.session_id}},
+            {"KV": {"Verb": "check-index", "Key": self.key, "Index": self._fence}},
         ]
 
     def __repr__(self) -> str:
@@ -198,6 +206,7 @@ class BaseLease:
             return False
         self._reason = reason
         self._owner = None
+        self._life.claims.pop(self, None)
         return True
 
     def claim(self) -> bool:
@@ -207,33 +216,34 @@ class BaseLease:
         the mutex, gives a lease back when all the calls that it counted have gone. Both claim the lease first. Proof
         that no caller gets a lease that the core gives back as untaken, in any order of events:
 
-        - ``list.remove`` of what stands first is one atomic step, with and without the GIL: it is found by identity,
-          before anything is compared. And it is never put in again. So one claim succeeds.
+        - ``dict.setdefault`` is one atomic step, with and without the GIL: a lease has the hash and the equality of
+          ``object``, so no code in Python runs within. What is there is taken out by the end of the lease alone. So of
+          the claims of a lease that is not over one succeeds.
         - If it is the fast path's, each later claim of the core fails: the core keeps the lease.
         - If it is the core's, the fast path's fails and ``shared`` is never set: the call goes to the core, which
           answers it under the mutex, after the lease has ended.
         - ``shared`` is set only after a claim of the fast path that succeeded, and never reset: a call that reads True
           needs no claim. A call that reads False too early fails to claim and goes to the core; that costs only time.
 
-        A lease may end for another reason (released, lost) after it was claimed. So the fast path checks last that the
-        lease is valid.
+        A lease may end for another reason (released, lost) before or after it is claimed. So the fast path checks last
+        that the lease is valid, and it does not matter how many claims of one that is over succeed.
 
         Returns:
             True for the first claim, False for each later one.
         """
-        try:
-            self._jobs.remove(unclaimed)
-        except ValueError:
-            return False
-        return True
+        claims, mine = self._life.claims, object()
+        first = claims.setdefault(self, mine) is mine
+        if self._reason is not None:
+            claims.pop(self, None)  # it is over, and `end` may have come before this claim: leave nothing behind
+        return first
 
     @property
     def awaited(self) -> bool:
         """For the core: whether somebody may wait for the end of the lease, so that `wake` must be called."""
-        return True
+        return self in self._life.jobs
 
     def wake(self) -> None:
-        """For the runtime, outside every mutex: wake the callers that wait for the end of the lease."""
+        """For the runtime, outside every mutex, once the lease is over: wake the callers that wait for that."""
         raise NotImplementedError  # each face has its own way to wait
 
 

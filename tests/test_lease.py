@@ -27,7 +27,7 @@ def time() -> Time:
 
 @pytest.fixture
 def lease(time: Time) -> BaseLease:
-    return BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, time.now, time, False)
+    return BaseLease("a", SessionLife(1, "5e55", 15.0, "n", time), 7, time.now, False)
 
 
 def test_until_its_deadline(lease: BaseLease, time: Time) -> None:
@@ -76,8 +76,16 @@ def test_a_guard(lease: BaseLease) -> None:
     ]
 
 
+def test_claims(lease: BaseLease) -> None:
+    assert lease.claim()
+    assert not lease.claim()
+    lease.end("released")
+    assert lease.claim()  # of no use: it is over
+    assert not lease._life.claims
+
+
 def test_the_base_cannot_wait() -> None:
-    lease = BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 15.0), 7, 1.0, lambda: 1.0, True)
+    lease = BaseLease("a", SessionLife(1, "5e55", 15.0, "n", lambda: 1.0), 7, 1.0, True)
     assert lease.exclusive
     with pytest.raises(NotImplementedError):
         lease.wake()

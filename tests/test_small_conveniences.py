@@ -65,7 +65,7 @@ def test_no_ids(id: Any) -> None:
 
 
 def test_the_date_of_a_grant_is_as_long_ago_as_the_lockers_clock_says() -> None:
-    lease = BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 2000.0), 7, 1000.0, lambda: 1060.0, False)
+    lease = BaseLease("a", SessionLife(1, "5e55", 2000.0, "n", lambda: 1060.0), 7, 1000.0, False)
     before = datetime.now(timezone.utc)
     found = lease.acquired_time
     after = datetime.now(timezone.utc)

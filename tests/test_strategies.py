@@ -5,7 +5,7 @@ from __future__ import annotations
 from consul_locker.lease import BaseLease, SessionLife
 from consul_locker.strategies import NoStrategy, PermanentStrategy, Strategy
 
-LEASE = BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 10.0), 7, 1.0, lambda: 2.0, False)
+LEASE = BaseLease("a", SessionLife(1, "5e55", 10.0, "n", lambda: 2.0), 7, 1.0, False)
 
 
 def test_permanent() -> None:

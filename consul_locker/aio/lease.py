@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..arguments import seconds
-from ..lease import BaseLease, no_context_manager
+from ..lease import BaseLease, SessionLife, no_context_manager
 from .observers import refuse_wait
 
 __all__ = [
@@ -17,12 +17,11 @@ __all__ = [
 class Lease(BaseLease):
     """A lease of the asyncio Locker. See `BaseLease`."""
 
-    __slots__ = ("_loop", "_waiters")
+    __slots__ = ()
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._loop = asyncio.get_running_loop()
-        self._waiters: list[asyncio.Future[None]] | None = None  # nobody waits for the end of most leases
+    def __init__(self, id: str, life: SessionLife, fence: int, now: float, exclusive: bool) -> None:
+        super().__init__(id, life, fence, now, exclusive)
+        life.loop = asyncio.get_running_loop()
 
     async def wait_lost(self, timeout: float | None = None) -> str | None:
         """Wait until the lease is over.
@@ -39,7 +38,7 @@ class Lease(BaseLease):
         """
         limit = seconds("timeout", timeout)
         if self.live:
-            if asyncio.get_running_loop() is not self._loop:
+            if asyncio.get_running_loop() is not self._life.loop:
                 raise RuntimeError("a lease belongs to the event loop of its Locker; wait for its end there")
             refuse_wait()
             waiter = self._when_over()
@@ -51,16 +50,19 @@ class Lease(BaseLease):
 
     def _when_over(self) -> asyncio.Future[None]:
         """For the library, on the lease's loop: a future that is done once the lease is over; then `_forget` it."""
-        waiter = self._loop.create_future()
+        waiter: asyncio.Future[None] = self._life.loop.create_future()
         if self.live:
-            self._waiters = [*(self._waiters or ()), waiter]
+            self._life.jobs.setdefault(self, []).append(waiter)
         else:
             waiter.set_result(None)
         return waiter
 
     def _forget(self, waiter: asyncio.Future[None]) -> None:
         """A future of `_when_over` is of no use any more."""
-        self._waiters = [other for other in self._waiters or () if other is not waiter] or None
+        jobs = self._life.jobs
+        waiters = [other for other in jobs.pop(self, ()) if other is not waiter]
+        if waiters:
+            jobs[self] = waiters
 
     if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
 
@@ -69,13 +71,7 @@ class Lease(BaseLease):
 
         __aexit__ = __aenter__
 
-    @property
-    def awaited(self) -> bool:
-        """For the core: whether somebody waits for the end of the lease."""
-        return self._waiters is not None
-
     def wake(self) -> None:
         """For the runtime: wake all tasks that wait in `wait_lost`."""
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
+        for waiter in self._life.jobs.pop(self, ()):
             waiter.set_result(None)

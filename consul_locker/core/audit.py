@@ -62,9 +62,6 @@ class Keeper(Releaser, Protocol):
         """The lease of the key is lost."""
 
 
-#: A key, and the lease that it had when it was checked.
-Held = tuple[Slot, BaseLease]
-
 
 class Audit:
     """Compares the held keys with Consul.
@@ -91,8 +88,8 @@ class Audit:
 
     def _reset(self) -> None:
         self.highest = 0
-        self._round: list[Slot] = []  # to be checked yet in the round under way; the next one is last
-        self._urgent: list[Sequence[Held]] = []  # parts to be checked without a pause
+        self._round: list[BaseLease] = []  # to be checked yet in the round under way; the next one is last
+        self._urgent: list[Sequence[BaseLease]] = []  # parts to be checked without a pause
         self._hurries = False  # whether the rest of the round is
         self._interval = self._period  # between two parts of the round
         self._due = 0.0  # when the next part is
@@ -116,7 +113,7 @@ class Audit:
     def rest(self) -> None:
         """The session is over, or a stop is about to destroy it, and has ended all leases: nothing is to be noticed."""
         self._out.cancel(("audit",))
-        self._reset()  # the slots are let go
+        self._reset()  # the leases are let go
         self.hint.end()
 
     def saw_index(self, index: int, floor: int) -> None:
@@ -159,14 +156,13 @@ class Audit:
 
     def _begin_round(self) -> None:
         """Begin with the latest keys: a key that is granted during a round comes first in the next one."""
-        self._round = list(self._ledger.slots.values())
+        self._round = self._ledger.held()
         count = len(self._round)
         length = min(self._period * max(1, ceil(count / FEW)), LONGEST_PERIOD)
         self._interval = length / max(1, ceil(count / MAX_OPS))
 
-    def _check_now(self, slots: Sequence[Slot]) -> None:
+    def _check_now(self, held: Sequence[BaseLease]) -> None:
         """Something speaks against these locks."""
-        held = [(slot, slot.lease) for slot in slots if slot.lease is not None]
         self._urgent += [held[start : start + MAX_OPS] for start in range(0, len(held), MAX_OPS)]
         self._go_on()
 
@@ -180,24 +176,16 @@ class Audit:
                 self._hurries = self._hurries and bool(self._round)
                 self._check(self._next_part())
 
-    def _next_part(self) -> Sequence[Held]:
-        part: list[Held] = []
-        while self._round and len(part) < MAX_OPS:
-            slot = self._round.pop()
-            lease = slot.lease
-            if lease is not None:
-                part.append((slot, lease))
+    def _next_part(self) -> Sequence[BaseLease]:
+        part = self._round[: -MAX_OPS - 1 : -1]
+        del self._round[-MAX_OPS:]
         return part
 
-    def _check(self, part: Sequence[Held]) -> None:
+    def _check(self, part: Sequence[BaseLease]) -> None:
         """Check some keys; not those that are in use, or whose lease has ended by now."""
-        part = [
-            (slot, lease)
-            for slot, lease in part
-            if lease.live and slot.lease is lease and not slot.works and slot.key not in self.refused
-        ]
+        part = [lease for lease in part if self._ledger.idle(lease) and lease.key not in self.refused]
         if part:
-            operations = tuple([Operation(Verb.CHECK_INDEX, slot.key, index=lease.fence) for slot, lease in part])
+            operations = tuple([Operation(Verb.CHECK_INDEX, lease.key, index=lease.fence) for lease in part])
             self._pending += 1
             self._out.ask(
                 Transact(self._session.current.generation, operations, timeout=self._timeout),
@@ -206,54 +194,58 @@ class Audit:
 
     def suspect(self, slot: Slot) -> None:
         """There is a sign that the lease of a key is lost: read the key for a verdict."""
-        life, lease = self._session.life, slot.lease
-        if life is not None and lease is not None and lease.live and not slot.works:
+        if slot.lease is not None:
+            self.suspect_lease(slot.lease)
+
+    def suspect_lease(self, lease: BaseLease) -> None:
+        """The same, for one that had this lease at least."""
+        life = self._session.life
+        if life is not None and self._ledger.idle(lease):
             self._pending += 1
-            read = ReadKey(life.generation, slot.key, timeout=self._timeout)
-            self._out.ask(read, partial(self._judge, slot, lease))
+            read = ReadKey(life.generation, lease.key, timeout=self._timeout)
+            self._out.ask(read, partial(self._judge, lease))
 
     # ----------------------------------------------------------------------------------- answers
 
-    def audited(self, part: Sequence[Held], outcome: TransactAnswer) -> None:
+    def audited(self, part: Sequence[BaseLease], outcome: TransactAnswer) -> None:
         """An audit was answered; only a refused check matters."""
         self._pending -= 1
         if isinstance(outcome, RefusedWhole):
             self._refused_whole(part, outcome)
         elif isinstance(outcome, RolledBack):
             for position in dict.fromkeys(refused.position for refused in outcome.refused):
-                slot, lease = part[position]
-                if slot.lease is lease:
-                    self.suspect(slot)
+                self.suspect_lease(part[position])
         elif not isinstance(outcome, Committed):
-            self._round[:0] = [slot for slot, _ in part]  # again, after all others
+            self._round[:0] = part  # again, after all others
         self._go_on()
 
-    def _refused_whole(self, part: Sequence[Held], outcome: RefusedWhole) -> None:
+    def _refused_whole(self, part: Sequence[BaseLease], outcome: RefusedWhole) -> None:
         if len(part) > 1:
             self._urgent += reversed(halves(part))
         elif outcome.of_key:
-            ((slot, _),) = part
-            self.refused.add(slot.key)
+            (lease,) = part
+            self.refused.add(lease.key)
             self._out.warn(
-                f"the lock {slot.id!r} can neither be checked nor released any more, and ends with the session: "
+                f"the lock {lease.id!r} can neither be checked nor released any more, and ends with the session: "
                 f"Consul does not take its key ({outcome.what})"
             )
 
-    def _judge(self, slot: Slot, lease: BaseLease, outcome: KeyAnswer) -> None:
+    def _judge(self, lease: BaseLease, outcome: KeyAnswer) -> None:
         """The key of a lease was read for a verdict."""
         self._pending -= 1
-        self._believe(slot, lease, outcome)
+        self._believe(lease, outcome)
         self._go_on()
 
-    def _believe(self, slot: Slot, lease: BaseLease, outcome: KeyAnswer) -> None:
+    def _believe(self, lease: BaseLease, outcome: KeyAnswer) -> None:
         """What the read of a key shows. If nothing, the next audit checks it again."""
-        if not isinstance(outcome, KeysRead) or slot.lease is not lease or slot.works:
+        if not isinstance(outcome, KeysRead) or not self._ledger.idle(lease):
             return
         entry = outcome.entries[0] if outcome.entries else None
         if entry is None:
-            self.keeper.lose(slot, "key deleted")
+            self.keeper.lose(self._ledger.slot(lease.id), "key deleted")
         elif entry.session == self._session.current.session_id:
             if entry.modify_index != lease.fence:
+                slot = self._ledger.slot(lease.id)
                 self.doubts.leftover(slot)  # still ours in Consul: it must be given back
                 self.keeper.lose(slot, "key overwritten")
                 if not slot.works and slot.lease is None:
@@ -261,9 +253,9 @@ class Audit:
         else:
             # Not ours: read the session to find out whether it has ended, or only this lock is lost.
             taken: LossReason = "key taken over" if entry.session is not None else "released by a stranger"
-            self._session.read(if_alive=partial(self._lose_alone, slot, lease, taken))
+            self._session.read(if_alive=partial(self._lose_alone, lease, taken))
 
-    def _lose_alone(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
+    def _lose_alone(self, lease: BaseLease, reason: LossReason) -> None:
         """The session exists: only the lock is lost."""
-        if slot.lease is lease and not slot.works:
-            self.keeper.lose(slot, reason)
+        if self._ledger.idle(lease):
+            self.keeper.lose(self._ledger.slot(lease.id), reason)

@@ -219,7 +219,7 @@ class Doubts:
             del former[id]
             if until > self._out.now:
                 former[id] = slot, until
-                if self._ledger.slots.get(id, slot).state is KeyState.FREE:
+                if id not in self._ledger.leases and self._ledger.slots.get(id, slot).state is KeyState.FREE:
                     taken.append(slot)
         return taken
 
@@ -264,7 +264,7 @@ class Doubts:
 
     def found(self, known: Slot) -> None:
         """Our session holds a key in Consul: if there is no lease, the key is read and given back."""
-        slot = self._ledger.slots.setdefault(known.id, known)
+        slot = self._ledger.slot_again(known)
         if slot.lease is not None and not slot.works:
             return
         self.leftover(slot)  # during a work of the key: it is checked after that

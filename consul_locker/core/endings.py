@@ -62,7 +62,7 @@ class Endings:
         """
         ledger = self._ledger
         calls: list[LockCall] = []
-        gone: list[tuple[ReleaseWork, BaseLease, bool]] = []
+        gone: list[tuple[BaseLease, bool]] = []
         releases: list[ManyReleases] = []
         for work in ledger.works():
             if isinstance(work, LockWork) and not work.takes_places:  # else its call is in the line, or gone
@@ -71,7 +71,7 @@ class Endings:
                 continue
             done = self._ends_with_session(work)
             if work.lease is not None:
-                gone.append((work, work.lease, released or done))
+                gone.append((work.lease, released or done))
             if isinstance(work.call, ManyReleases):
                 work.call.released += done
                 releases.append(work.call)
@@ -83,25 +83,24 @@ class Endings:
         for slot in slots:
             if slot.waiters:
                 calls.extend(waiter for waiter in slot.waiters if not waiter.settled)
-            if slot.lease is not None:
-                self._out.end(slot.lease, reason)
-        ledger.leases.clear()
-        ledger.slots.clear()
+        leases = [slot.lease for slot in slots if slot.lease is not None] + ledger.clear()
+        for lease in leases:
+            self._out.end(lease, reason)
         self._pipeline.end_generation()
         self._releases.end_generation()
         self._line.end_generation()
         self._audit.end_generation()
         self._denials.end_generation()
-        for work, lease, done in gone:
-            self._tell_end(work.slot, lease, reason, done)
+        for lease, done in gone:
+            self._tell_end(lease, reason, done)
+        for lease in leases:
+            self._tell_end(lease, reason, released)
         for slot in slots:
-            if slot.lease is not None:
-                self._tell_end(slot, slot.lease, reason, released)
-                slot.lease = slot.contested = None
+            slot.lease = slot.contested = None
         return sorted(dict.fromkeys(calls), key=lambda call: call.order)
 
-    def _tell_end(self, slot: Slot, lease: BaseLease, reason: LossReason, released: bool) -> None:
+    def _tell_end(self, lease: BaseLease, reason: LossReason, released: bool) -> None:
         if released:
-            self._leases.tell("released", slot, "released", lease=lease)
+            self._leases.tell_released(lease)
         else:
-            self._leases.tell_lost(slot, lease, reason)
+            self._leases.tell_lost(lease, reason)

@@ -90,9 +90,7 @@ def guard_refused(
                 right = "key:read" if inner["Verb"].startswith(("get", "check")) else "key:write"
                 return denied(options, "guarded", refused.what, inner["Key"], right)
             if refused.position < GUARDS or _names_session(call, refused, lease.session_id):
-                slot = ledger.slots.get(lease.id)
-                if slot is not None and slot.lease is lease:
-                    audit.suspect(slot)
+                audit.suspect_lease(lease)
                 return LockLost(lease.id, lease.key, lease.reason or "refused by Consul", lease.fence)
         what = "; ".join(refused.what for refused in outcome.refused)
         return ConsulUnavailable(

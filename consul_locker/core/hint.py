@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from .key import Slot
+from ..lease import BaseLease
 from .ledger import Ledger
 from .requests import NamesAnswer, NamesRead, WatchNames
 from .session import Session
@@ -57,7 +57,7 @@ class Hint:
         ledger: Ledger,
         timeout: float,
         more_than: int,
-        missing: Callable[[Sequence[Slot]], None],
+        missing: Callable[[Sequence[BaseLease]], None],
     ) -> None:
         self._prefix = name + "/"
         self._out = outbox
@@ -86,7 +86,7 @@ class Hint:
 
     def look(self, highest: int) -> None:
         """Begin a query, if it is time for one. ``highest``: the highest index that this session has seen."""
-        if self._query is not None or self._out.now < self._not_before or len(self._ledger.slots) <= self.more_than:
+        if self._query is not None or self._out.now < self._not_before or len(self._ledger.leases) <= self.more_than:
             return
         transactions = self._out.counters.get("transactions", 0)
         if transactions != self._transactions:
@@ -114,11 +114,11 @@ class Hint:
 
     def _begin(self, names: Sequence[str]) -> None:
         there = set(names)
-        self._later(partial(self._compare, there, list(self._ledger.slots.values()), []))
+        self._later(partial(self._compare, there, self._ledger.held(), []))
 
-    def _compare(self, there: set[str], slots: list[Slot], missing: list[Slot]) -> None:
-        part, rest = slots[:AT_ONCE], slots[AT_ONCE:]
-        missing += [slot for slot in part if slot.lease is not None and slot.key not in there]
+    def _compare(self, there: set[str], leases: list[BaseLease], missing: list[BaseLease]) -> None:
+        part, rest = leases[:AT_ONCE], leases[AT_ONCE:]
+        missing += [lease for lease in part if lease.key not in there]
         if rest:
             self._later(partial(self._compare, there, rest, missing))
         elif missing:

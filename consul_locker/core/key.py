@@ -2,7 +2,8 @@
 
 A slot has the lease held, the works in order, the calls that wait, and the doubts: tenures of acquires whose outcome is
 unknown (rule 5). Only the first work is under way: none is sent before the one ahead of it was answered (rule 6). A key
-that is held and idle has a lease and nothing else: what holds the rest is made when it is needed.
+that is held and idle has no slot, but its lease alone (`Ledger`): what waits, doubts or is under way is made when it is
+needed.
 """
 
 from __future__ import annotations

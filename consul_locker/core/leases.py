@@ -21,8 +21,8 @@ from .step import Outbox
 
 __all__ = ["LeaseType", "Leases"]
 
-#: Makes a lease: id, key, session, fence, when it was granted, the clock, whether it is exclusive.
-LeaseType = Callable[[str, str, SessionLife, int, float, Callable[[], float], bool], BaseLease]
+#: Makes a lease: id, session, fence, when it was granted, whether it is exclusive.
+LeaseType = Callable[[str, SessionLife, int, float, bool], BaseLease]
 
 
 class Leases:
@@ -32,26 +32,23 @@ class Leases:
         outbox, ledger, doubts: of the Locker.
         strategy: says which lease answers further calls.
         make: makes a lease of the Locker's face.
-        clock: the clock of ``now``, for leases.
     """
 
     def __init__(
-        self, outbox: Outbox, ledger: Ledger, doubts: Doubts, strategy: Strategy, make: LeaseType,
-        clock: Callable[[], float]
-    ) -> None:  # fmt: skip
+        self, outbox: Outbox, ledger: Ledger, doubts: Doubts, strategy: Strategy, make: LeaseType
+    ) -> None:
         self._out = outbox
         self._ledger = ledger
         self._doubts = doubts
         self._strategy = strategy
         self._make = make
-        self._clock = clock
 
     def grant(self, slot: Slot, fence: int, life: SessionLife, exclusive: bool) -> None:
         """Consul has granted a lock."""
         if slot.lease is not None:
             # Without a cache the same session takes the lock again: a new tenure, which ends the old.
             self.lose(slot, "taken again")
-        lease = self._make(slot.id, slot.key, life, fence, self._out.now, self._clock, exclusive)
+        lease = self._make(slot.id, life, fence, self._out.now, exclusive)
         lease.cached = not (exclusive or slot.is_place) and self._keeps(lease)
         self.tell("lock_acquired", slot, "granted", lease=lease)
         self._ledger.grant(slot, lease)
@@ -72,10 +69,9 @@ class Leases:
 
     def end_all(self, reason: LossReason) -> None:
         """No lease is valid from now on. The signals follow later."""
-        for slot in self._ledger.slots.values():
-            if slot.lease is not None:
-                self._out.end(slot.lease, reason)
-        self._ledger.leases.clear()
+        for lease in self._ledger.held():
+            self._out.end(lease, reason)
+        self._ledger.part()
 
     def lose(self, slot: Slot, reason: LossReason) -> None:
         """The lease of a key, if it has one, is lost."""
@@ -84,7 +80,7 @@ class Leases:
             self._out.end(lease, reason)
             self._ledger.drop(slot)
             self._doubts.add_former(slot)
-            self.tell_lost(slot, lease, reason)
+            self.tell_lost(lease, reason)
 
     # ------------------------------------------------------------------------------ the strategy, a user's object
 
@@ -108,17 +104,21 @@ class Leases:
 
     # ------------------------------------------------------------------------------------------- signals
 
-    def tell(self, signal: str, slot: Slot, counter: str | None = None, **facts: Any) -> None:
+    def tell(self, signal: str, key: Slot | BaseLease, counter: str | None = None, **facts: Any) -> None:
         """Send a signal and count it, for a lock; not for a place in a queue."""
-        if not slot.is_place:
+        if not key.is_place:
             if counter is not None:
                 self._out.count(counter)
-            facts["id"], facts["key"] = slot.id, slot.key
+            facts["id"], facts["key"] = key.id, key.key
             self._out.commands.append(Emit(signal, facts))
 
-    def tell_lost(self, slot: Slot, lease: BaseLease, reason: LossReason) -> None:
+    def tell_released(self, lease: BaseLease) -> None:
+        """A lease was released."""
+        self.tell("released", lease, "released", lease=lease)
+
+    def tell_lost(self, lease: BaseLease, reason: LossReason) -> None:
         """A lease was lost, or its release was not confirmed."""
-        self.tell("lock_lost", slot, "lost", lease=lease, reason=reason)
+        self.tell("lock_lost", lease, "lost", lease=lease, reason=reason)
 
     def tell_failed(self, slots: Iterable[Slot], error: ConsulLockerError) -> None:
         """An attempt at locks failed."""

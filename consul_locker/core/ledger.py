@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..keys import lock_id, lock_key, lock_key_of, place_key
-from ..lease import BaseLease
+from ..lease import PLACE, BaseLease
 from .key import LockWork, Slot, Stage, Work
 
 __all__ = ["Ledger"]
 
 
 class Ledger:
-    """All slots of a Locker.
+    """All keys of a Locker.
+
+    A key that is held and idle has no slot: its lease says all. So `slot` and `idle` are asked, and no slot of such a
+    key is kept from one step to the next.
 
     Attributes:
-        slots: all slots that are not free.
-        leases: id -> lease, of the leases that calls may share; the fast path reads it.
+        slots: of the keys that are neither free nor held and idle; and of places.
+        leases: id -> lease, of all locks that are held; the fast path reads it.
+        parting: id -> lease, of the locks without a slot whose leases have ended, of which observers are not told yet.
         tenure: the number of the last tenure.
     """
 
@@ -25,13 +29,62 @@ class Ledger:
         self.tenure = 0
         self.slots: dict[str, Slot] = {}
         self.leases: dict[str, BaseLease] = {}
+        self.parting: dict[str, BaseLease] = {}
+        self._resting: list[Slot] = []  # held, and perhaps idle at the end of the step
 
     def slot(self, id: str) -> Slot:
         """The slot of an id, made when there is none."""
         slot = self.slots.get(id)
         if slot is None:
             slot = self.slots[id] = Slot(id, lock_key(self._name, id))
+            slot.lease = lease = self.leases.get(id) or self.parting.pop(id, None)
+            if lease is not None:
+                slot.fence = lease.fence
+                self._resting.append(slot)
         return slot
+
+    def slot_again(self, known: Slot) -> Slot:
+        """The slot of a key that may have been forgotten since: the one that there is, or this one, put back."""
+        if known.id in self.leases or known.id in self.parting:
+            return self.slot(known.id)
+        return self.slots.setdefault(known.id, known)
+
+    def idle(self, lease: BaseLease) -> bool:
+        """Whether a key still has this lease, and nothing is wanted of it."""
+        slot = self.slots.get(lease.id)
+        if slot is None:
+            return self.leases.get(lease.id) is lease
+        return slot.lease is lease and lease.live and not slot.works
+
+    def held(self) -> list[BaseLease]:
+        """The leases of all keys that are held, the latest last; those of places come after those of locks."""
+        places = [slot.lease for slot in self.slots.values() if slot.is_place and slot.lease is not None]
+        return [*self.leases.values(), *places]
+
+    def rest(self) -> None:
+        """At the end of a step: forget the slots of keys that are held and idle."""
+        for slot in self._resting:
+            lease = slot.lease
+            if not (slot.works or slot.waiters or slot.doubts or slot.leftover or slot.contested) and (
+                lease is not None and self.leases.get(slot.id) is lease and self.slots.get(slot.id) is slot
+            ):
+                del self.slots[slot.id]
+                slot.lease = None  # what still refers to it must not take it for the key's
+        self._resting.clear()
+
+    def part(self) -> None:
+        """All leases have ended; observers are told later."""
+        self.parting.update((id, lease) for id, lease in self.leases.items() if id not in self.slots)
+        self.leases.clear()
+
+    def clear(self) -> list[BaseLease]:
+        """The session is over: all is forgotten. Returns the leases of the keys without a slot."""
+        leases = [lease for id, lease in self.leases.items() if id not in self.slots]
+        leases += self.parting.values()
+        self.slots.clear()
+        self.leases.clear()
+        self.parting.clear()
+        return leases
 
     def place(self, lock: Slot, session_id: str) -> Slot:
         """A new place in the queue of a lock, for a fair Locker."""
@@ -54,19 +107,22 @@ class Ledger:
 
     def may_be_unknown(self, key: str, session_id: str) -> bool:
         """Whether the session may have this key although there is no lease: a lock, or a place of this session."""
-        slot = self.slots.get(lock_id(self._name, key) or _place_id(key))
-        if slot is not None:
-            return slot.lease is None
+        id = lock_id(self._name, key) or _place_id(key)
+        slot = self.slots.get(id)
+        if slot is not None or id in self.leases:
+            return slot is not None and slot.lease is None
         return lock_id(self._name, key) is not None or (f"/{session_id}." in key and bool(lock_key_of(key)))
 
     def tidy(self, slot: Slot) -> None:
-        """Remove a slot that is free.
+        """Remove a slot that is free; one that is held and idle goes at the end of the step.
 
         A caller may still have a slot that was removed before; by now there may be another one for the key.
         """
-        if slot.lease is not None or slot.works or slot.waiters or slot.doubts or slot.leftover:
+        if slot.works or slot.waiters or slot.doubts or slot.leftover:
             return
-        if self.slots.get(slot.id) is slot:
+        if slot.lease is not None:
+            self._resting.append(slot)
+        elif self.slots.get(slot.id) is slot:
             del self.slots[slot.id]
 
     def next_tenure(self) -> int:
@@ -151,5 +207,5 @@ class Ledger:
 
 
 def _place_id(key: str) -> str:
-    """The id of the slot of a place. No lock has such an id, since it has a NUL in it."""
-    return f"\0{key}"
+    """The id of the slot of a place."""
+    return PLACE + key

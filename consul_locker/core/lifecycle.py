@@ -244,14 +244,14 @@ class Lifecycle:
 
     def give_back(self) -> bool:
         """A stop begins: calls that wait are refused, and places in queues are given back first."""
-        calls, first = self._endings.stop()
-        waits = bool(first)
+        calls, places = self._endings.stop()
+        waits = bool(places)
         self._refuse_all(calls)
+        leases = [place.lease for place in places if place.lease is not None and place.lease.live]
         if self._options.lock_delay > 0 or self._options.delete_on_release:
             # A destroy would leave the keys in their lock-delay, and in Consul; a release does not (measured).
             waits = True
-            first += [slot for slot in self._ledger.slots.values() if not slot.is_place]
-        leases = [slot.lease for slot in first if slot.lease is not None and slot.lease.live]
+            leases += self._ledger.leases.values()
         self._releases.leave(LeaveHold(leases))
         return waits
 

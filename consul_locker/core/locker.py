@@ -92,14 +92,14 @@ class LockerCore:
         # The session.
         self.outage = outage = Outage(options, out)
         self.pace = pace = Pace(out, outage)
-        self.session = session = Session(options, out, timeout, outage)
+        self.session = session = Session(options, out, timeout, outage, clock)
         self.attempts = Attempts(options, out)
         self.stop = Stopping(out, session, timeout)
         # The keys.
         self.ledger = ledger = Ledger(options.name)
         self.batch = batch = Batch(max_ops, max_in_flight)
         self.audit = audit = Audit(options, out, session, ledger, pace, timeout)
-        leases = Leases(out, ledger, audit.doubts, self.strategy, lease_type, clock)
+        leases = Leases(out, ledger, audit.doubts, self.strategy, lease_type)
         waits = Waits(out, outage)
         pipeline = Pipeline(
             options, out, session, ledger, batch, audit, waits, outage, pace, identity=identity, timeout=timeout
@@ -211,6 +211,7 @@ class LockerCore:
         if self.session.life is not None and not more:
             for flush in self._flushes:
                 flush()
+        self.ledger.rest()
 
     @property
     def ended(self) -> bool:

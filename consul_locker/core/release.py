@@ -63,7 +63,11 @@ class Releases:
 
     def release_all(self, call: ReleaseAll) -> None:
         """Every shared lock is given back; the call is answered with their number."""
-        self._release_many(call, [slot for slot in self._ledger.slots.values() if self._is_shared(slot)])
+        ledger = self._ledger
+        for lease in list(ledger.leases.values()):
+            if not lease.exclusive:
+                ledger.slot(lease.id)
+        self._release_many(call, [slot for slot in ledger.slots.values() if self._is_shared(slot)])
 
     def leave(self, call: LeaveHold) -> None:
         """A hold ends: each of its leases is released; those lost before stay lost."""
@@ -113,9 +117,8 @@ class Releases:
         """A call was answered with leases, but its caller was gone: leases that no other call took are given back."""
         for lease in call.leases:
             lease.takers -= 1
-            slot = self._ledger.slots.get(lease.id)
-            if slot is not None and slot.lease is lease:
-                self.give_back_untaken(slot)
+            if self._ledger.idle(lease):
+                self.give_back_untaken(self._ledger.slot(lease.id))
         call.leases = ()
 
     def release_found(self, slot: Slot, index: int) -> None:
@@ -240,9 +243,9 @@ class Releases:
             slot.leftover = False
         if work.lease is not None:
             if held:
-                self._leases.tell("released", slot, "released", lease=work.lease)
+                self._leases.tell_released(work.lease)
             else:
-                self._leases.tell_lost(slot, work.lease, "not held any more")
+                self._leases.tell_lost(work.lease, "not held any more")
         elif held and work.call is not None:
             # A user released a lock without a known lease: the signal is sent too, as by the original.
             self._leases.tell("released", slot, lease=None)
@@ -257,7 +260,7 @@ class Releases:
         if work.index is not None:  # else its key was only read, and there is no late copy of a release
             slot.unsure = self._ledger.tenure
         if work.lease is not None:
-            self._leases.tell_lost(slot, work.lease, "release failed")
+            self._leases.tell_lost(work.lease, "release failed")
         # A key that Consul does not take was never locked, so there was nothing to release.
         nothing = work.lease is None and isinstance(error, InvalidLockId) and isinstance(work.call, ReleaseAll)
         if work.call is not None:

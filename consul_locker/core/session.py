@@ -103,8 +103,11 @@ class Session:
         destroys: the sessions that were given up.
     """
 
-    def __init__(self, options: LockerOptions, outbox: Outbox, timeout: float, outage: Outage) -> None:
+    def __init__(
+        self, options: LockerOptions, outbox: Outbox, timeout: float, outage: Outage, clock: Callable[[], float]
+    ) -> None:
         self._options = options
+        self._clock = clock  # for its leases; the core never reads it
         self._out = outbox
         self._timeout = timeout
         self.owner: SessionOwner
@@ -195,7 +198,7 @@ class Session:
             )
             self._failed(Failed(error))
             return
-        self.life = SessionLife(self.generation, session_id, deadline)
+        self.life = SessionLife(self.generation, session_id, deadline, self._options.name, self._clock)
         self.destroys.hurry(self._attempt_began)
         self._outage.over()
         self.refusal = self.cause = None

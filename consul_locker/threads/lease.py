@@ -6,15 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from ..arguments import seconds
-from ..lease import BaseLease, no_context_manager, unclaimed
+from ..lease import BaseLease, no_context_manager
 from ..may_wait import THIS_THREAD
 from .wakeups import Sleepers
 
 __all__ = ["Lease"]
-
-
-#: The jobs of a lease for whose end nobody waits: claimed, or not yet (`BaseLease.claim`).
-_NO_JOBS = (), (unclaimed,)
 
 
 class Lease(BaseLease):
@@ -40,11 +36,14 @@ class Lease(BaseLease):
             return self._reason
         THIS_THREAD.refuse_wait(THIS_THREAD.calls_observers, "observe lock_lost instead, or let another thread wait")
         sleepers = Sleepers()  # of this call alone: nobody waits for the end of most leases
-        self._jobs.append(sleepers.wake)
+        jobs = self._life.jobs.setdefault(self, [])
+        jobs.append(sleepers.wake)
         try:
             sleepers.wait(lambda: self._reason is not None, limit)
         finally:
-            self._jobs.remove(sleepers.wake)
+            jobs.remove(sleepers.wake)
+            if self._reason is not None:
+                self.wake()  # perhaps the jobs came after the core had looked for some
         return self.reason
 
     if not TYPE_CHECKING:  # pragma: no branch - a type checker reports `with` by itself if there is no such method
@@ -56,16 +55,12 @@ class Lease(BaseLease):
 
     def _when_over(self, job: Callable[[], None]) -> None:
         """For the library: do something once the lease is over, outside every mutex; perhaps more than once."""
-        self._jobs.append(job)
+        self._life.jobs.setdefault(self, []).append(job)
         if not self.live:  # perhaps before the job was there
             job()
-
-    @property
-    def awaited(self) -> bool:
-        """For the core: whether somebody waits for the end of the lease."""
-        return tuple(self._jobs) not in _NO_JOBS
+            self.wake()
 
     def wake(self) -> None:
         """For the runtime: wake all threads that wait in `wait_lost`."""
-        for job in tuple(self._jobs):
+        for job in tuple(self._life.jobs.pop(self, ())):
             job()

@@ -264,7 +264,7 @@ def test_cancelled_waits_leave_no_waiter(agent: Agent) -> None:
             assert await lost == "stopped"
             assert await paused
             assert leftovers(locker) == []
-            assert not lease._waiters
+            assert not lease._life.jobs
             return done
 
     assert sweep(one) > 1

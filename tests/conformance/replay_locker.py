@@ -432,7 +432,8 @@ class Replayer:
                 for queued in core.fsm.input_queue
             ],
             "session": None if life is None else life.session_id,
-            "cache": {slot.key: cache[slot.state] for slot in core.ledger.slots.values() if slot.state in cache},
+            "cache": {lease.key: True for lease in (*core.ledger.held(), *core.ledger.parting.values())}
+            | {slot.key: cache[slot.state] for slot in core.ledger.slots.values() if slot.state in cache},
             "unsettled": [label for label in self._labels.values() if not self.settled[label]],
             "timers": int(self._timer is not None),
             "unanswered": [f"{each.name} {each.nth}" for each in self._calls if not each.answered],

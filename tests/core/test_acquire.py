@@ -113,4 +113,5 @@ def test_what_a_refused_set_asked_for_besides_is_forgotten() -> None:
     driver.grant()
     for number in range(5):
         driver.call("lock_many", "common", str(number))
-    assert list(driver.core.ledger.slots) == ["common"]
+    assert list(driver.core.ledger.leases) == ["common"]
+    assert not driver.core.ledger.slots

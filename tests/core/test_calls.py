@@ -29,8 +29,8 @@ def test_a_call_that_asks_for_no_lock_has_its_timeout_alone() -> None:
 
 
 def test_the_end_of_a_hold_is_about_the_ids_of_its_leases() -> None:
-    life = SessionLife(1, "s", inf)
-    leases = [BaseLease(id, f"n/{id}/lock", life, 7, 0.0, lambda: 0.0, False) for id in ("a", "b")]
+    life = SessionLife(1, "s", inf, "n", lambda: 0.0)
+    leases = [BaseLease(id, life, 7, 0.0, False) for id in ("a", "b")]
     assert LeaveHold(iter(leases)).ids == ("a", "b")
 
 

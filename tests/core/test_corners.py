@@ -211,7 +211,7 @@ def test_lock_during_release() -> None:
     assert driver.result(release) is True
     driver.grant()
     assert driver.result(lock).valid
-    assert driver.core.ledger.slots["a"].state is KeyState.HELD
+    assert driver.core.ledger.slot("a").state is KeyState.HELD
 
 
 def test_release_overtakes_buffer() -> None:

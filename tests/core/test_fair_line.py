@@ -87,7 +87,8 @@ def test_the_first_watches_the_lock_and_takes_it_with_its_place() -> None:
     assert [(op.verb, op.key) for op in driver.commit().operations] == [(Verb.LOCK, KEY), (Verb.DELETE, own.key)]
     driver.grant()
     assert driver.result(call).exclusive
-    assert driver.core.ledger.slots.keys() == {"a"}  # the place is gone
+    assert [lease.id for lease in driver.core.ledger.held()] == ["a"]  # the place is gone
+    assert driver.core.ledger.slots == {}
     assert driver.emitted("lock_requested", "lock_acquired") == [("lock_requested", "a"), ("lock_acquired", "a")]
 
 

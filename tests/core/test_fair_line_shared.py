@@ -103,7 +103,7 @@ def test_a_set_that_finds_its_own_lock_free_and_nobody_waiting_takes_it() -> Non
 def test_whose_turn_it_is_at_a_lock_that_is_not_shown_as_this_locker_s(found: tuple[Entry, ...]) -> None:
     driver = fair()
     sharing(driver)
-    slot = driver.core.ledger.slots["a"]
+    slot = driver.core.ledger.slot("a")
     standing = Contender(Lock(("a",)), (slot,))
     own = place("S1", 3, 300)
     standing.places = {"a": Slot("place", own.key, "a")}

@@ -80,7 +80,7 @@ def test_while_many_locks_are_held_and_nothing_is_done_all_names_are_watched() -
     audit(driver)
     watch = driver.one(WatchNames)
     assert (watch.name, watch.wait) == ("svc/", WATCH_WAIT)
-    assert watch.index == driver.core.ledger.slots["c"].fence  # nobody else's change of a key is older
+    assert watch.index == driver.core.ledger.leases["c"].fence  # nobody else's change of a key is older
     audit(driver)
     assert driver.one(WatchNames) is watch
 

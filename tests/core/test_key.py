@@ -19,7 +19,7 @@ def make() -> Ledger:
 
 
 def lease(id: str = "a") -> BaseLease:
-    return BaseLease(id, f"svc/{id}/lock", SessionLife(1, "S1", 10.0), 7, 0.0, lambda: 0.0, False)
+    return BaseLease(id, SessionLife(1, "S1", 10.0, "svc", lambda: 0.0), 7, 0.0, False)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_lock_is_asked_for_again_with_the_same_number(verb: str, sent: bool) -
         "lock_requested",
         "lock_acquired",
     ]
-    assert driver.core.ledger.slots["a"].doubts == ({1: 5} if sent else {})
+    assert driver.core.ledger.slot("a").doubts == ({1: 5} if sent else {})
     assert driver.core.pace.flow is Flow.OPEN
 
 

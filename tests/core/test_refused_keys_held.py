@@ -80,7 +80,7 @@ def test_doubts_of_a_bad_key_are_given_up_the_others_are_not() -> None:
     driver.answer(driver.commit(), failure())  # sent, and not answered
     driver.fire("look")
     assert len(read_all(driver, "look")) <= 1 + 2 * 2
-    assert driver.core.ledger.slots.keys() == {"busy", "a", "b", "c"}
+    assert driver.core.ledger.slots.keys() == {"a", "b", "c"}
     driver.fire("look")
     (look,) = read_all(driver, "look")
     assert not spoils(look)

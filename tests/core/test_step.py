@@ -79,7 +79,10 @@ def test_a_call_is_settled_once() -> None:
 def test_a_lease_ends_once() -> None:
     out = outbox()
     clock: Any = lambda: 0.0  # noqa: E731 # a clock that stands still
-    lease = BaseLease("1", "n/1/lock", SessionLife(1, "S", 10.0), 7, 0.0, clock, False)
+    life = SessionLife(1, "S", 10.0, "n", clock)
+    lease, other = BaseLease("1", life, 7, 0.0, False), BaseLease("2", life, 7, 0.0, False)
+    life.jobs[lease] = []  # somebody waits for its end
+    out.end(other, "released")
     out.end(lease, "released")
     out.end(lease, "session destroyed")
     assert list(out.commands) == [LeaseEnded(lease)]

@@ -235,7 +235,7 @@ def test_a_lease_of_which_nobody_heard_yet_is_over() -> None:
     """The fast path may have found it."""
     driver = made()
     life = driver.core.session.current
-    lease = BaseLease("b", "svc/b/lock", SessionLife(1, "S1", life.deadline), 1, 0.0, lambda: driver.now, False)
+    lease = BaseLease("b", SessionLife(1, "S1", life.deadline, "svc", lambda: driver.now), 1, 0.0, False)
     driver.core.ledger.leases["b"] = lease
     driver.broken_off()
     assert lease.reason == "broken off"

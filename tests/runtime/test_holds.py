@@ -16,8 +16,8 @@ def test_a_note_on_an_error() -> None:
 
 
 def test_one_lease_or_several_are_a_list() -> None:
-    life = SessionLife(1, "s", inf)
-    lease = BaseLease("a", "svc/a/lock", life, 7, 0.0, lambda: 0.0, False)
+    life = SessionLife(1, "s", inf, "svc", lambda: 0.0)
+    lease = BaseLease("a", life, 7, 0.0, False)
     assert as_list(lease) == [lease]
     several = [lease, lease]
     assert as_list(several) is several

@@ -34,7 +34,7 @@ def test_ids(fair: bool, most: int) -> None:
 
 def test_every_kind_of_call_has_the_default_timeout() -> None:
     locker: Any = SimpleNamespace(_options=LockerOptions.build("svc", default_timeout=5), session_id="s", name="svc")
-    lease = BaseLease("a", "svc/a/lock", SessionLife(1, "s", inf), 7, 0.0, lambda: 0.0, False)
+    lease = BaseLease("a", SessionLife(1, "s", inf, "svc", lambda: 0.0), 7, 0.0, False)
     calls = [
         BaseLocker._lock_call(locker, Lock, ["a"], 0.0, None),
         BaseLocker._release_call(locker, "a"),

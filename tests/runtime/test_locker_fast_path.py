@@ -167,7 +167,7 @@ def test_one_claim_of_a_lease_succeeds() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(50):
-            lease = BaseLease("a", "n/a/lock", SessionLife(1, "5e55", 10.0), 7, 1.0, lambda: 2.0, False)
+            lease = BaseLease("a", SessionLife(1, "5e55", 10.0, "n", lambda: 2.0), 7, 1.0, False)
             assert sum(pool.map(claim, [lease] * 8)) == 1
 
 

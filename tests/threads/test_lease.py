@@ -13,12 +13,12 @@ from consul_locker.threads.lease import Lease
 
 @pytest.fixture
 def life() -> SessionLife:
-    return SessionLife(1, "5e55", 15.0)
+    return SessionLife(1, "5e55", 15.0, "n", lambda: 5.0)
 
 
 @pytest.fixture
 def lease(life: SessionLife) -> Lease:
-    return Lease("a", "n/a/lock", life, 7, 5.0, lambda: 5.0, False)
+    return Lease("a", life, 7, 5.0, False)
 
 
 def test_one_that_is_over(lease: Lease, life: SessionLife) -> None:
@@ -59,21 +59,25 @@ def test_a_limit_longer_than_threads_can_wait(lease: Lease) -> None:
     assert said == ["released"]
 
 
-def test_it_is_awaited_only_while_somebody_waits(lease: Lease) -> None:
-    assert not lease.awaited
-    assert lease.wait_lost(0.0) is None
+def test_it_is_awaited_only_after_somebody_waited(lease: Lease) -> None:
     assert not lease.awaited
     assert lease.claim()
     assert not lease.awaited
-    assert not lease.claim()
+    assert lease.wait_lost(0.0) is None
+    assert lease.awaited
     done: list[str] = []
     lease._when_over(lambda: done.append("over"))
     assert lease.awaited
+    lease.end("released")
     lease.wake()
     assert done == ["over"]
+    assert not lease.awaited
+    lease._when_over(lambda: done.append("late"))
+    assert set(done) == {"over", "late"}
+    assert not lease.awaited
 
 
-def test_an_end_that_comes_when_a_thread_is_about_to_sleep_is_seen(lease: Lease) -> None:
+def test_an_end_that_comes_when_a_thread_is_about_to_sleep_is_seen(lease: Lease, life: SessionLife) -> None:
     """The core ends a lease first, and asks then whether somebody waits; a waiter is noted first, and looks then."""
     seen: list[bool] = []
 
@@ -83,6 +87,7 @@ def test_an_end_that_comes_when_a_thread_is_about_to_sleep_is_seen(lease: Lease)
             seen.append(lease.awaited)
             super().append(job)
 
-    lease._jobs = Late(lease._jobs)  # type: ignore[assignment]
+    life.jobs[lease] = Late()
     assert lease.wait_lost(30) == "released"
-    assert seen == [False]
+    assert seen == [True]
+    assert not life.jobs

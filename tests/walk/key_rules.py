@@ -25,7 +25,8 @@ class KeyRules:
 
     def stepped(self, ledger: Ledger) -> None:
         """A step is over."""
-        before, self.states = self.states, {slot.id: slot.state for slot in ledger.slots.values() if not slot.is_place}
+        before, self.states = self.states, dict.fromkeys((*ledger.leases, *ledger.parting), KeyState.HELD)
+        self.states |= {slot.id: slot.state for slot in ledger.slots.values() if not slot.is_place}
         for id in before.keys() | self.states.keys():
             change = before.get(id, KeyState.FREE), self.states.get(id, KeyState.FREE)
             if change[0] is not change[1] and change not in ALLOWED:

@@ -138,7 +138,8 @@ def failed_release_forgotten(patch: pytest.MonkeyPatch) -> None:
 @plant
 def audit_verdict_believed_during_an_operation(patch: pytest.MonkeyPatch) -> None:
     def believe(self: Any, part: Any, outcome: Any) -> None:
-        for slot, _ in part:
+        for lease in part:
+            slot = self._ledger.slot(lease.id)
             if not isinstance(outcome, Failed) and hasattr(outcome, "refused") and slot.lease is not None:
                 self.keeper.lose(slot, "key deleted")
 
@@ -221,8 +222,8 @@ def loser_of_a_batch_granted(patch: pytest.MonkeyPatch) -> None:
         if not isinstance(event.outcome, RolledBack) or len(event.request.operations) > 1:
             return event
         (op,) = event.request.operations
-        slots = [slot for one in cores if one is not core for slot in one.ledger.slots.values()]
-        had = any(slot.key == op.key and slot.lease is not None and slot.lease.valid for slot in slots)
+        leases = [lease for one in cores if one is not core for lease in one.ledger.leases.values()]
+        had = any(lease.key == op.key and lease.valid for lease in leases)
         if not had or op.verb is not Verb.LOCK or lock_key_of(op.key):
             return event
         highest += 1
@@ -307,7 +308,7 @@ def holds_shared(patch: pytest.MonkeyPatch) -> None:
         commands = take(event)
         for position, one in enumerate(commands):
             if isinstance(one, Settle) and isinstance(one.error, AlreadyLocked) and one.error.reason == "local":
-                lease = core.ledger.slots[one.error.id].lease
+                lease = core.ledger.leases.get(one.error.id)
                 if lease is not None and lease.exclusive and len(one.call.ids) == 1:
                     commands[position] = Settle(one.call, lease)
         return commands
@@ -318,10 +319,10 @@ def holds_shared(patch: pytest.MonkeyPatch) -> None:
 @plant
 def release_ends_a_hold(patch: pytest.MonkeyPatch) -> None:
     def end(core: LockerCore, event: Event, take: Step) -> list[Command]:
-        slot = core.ledger.slots.get(event.id) if isinstance(event, Release) else None
-        if slot is None or slot.lease is None or not slot.lease.exclusive:
+        lease = core.ledger.leases.get(event.id) if isinstance(event, Release) else None
+        if lease is None or not lease.exclusive:
             return take(event)
-        return take(LeaveHold([slot.lease])) + take(event)
+        return take(LeaveHold([lease])) + take(event)
 
     change_steps(patch, end)
 

@@ -55,6 +55,13 @@ from .outage_rules import OutageRules
 from .signal_rules import SignalRules
 
 
+class WalkLease(BaseLease):
+    """The end of each is told, as if somebody waited for it."""
+
+    __slots__ = ()
+    awaited = True
+
+
 class Player:
     """One Locker of the walk.
 
@@ -117,7 +124,7 @@ class Player:
             timeout=self._timeout,
             clock=lambda: self.around.now,
             random=self.around.random,
-            lease_type=BaseLease,
+            lease_type=WalkLease,
             **self._batch,
         )
         if self.former_for is not None:
@@ -439,7 +446,7 @@ class Player:
     def knows(self, id: str) -> BaseLease | None:
         """The lease that the core believes to have on an id."""
         slot = self.core.ledger.slots.get(id)
-        return slot.lease if slot is not None else None
+        return slot.lease if slot is not None else self.core.ledger.leases.get(id)
 
     def key(self, id: str) -> str:
         """The key of an id."""

@@ -217,9 +217,9 @@ class World(Traffic):
     def check_places(self, player: Player, id: str, session_id: str) -> None:
         """Each place of a Locker is that of a call that waits, and each call that waits has one, or shares it."""
         slot, queue = player.core.ledger.slots.get(id), player.core.line
-        if slot is None or not isinstance(queue, FairLine):
+        if (player.knows(id) is None and slot is None) or not isinstance(queue, FairLine):
             return
-        standings = [queue.contenders[call] for call in slot.waiters]
+        standings = [queue.contenders[call] for call in (slot.waiters if slot is not None else ())]
         known = {standing.places[id].key for standing in standings if standing.places}
         found = {entry.key for entry in self.sim.queue(player.key(id)) if entry.session == session_id}
         if found != known:

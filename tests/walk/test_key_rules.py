@@ -14,7 +14,7 @@ from .key_rules import KeyRules
 
 def test_a_lease_out_of_nothing_is_found() -> None:
     ledger, rules = Ledger("svc"), KeyRules()
-    lease = BaseLease("a", "svc/a/lock", SessionLife(1, "S1", 10.0), 7, 0.0, lambda: 0.0, False)
+    lease = BaseLease("a", SessionLife(1, "S1", 10.0, "svc", lambda: 0.0), 7, 0.0, False)
     rules.stepped(ledger)
     ledger.grant(ledger.slot("a"), lease)
     with pytest.raises(Violation, match="changes as its table says"):
@@ -27,5 +27,5 @@ def test_an_acquire_and_its_grant_are_as_they_should_be() -> None:
     work = want_lock(ledger, slot)
     rules.stepped(ledger)
     ledger.finish(work)
-    ledger.grant(slot, BaseLease("a", slot.key, SessionLife(1, "S1", 10.0), 7, 0.0, lambda: 0.0, False))
+    ledger.grant(slot, BaseLease("a", SessionLife(1, "S1", 10.0, "svc", lambda: 0.0), 7, 0.0, False))
     rules.stepped(ledger)
