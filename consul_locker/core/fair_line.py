@@ -21,7 +21,7 @@ from .audit import Audit
 from .batch import MAX_OPS
 from .calls import LockCall, Obstacle, TakePlaces
 from .denials import Denials
-from .fair_places import Contender, Move, Standing, leader, queue_of, sharer, successor_of, turn_of
+from .fair_places import BusyLocks, Contender, Move, Standing, leader, queue_of, sharer, successor_of, turn_of
 from .key import LockWork, Slot
 from .leases import Leases
 from .ledger import Ledger
@@ -70,6 +70,7 @@ class FairLine:
         self.locks: Locks
         self.contenders: dict[LockCall, Contender] = {}
         self._taking: dict[LockWork, Contender] = {}
+        self._busy = BusyLocks()
         self.turn_reads = TurnReads(outbox, session, waits, outage, pace, timeout, self)
 
     # --------------------------------------------------------------------------------------- the line
@@ -80,8 +81,12 @@ class FairLine:
         if contender is None or not contender.has_turn:
             contender = self._enter(call)
             if not all(map(contender.shares, contender.slots)):
-                if self._waits.may_wait(call) and any(other.queues for other in self._line(contender.slots[0])):
+                if not self._waits.may_wait(call):
+                    self._read_turn(contender)
+                elif any(other.queues for other in self._line(contender.slots[0])):
                     self._wait(contender, contender.slots[0], Obstacle.HELD)  # another call of this Locker waits
+                elif self._busy.has(call.ids):
+                    self._wait(contender, contender.slots[0], Obstacle.FAILED)  # nothing has refused it yet
                 else:
                     self._read_turn(contender)
                 return
@@ -257,6 +262,7 @@ class FairLine:
         for queue in queues:
             self._tidy_up(queue, session_id)
         turn = turn_of(contender, by_key, queues, session_id)
+        self._busy.note(contender, queues, turn.blocked)
         if turn.lost is not None:
             self._audit.suspect(turn.lost)
             self._pause_contender(contender)
@@ -387,4 +393,5 @@ class FairLine:
                 self._clear_waits(contender)
         self.contenders.clear()
         self._taking.clear()
+        self._busy = BusyLocks()
         self.turn_reads.clear()

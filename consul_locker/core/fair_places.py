@@ -5,7 +5,7 @@ fair_line.py keeps the calls and moves them on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from math import inf
 from typing import NamedTuple
@@ -16,7 +16,9 @@ from .key import LockWork, Slot
 from .requests import Entry, Transact, WatchKey
 
 __all__ = [
+    "MOST_BUSY",
     "STANDINGS",
+    "BusyLocks",
     "Contender",
     "Move",
     "Standing",
@@ -27,6 +29,9 @@ __all__ = [
     "successor_of",
     "turn_of",
 ]
+
+#: So many locks are known as busy at most: some 100 KB. One that is not known costs one request more.
+MOST_BUSY = 1024
 
 
 class Standing(Enum):
@@ -160,6 +165,31 @@ class Contender:
     def is_new(self) -> bool:
         """Whether it came just now: its first turn read is not answered yet."""
         return not self.places and self.standing in (Standing.READ_DUE, Standing.READING)
+
+
+class BusyLocks:
+    """The locks for which others waited when their queues were read last.
+
+    Whoever wants one of them takes a place at once, without a look before. If nobody waits any more, that costs as many
+    requests as the look.
+    """
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+
+    def has(self, ids: Iterable[str]) -> bool:
+        """Whether one of these locks is busy."""
+        return not self._ids.isdisjoint(ids)
+
+    def note(self, contender: Contender, queues: Iterable[Iterable[Entry]], blocked: Collection[Slot]) -> None:
+        """The queues of the locks of a call were read; ``blocked``: those of them that it cannot have now."""
+        for slot, queue in zip(contender.slots, queues, strict=True):
+            place = contender.places.get(slot.id)
+            own = place.key if place is not None else None
+            if slot not in blocked and not any(entry.session and entry.key != own for entry in queue):
+                self._ids.discard(slot.id)
+            elif len(self._ids) < MOST_BUSY:
+                self._ids.add(slot.id)
 
 
 def leader(contender: Contender, line: Iterable[Contender]) -> Contender | None:

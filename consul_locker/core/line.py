@@ -2,10 +2,15 @@
 
 All calls that wait at a key share one blocking query on it, a watch. When it wakes them, the first call tries at once;
 refused again, it goes back to its position in the line. No wake-up is missed: a watch always begins by reading the
-present state (index 0). A missing key counts as free; a query on one is also woken by writes to other keys (measured).
-A key in its lock-delay is free already, so no watch shows when it can be locked: it is tried again after pauses. After
-a watch that is answered with nothing new there is a pause, too: a proxy may not know blocking queries, and answer each
-of them at once.
+present state (index 0).
+
+Where many Lockers wait for a key, each release would wake all of them, and all but one would ask in vain. So one that
+was woken and refused has lost a *race*, and pauses before it watches again. The more races it loses in a row the longer
+it pauses, so that few are awake at each release, whatever their number.
+
+A missing key counts as free; a query on one is also woken by writes to other keys (measured). A key in its lock-delay
+is free already, so no watch shows when it can be locked: it is tried again after pauses. After a watch that is answered
+with nothing new there is a pause, too: a proxy may not know blocking queries, and answer each of them at once.
 
 Some versions of Consul take keys in transactions that they refuse in ``/v1/kv`` (1.21.5 to 1.22.4,
 docs/consul_versions.rst), where the blocking queries are. While a call waits for such a key, it is polled: read by
@@ -34,6 +39,13 @@ WATCH_WAIT = 10.0
 #: the longest, with jitter. The default lock-delay of others is 15 s (doc), 60 s the longest.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
+#: The longest pause after the first race lost, in seconds; it doubles with each one lost in a row, up to the second
+#: figure. The first is a few handovers of a lock that is held for a millisecond (3 to 5 ms each, measured): enough to
+#: let the others go by, and little to wait in vain. The second is how long a free lock may go unnoticed by one who
+#: waits. With it 8 Lockers in 4 processes take half of the requests, and twice the handovers, of those without pauses,
+#: and the longest waits are the same (docs/performance.rst).
+FIRST_RACE_PAUSE = 0.01
+LONGEST_RACE_PAUSE = 0.05
 #: The shortest pause between two polls of a key that cannot be watched, in seconds; jitter adds up to a half. Each poll
 #: costs Consul a request; each second between them delays a waiting call by half a second on average.
 POLL_EVERY = 1.0
@@ -42,6 +54,11 @@ POLL_EVERY = 1.0
 def pause_length(count: int, random: float) -> float:
     """The length of the ``count``-th pause in a row (from 1), in seconds, with jitter; ``random`` is in [0, 1)."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(count - 1, 10)) * (0.5 + random / 2)
+
+
+def race_pause(lost: int, random: float) -> float:
+    """The pause after so many races lost in a row, in seconds; anything up to its longest, so that few meet again."""
+    return random * min(LONGEST_RACE_PAUSE, FIRST_RACE_PAUSE * 2.0 ** min(lost - 1, 10))
 
 
 def poll_pause(random: float) -> float:
@@ -88,6 +105,7 @@ class FastestLine:
         self._paused: set[str] = set()  # ids with a timer for the next attempt
         self._watch_next: dict[str, int] = {}  # paused id -> the index from which to watch it after the pause
         self._pauses: dict[str, int] = {}  # id -> how many pauses were made in a row
+        self._races: dict[str, int] = {}  # id -> how often a watch showed it free, since it was granted last
         self._polled: set[str] = set()  # ids of keys that Consul does not let us watch
         self.locks: Locks
 
@@ -123,7 +141,7 @@ class FastestLine:
         slot.add_waiter(call)
         if obstacle is Obstacle.HELD:
             if slot.id not in self._watches and slot.id not in self._watch_next:
-                self._watch(slot, 0)
+                self._await_release(slot)
         elif obstacle is not Obstacle.LOCAL:
             self._pause(slot)
 
@@ -177,6 +195,7 @@ class FastestLine:
             self._out.cancel(("pause", slot.id))
         if not slot.works:  # during an attempt keep the count: refused again, its call makes longer pauses
             self._pauses.pop(slot.id, None)
+            self._races.pop(slot.id, None)
             self._polled.discard(slot.id)
         slot.entry = None  # without a watch the holder is unknown
         if (watch is not None or paused) and slot.waiters and slot.lease is None:
@@ -200,9 +219,19 @@ class FastestLine:
         self._paused.clear()
         self._watch_next.clear()
         self._pauses.clear()
+        self._races.clear()
         self._polled.clear()
 
     # ----------------------------------------------------------------------------------- watches and pauses
+
+    def _await_release(self, slot: Slot) -> None:
+        """Another session has a key: watch it, after a pause if an attempt was made because a watch showed it free."""
+        lost = self._races.get(slot.id, 0)
+        if lost and slot.id not in self._paused:
+            self._watch_next[slot.id] = 0
+            self._set_pause(slot, race_pause(lost, self._out.random()))
+        else:
+            self._watch(slot, 0)
 
     def _watch(self, slot: Slot, index: int) -> None:
         generation = self._session.current.generation
@@ -230,6 +259,7 @@ class FastestLine:
         entry = outcome.entries[0] if outcome.entries else None
         if entry is None or entry.session in (None, self._session.current.session_id):
             slot.entry = None
+            self._races[id] = self._races.get(id, 0) + 1
             self.serve(slot)
             return
         slot.entry = entry
@@ -246,10 +276,12 @@ class FastestLine:
         """
         if slot.id in self._paused:
             return
-        self._paused.add(slot.id)
         self._pauses[slot.id] = count = self._pauses.get(slot.id, 0) + 1
         random = self._out.random()
-        length = poll_pause(random) if slot.id in self._polled else pause_length(count, random)
+        self._set_pause(slot, poll_pause(random) if slot.id in self._polled else pause_length(count, random))
+
+    def _set_pause(self, slot: Slot, length: float) -> None:
+        self._paused.add(slot.id)
         self._out.timer(("pause", slot.id), self._out.now + length, partial(self._pause_over, slot.id))
 
     def _pause_over(self, id: str) -> None:

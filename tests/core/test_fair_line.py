@@ -58,6 +58,46 @@ def test_who_is_refused_hears_of_the_holder_without_another_read(named: bool) ->
     assert driver.open == [driver.one(Watch)]  # that on the session
 
 
+def test_who_comes_again_while_others_wait_takes_a_place_without_a_look() -> None:
+    driver = fair()
+    first, own = waiting(driver, TAKEN)
+    driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
+    driver.grant()
+    driver.call("leave", [driver.result(first)])
+    driver.grant()
+    again = driver.call("hold", "a", wait=None)
+    own = take_place(driver, FREE, created=340)  # by now nobody waits
+    driver.grant()
+    driver.call("leave", [driver.result(again)])
+    driver.grant()
+    driver.call("hold", "a", wait=None)
+    look(driver, FREE)
+    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK]
+    assert own.key not in driver.core.ledger.slots
+
+
+def test_who_does_not_wait_looks_also_at_a_busy_lock() -> None:
+    driver = fair()
+    call, _ = waiting(driver, TAKEN)
+    driver.abandon(call)
+    driver.grant()
+    refused = driver.call("lock", "a")
+    look(driver, TAKEN)
+    assert isinstance(driver.result(refused), AlreadyLocked)
+
+
+def test_who_takes_a_place_without_a_look_was_refused_by_nothing() -> None:
+    driver = fair()
+    call, _ = waiting(driver, TAKEN)
+    driver.abandon(call)
+    driver.grant()
+    late = driver.call("hold", "a", wait=1.0)
+    driver.fire("wait", late)
+    assert driver.result(late) == PENDING  # the answer decides
+    take_place(driver, TAKEN, created=340)
+    assert isinstance(driver.result(late), AlreadyLocked)
+
+
 # --------------------------------------------------------------------------------------- the line
 
 

@@ -215,7 +215,6 @@ def test_a_place_given_back_in_the_transaction_that_shows_the_queue_counts_no_mo
     busy = driver.commit()  # so what comes next goes together
     driver.abandon(first)
     call = driver.call("hold", "a", wait=None)
-    look(driver, TAKEN, own)
     driver.grant(busy)
     together = driver.commit()
     new = next(op.key for op in together.operations if op.verb is Verb.LOCK)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from consul_locker.core.calls import Lock
-from consul_locker.core.fair_places import Contender, Turn, queue_of, turn_of
+from consul_locker.core.fair_places import MOST_BUSY, BusyLocks, Contender, Turn, queue_of, turn_of
 from consul_locker.core.key import Slot
 from consul_locker.core.requests import (
     Entry,
@@ -48,6 +48,27 @@ def test_whose_turn_it_is_with_a_place(found: tuple[Entry, ...], before: Entry |
     turn = turn_of(standing, {each.key: each for each in found}, [_queue(found)], "S1")
     assert turn == Turn(None, [] if before is None else [slot], before)
     assert turn_of(standing, {}, [_queue([TAKEN, B])], "S1") == Turn(standing.places["a"], [], None)
+
+
+def test_a_lock_is_busy_while_others_wait_for_it_or_have_it() -> None:
+    slot = Slot("a", KEY)
+    standing = Contender(Lock(("a",)), (slot,))
+    standing.places = {"a": Slot("place", OWN.key, "a")}
+    busy = BusyLocks()
+    for queue, blocked, expected in [([OWN], [slot], True), ([OWN, DEAD], [], False), ([OWN, C], [], True)]:
+        busy.note(standing, [queue], blocked)
+        assert busy.has(["b", "a"]) == expected
+    standing.places = {}
+    busy.note(standing, [[]], [])
+    assert not busy.has(["a"])
+
+
+def test_so_many_locks_are_known_as_busy_at_most() -> None:
+    busy = BusyLocks()
+    for number in range(MOST_BUSY + 1):
+        slot = Slot(str(number), KEY)
+        busy.note(Contender(Lock((slot.id,)), (slot,)), [[B]], [])
+    assert busy.has([str(MOST_BUSY - 1)]) and not busy.has([str(MOST_BUSY)])
 
 
 def _queue(found: Iterable[Entry]) -> list[Entry]:

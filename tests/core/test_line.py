@@ -35,6 +35,59 @@ def test_a_freed_key_is_tried_at_once() -> None:
     assert watches(driver) == 0
 
 
+def _races(driver: Driver, count: int) -> list[float]:
+    """A watch is under way: so often it shows the key free, and somebody else is faster. The longest pauses after."""
+    lengths = []
+    for _ in range(count):
+        driver.answer(watch(driver), taken(session=None))
+        driver.answer(driver.commit(), held())
+        assert (watches(driver), driver.all(Transact)) == (0, [])
+        lengths.append(round(driver.timers["pause", "a"] - driver.now, 6))
+        driver.fire("pause", "a")
+        assert watch(driver).index == 0  # what happened in the pause is not missed
+    return lengths
+
+
+def test_who_loses_races_pauses_longer_and_longer_until_it_has_the_lock() -> None:
+    driver = Driver(random=1.0).ready()
+    first = driver.call("hold", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    assert _races(driver, 5) == [0.01, 0.02, 0.04, 0.05, 0.05]
+    driver.answer(watch(driver), taken(200))
+    driver.answer(watch(driver), taken(201, session=None))
+    driver.grant()
+    driver.call("leave", [driver.result(first)])
+    driver.grant()
+    driver.call("hold", "a", wait=None)
+    driver.answer(driver.commit(), held())  # it was not woken: this was no race
+    assert _races(driver, 2) == [0.01, 0.02]
+
+
+def test_the_races_of_a_waiter_that_has_gone_do_not_count() -> None:
+    driver = Driver(random=1.0).ready()
+    call = driver.call("hold", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    assert _races(driver, 2) == [0.01, 0.02]
+    driver.abandon(call)
+    driver.call("hold", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    assert _races(driver, 1) == [0.01]
+
+
+def test_a_race_that_is_lost_beside_a_pause_makes_no_other() -> None:
+    driver = Driver(strategy=None).ready()
+    driver.call("lock", "a", wait=None)
+    driver.call("lock", "a", wait=None)
+    driver.answer(driver.commit(), held())
+    driver.answer(driver.commit(), held())
+    driver.answer(watch(driver), taken(session=None))
+    driver.answer(driver.commit(), DELAYED)
+    until = driver.timers["pause", "a"]
+    driver.answer(driver.commit(), held(), driver.now + 0.01)
+    assert watches(driver) == 1
+    assert driver.timers["pause", "a"] == until
+
+
 def test_an_index_that_falls_begins_at_nought() -> None:
     driver = Driver().ready()
     driver.call("lock", "a", wait=None)
