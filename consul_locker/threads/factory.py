@@ -47,6 +47,9 @@ _PARENTS: list[Any] = []
 class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul; a context manager.
 
+    The default of each argument is None: then the environment variable counts that Consul's own tools read, and without
+    it the value that is named below. Nothing is connected before a Locker is made.
+
     Args:
         host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
             tools take it (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``), or a list of addresses
@@ -62,9 +65,6 @@ class LockerFactory(BaseFactory[Locker]):
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
         max_connections: to Consul, of all the factory's Lockers together; 3 or more (64; Consul refuses more than
             200 from one client address).
-
-    The default of each argument is None: then the environment variable counts that Consul's own tools read, and without
-    it the value above. Nothing is connected before a Locker is made.
 
     Raises:
         ConfigurationError: an option is not valid.
