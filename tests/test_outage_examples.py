@@ -194,6 +194,22 @@ def test_what_answers_requests(agent: Agent, page: str, call: str, good: Any, ba
             assert served.result() == good
 
 
+def test_a_lock_for_each_job(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    with LockerFactory.embedded(agent) as factory, ThreadPoolExecutor(1) as pool:
+        jobs = factory.create("jobs", delete_on_release=True)
+        run = of_a_page("usage.rst", "run", jobs=jobs)["run"]
+        run("before")
+        away(agent)
+        missed = pool.submit(run, "in the outage")
+        until(lambda: missed.done() or agent.advance(1.0) < 0)
+        missed.result()
+        agent.listen_again()
+        done = pool.submit(run, "after")
+        until(lambda: done.done() or agent.advance(1.0) < 0)
+        done.result()
+        assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["in the outage is missed"]
+
+
 def example(name: str) -> Any:
     return runpy.run_path(str(EXAMPLES / name))
 
