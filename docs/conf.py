@@ -3,6 +3,7 @@
 from importlib.metadata import version as version_of
 
 from docutils import nodes
+from sphinx.util import logging
 
 project = "consul_locker"
 author = "consul_locker contributors"
@@ -37,6 +38,15 @@ def hide_constructor(app, domain, objtype, content):
                 field.parent.remove(field)
 
 
+def parameters_once(app, domain, objtype, content):
+    """Warn where the parameters of something would stand twice: autodoc wants all fields in the last paragraph."""
+    lists = [child for child in content if isinstance(child, nodes.field_list)]
+    with_parameters = [fields for fields in lists if any(field[0].astext().startswith("param") for field in fields)]
+    if len(lists) > 1 and with_parameters:
+        logging.getLogger(__name__).warning("%s: text stands between its fields", content.parent[0].astext())
+
+
 def setup(app):
     """After autodoc has written the types into the descriptions."""
     app.connect("object-description-transform", hide_constructor, priority=900)
+    app.connect("object-description-transform", parameters_once, priority=910)

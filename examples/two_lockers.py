@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from consul_locker import AlreadyLocked, ConsulLockerError, Locker, LockerFactory, signals
@@ -24,35 +25,34 @@ PATIENCE = 10.0
 
 
 class Teller:
-    """Observes all Lockers and tells each signal in a line."""
+    """Tells each signal of the Lockers that it makes, in a line."""
 
     def __init__(self) -> None:
-        self._nicknames: dict[Locker, str] = {}
-        self._newest = ""
-        self._states: dict[Locker, str] = {}
-        self._observers = {name: self._observer(name) for name in signals.ALL}  # blinker itself holds them weakly
-        for name, observer in self._observers.items():
-            signals.ALL[name].connect(observer)
-
-    def _observer(self, name: str) -> Any:
-        def observe(locker: Locker, **facts: Any) -> None:
-            if name == "state_changed":  # the state of the line is the one at the signal, which may be over by now
-                self._states[locker] = facts["to_state"]
-            self.tell(locker, name.replace("_", "-"), WORDS[name].format(**facts))
-
-        return observe
+        self._states: dict[str, str] = {}
 
     def create(self, factory: LockerFactory, nickname: str) -> Locker:
-        """Make a Locker; its first signals may come before it is returned, so the nickname is there before it."""
-        self._newest = nickname
+        """Make a Locker, which is heard from its first signal on."""
+
+        def observer(name: str) -> Callable[..., None]:
+            def observe(locker: Locker, **facts: Any) -> None:
+                if name == "state_changed":  # the state of the line is the one at the signal, which may be over by now
+                    self._states[nickname] = facts["to_state"]
+                self.tell(nickname, name.replace("_", "-"), WORDS[name].format(**facts))
+
+            return observe
+
         return factory.create(
-            NAME, value={"who": nickname}, delete_on_release=True, default_timeout=PATIENCE, max_retries=0
+            NAME,
+            value={"who": nickname},
+            delete_on_release=True,
+            default_timeout=PATIENCE,
+            max_retries=0,  # a program of a moment: without an agent it ends at once
+            observers={name: observer(name) for name in signals.ALL},
         )
 
-    def tell(self, locker: Locker, signal: str, words: str) -> None:
+    def tell(self, nickname: str, signal: str, words: str) -> None:
         """Print one line."""
-        state = self._states.get(locker, "acquiring")
-        print(f"{self._nicknames.setdefault(locker, self._newest):<5}  {state:<9}  {signal:<15}  {words}", flush=True)
+        print(f"{nickname:<5}  {self._states.get(nickname, 'acquiring'):<9}  {signal:<15}  {words}", flush=True)
 
 
 WORDS = {
@@ -90,18 +90,18 @@ def compete(factory: LockerFactory) -> None:
     alice = teller.create(factory, "alice")
     alice.lock(ROW)  # waits for the session, then asks Consul
     alice.lock(ROW)
-    teller.tell(alice, "(none)", f"asked again: answered from the cache, {alice.stats()['requests']} request so far")
+    teller.tell("alice", "(none)", f"asked again: answered from the cache, {alice.stats()['requests']} request so far")
 
     bob = teller.create(factory, "bob")
     try:
         bob.lock(ROW)
     except AlreadyLocked as error:
         if error.holder is not None and error.holder.value is not None:
-            teller.tell(bob, "(none)", f"so it is {error.holder.value['who']} who has it")
+            teller.tell("bob", "(none)", f"so it is {error.holder.value['who']} who has it")
 
     alice.release(ROW)
     lease = bob.lock(ROW)
-    teller.tell(bob, "(none)", f"the fence has risen to {lease.fence}: what alice still writes late can be refused")
+    teller.tell("bob", "(none)", f"the fence has risen to {lease.fence}: what alice still writes late can be refused")
     bob.release(ROW)
     alice.stop()
     bob.stop()

@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import typing
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from docutils.parsers.rst import Directive, directives, roles
 
 import consul_locker
 import consul_locker.aio
+from consul_locker.models import LossReason
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.rst"), *(ROOT / "docs").rglob("*.rst")])
@@ -250,10 +252,16 @@ def test_usage_has_every_option_once(method: str, section: str) -> None:
         assert {name: told.count(name) for name in options} == dict.fromkeys(options, 1)
 
 
+def test_usage_has_every_reason_of_a_loss() -> None:
+    text = (ROOT / "docs" / "usage.rst").read_text(encoding="utf-8").partition("``lost.reason`` says why")[2]
+    told = re.findall(r'``"([a-z ]+)"``', text.partition("\nWhat the work does")[0])
+    assert sorted(told) == sorted([*typing.get_args(LossReason), "forked"])
+
+
 @pytest.mark.parametrize("page", [*PAGES, *(ROOT / "examples").glob("*.py")], ids=lambda page: page.name)
 def test_no_example_connects_an_observer_that_is_gone_at_once(page: Path) -> None:
-    """Blinker holds observers weakly, so a lambda needs weak=False (or ``observers=``)."""
-    calls = re.findall(r"\bsignals\.\w+\.connect\(\s*lambda.*", page.read_text(encoding="utf-8"))
+    """Blinker holds observers weakly, so every example has weak=False (or ``observers=``)."""
+    calls = re.findall(r"\bsignals\.\w+(?:\[\w+\])?\.connect(?:ed_to)?\(.*", page.read_text(encoding="utf-8"))
     assert [call for call in calls if "weak=False" not in call] == []
 
 

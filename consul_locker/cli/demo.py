@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ..threads.locker import Locker
 if TYPE_CHECKING:
     import click
     from rich.console import Console
+    from rich.text import Text
 
     from ..embedded import Agent
 
@@ -27,6 +29,8 @@ LATE_LOCK = "invoice-8"
 
 #: The pause before the Locker of the demo tries again, in seconds: long enough to see it, and then twice.
 PAUSE = 0.6
+#: The fewest characters of words in a line, however narrow the terminal is.
+NARROWEST = 20
 #: How long a step of the demo may take, in seconds: enough for a slow agent; a healthy one takes milliseconds.
 PATIENCE = 5.0
 
@@ -142,9 +146,11 @@ class _Story:
         finally:
             for name, observer in self._observers.items():
                 signals.ALL[name].disconnect(observer)
+        from rich.text import Text
+
         self._console.print("\n[bold]That was it.[/bold] What to try next:")
         for line, meaning in NEXT:
-            self._console.print(f"   {line:<53}{meaning}", markup=False)
+            self._hanging(Text(f"   {line:<53}"), meaning)
 
     def _tell(self) -> None:
         self._chapter("A Locker begins its session at once. Calls that come before it are kept, not refused.")
@@ -209,8 +215,11 @@ class _Story:
         )
 
     def _chapter(self, title: str) -> None:
+        from rich.text import Text
+
         self._chapters += 1
-        self._console.print(f"\n[bold]{self._chapters}. {title}[/bold]")
+        self._console.print()
+        self._hanging(Text(f"{self._chapters}. ", "bold"), title)
         if self._chapters == 1:
             self._console.print(f"   {'locker':<8}{'state':<11}{'signal':<17}what happens", style="dim")
 
@@ -222,8 +231,15 @@ class _Story:
         line = Text(f"   {self._who.setdefault(locker, self._newest):<8}")
         line.append(f"{state:<11}", STYLES[state])
         line.append(f"{signal:<17}", "dim")
-        line.append(words)
-        self._console.print(line)
+        self._hanging(line, words)
+
+    def _hanging(self, line: Text, words: str) -> None:
+        """Print a line; on a terminal words that do not fit go on below the first of them, and none is broken."""
+        if self._console.is_terminal:
+            indent = " " * len(line)
+            width = max(self._console.width - len(line), NARROWEST)
+            words = f"\n{indent}".join(textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False))
+        self._console.print(line.append(words))
 
     def _observer(self, name: str) -> Any:
         def observe(locker: Locker, **facts: Any) -> None:

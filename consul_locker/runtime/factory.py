@@ -327,4 +327,6 @@ def _after_fork() -> None:
         factory._mark_forked()
 
 
+if not hasattr(os, "register_at_fork"):  # on Windows, which has no select.poll either
+    raise ImportError("consul_locker needs a POSIX system, such as Linux or macOS (docs/operations.rst)")
 os.register_at_fork(after_in_child=_after_fork)

@@ -47,11 +47,15 @@ _PARENTS: list[Any] = []
 class LockerFactory(BaseFactory[Locker]):
     """Makes Lockers that use one Consul; a context manager.
 
+    The default of each argument is None: then the environment variable counts that Consul's own tools read, and without
+    it the value that is named below. Nothing is connected before a Locker is made.
+
     Args:
-        host, port, secure: where the agent's HTTP API is; ``host`` may be an address as Consul's own
-            tools take it (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``), or a list of addresses
-            of one datacenter: the one that answers is kept until it fails (docs/operations.rst). Default
-            127.0.0.1:8500, plain HTTP.
+        host: where the agent's HTTP API is (127.0.0.1), also as an address as Consul's own tools take it
+            (``host:port``, ``https://…``, ``https://…/path``, ``unix:///path``), or a list of addresses of one
+            datacenter: the one that answers is kept until it fails (docs/operations.rst).
+        port: its port, where the address names none (8500).
+        secure: whether it is asked over TLS, where the address has no scheme (False).
         ca: trusted certificates, a list of texts in PEM form, or the path of a file of them.
         token: the ACL token, or a callable without arguments that returns it, on a thread of its own
             (docs/operations.rst). It never appears in a log, a repr or an error.
@@ -62,9 +66,6 @@ class LockerFactory(BaseFactory[Locker]):
         timeout: the limit on every HTTP request as a whole, in seconds (10.0).
         max_connections: to Consul, of all the factory's Lockers together; 3 or more (64; Consul refuses more than
             200 from one client address).
-
-    The default of each argument is None: then the environment variable counts that Consul's own tools read, and without
-    it the value above. Nothing is connected before a Locker is made.
 
     Raises:
         ConfigurationError: an option is not valid.

@@ -114,6 +114,16 @@ def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> 
     assert not COLOUR.search(demo().output)
 
 
+def test_on_a_terminal_of_80_columns_no_word_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes a terminal of it
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", demo().output).splitlines()
+    assert max(map(len, lines)) <= 80
+    told = " ".join(" ".join(lines).split())
+    assert re.search(r"denied: 'invoice-7' is held by the first locker, process \d+ on ", told)
+    assert "Calls that come before it are kept, not refused." in told
+
+
 def test_an_agent_that_is_not_there_is_one_line() -> None:
     result = demo("--port", "1")  # nobody listens there
     assert result.exit_code == cli.FAILED

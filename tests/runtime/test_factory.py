@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -157,3 +159,9 @@ def test_on_asyncio_nothing_is_closed_that_never_began() -> None:
     aio.LockerFactory("127.0.0.1")
     aio.LockerFactory.embedded()._own_agent.close()
     collect()
+
+
+def test_a_system_without_forks_is_told_at_the_import() -> None:
+    program = "import os; del os.fork, os.register_at_fork; import consul_locker"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT, check=False)
+    assert answer.stderr.splitlines()[-1].startswith("ImportError: consul_locker needs a POSIX system")
