@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -96,12 +96,12 @@ class AsyncHolding(_Holding[AbstractAsyncContextManager[T]], AbstractAsyncContex
 
     __slots__ = ()
 
-    def __aenter__(self) -> Any:
+    def __aenter__(self) -> Coroutine[Any, Any, T]:
         return self._begin().__aenter__()
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, bool | None]:
         assert self._inner is not None, "it was entered"
         return self._inner.__aexit__(kind, error, trace)
 
