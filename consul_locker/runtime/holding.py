@@ -14,12 +14,24 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["AsyncHolding", "Holding"]
+from ..errors import InvalidLockId
+
+__all__ = ["AsyncHolding", "Holding", "check_no_function"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 Manager = TypeVar("Manager")
+
+
+def check_no_function(id: object) -> None:
+    """Refuse at once what ``@locker.hold`` without an id gives: the function.
+
+    Raises:
+        InvalidLockId: ``id`` can be called.
+    """
+    if callable(id):
+        raise InvalidLockId(id, 'an id is a str or an int, or a UUID; before a function write @locker.hold("id")')
 
 
 class _Holding(Generic[Manager]):
