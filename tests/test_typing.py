@@ -20,6 +20,7 @@ locker.wait_for_state(locker.state)
 lease: Lease = locker.lock("a", wait=None)
 with locker.hold(1) as held:
     fence: int = held.fence
+    held.release()  # attr-defined
     locker.guarded(held, [{"KV": {"Verb": "delete", "Key": "k"}}])
 
 lease.fence = 3  # misc
@@ -34,8 +35,10 @@ LockerFactory.embedded("127.0.0.1:8500")  # arg-type
 async def main() -> None:
     other = aio.LockerFactory().create("typed")
     leased: aio.Lease = await other.lock("a")
-    async with other.hold("a"):
+    async with other.hold("a") as entered, other.hold_many(["b"]) as several:
         await leased.wait_lost()
+        fence = entered.fence + several[0].fence
+        entered.release()  # attr-defined
     other.lock("a")  # unused-coroutine
     async with leased:  # attr-defined
         pass

@@ -10,7 +10,7 @@ from typing import Any
 from ..core import calls
 from ..core.calls import HoldMany, LockCall
 from ..keys import LockId
-from ..runtime.holding import AsyncHolding
+from ..runtime.holding import AsyncHolding, check_no_function
 from ..runtime.holds import BaseHolds, Hold
 from .lease import Lease
 from .loop import LoopFactory
@@ -44,6 +44,7 @@ class Holds(BaseHolds[Lease]):
                 outside as well ends with its ``CancelledError`` (on Python 3.10 not if that comes in the same round of
                 the event loop, after the loss).
         """
+        check_no_function(id)
         return AsyncHolding(
             lambda: self._hold_one(id, wait, timeout, cancel_on_loss), f"locker.hold({id!r})", "async with"
         )

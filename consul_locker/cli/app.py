@@ -47,6 +47,7 @@ def command() -> click.Group:
     from . import demo, diagram, inspection
 
     @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+    @click.version_option(package_name="consul_locker")
     def group() -> None:
         """Distributed locks on Consul, as an explicit state machine."""
 

@@ -34,8 +34,9 @@ def tls_context(options: ClientOptions) -> ssl.SSLContext | None:
         try:
             context.load_cert_chain(options.cert, options.key)
         except (OSError, ValueError) as error:
+            hint = "" if options.key else "; without a key (key=, CONSUL_CLIENT_KEY) the file must hold it as well"
             raise ConfigurationError(
-                "cert", options.cert, f"this certificate and its key cannot be used: {error}"
+                "cert", options.cert, f"this certificate and its key cannot be used: {error}{hint}"
             ) from error
     if not options.verify:
         context.check_hostname = False

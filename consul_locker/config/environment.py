@@ -53,6 +53,9 @@ _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 #: Stands for a token in an error.
 _HIDDEN = "(hidden)"
 
+#: What is said of a path that is no address.
+_SOCKET = "the path of a socket follows unix://, as in unix:///run/consul.sock"
+
 
 # ----------------------------------------------------------------------------------------------- addresses
 
@@ -79,9 +82,7 @@ def _parse_address(option: str, text: str) -> Address:
         return _parse_host_port(option, text, None, text)
     if scheme == "unix":
         if not rest or "\0" in rest:
-            raise ConfigurationError(
-                option, text, "the path of a socket follows unix://, as in unix:///run/consul.sock"
-            )
+            raise ConfigurationError(option, text, _SOCKET)
         return Address(None, None, None, rest)
     if scheme not in URL_PORTS:
         raise ConfigurationError(option, text, "an address begins with http://, https:// or unix://, or has no scheme")
@@ -109,6 +110,10 @@ def _parse_host_port(option: str, host_port: str, scheme: str | None, text: str)
     """Read the host and port of an address; ``text`` is the whole address, for errors."""
     if "@" in host_port:
         _refuse_user(option)
+    if host_port.startswith("/"):
+        raise ConfigurationError(option, text, _SOCKET)
+    if "," in host_port:
+        raise ConfigurationError(option, text, 'this is one address; several are a list, as in host=["a", "b"]')
     if any(char in host_port for char in "/?#"):
         raise ConfigurationError(option, text, "an address has no query or fragment, and a path only after http(s)://")
     if host_port.startswith("["):
@@ -147,7 +152,7 @@ def _check_ipv6(option: str, host: str, text: str) -> None:
         ipaddress.IPv6Address(host)
     except ValueError:
         raise ConfigurationError(
-            option, text, "this is not an IPv6 address; one looks like ::1 or [::1]:8500"
+            option, text, "this is neither host:port nor an IPv6 address such as ::1 or [::1]:8500"
         ) from None
 
 
@@ -159,9 +164,7 @@ def _host_name(option: str, host: str, text: str) -> str:
         name = host.encode("idna").decode("ascii")
     except UnicodeError:
         name = ""
-    if "," in name:
-        raise ConfigurationError(option, text, 'this is not a host\'s name; several are a list, as in host=["a", "b"]')
-    if not name or any(not char.isprintable() or char in " \\[]%\"'<>" for char in name):
+    if not name or any(not char.isprintable() or char in " ,\\[]%\"'<>" for char in name):
         raise ConfigurationError(option, text, "this is not a host's name")
     return name
 
@@ -283,7 +286,10 @@ def trusted_certificates(
     if isinstance(ca, os.PathLike) or (isinstance(ca, str) and ca and "-----BEGIN " not in ca):
         path = os.fspath(ca)
         if not isinstance(path, str) or "\0" in path or not os.path.isfile(path):
-            raise ConfigurationError("ca", ca, "there is no such file, and a PEM text has -----BEGIN CERTIFICATE-----")
+            raise ConfigurationError(
+                "ca", ca,
+                "there is no such file (a folder is for CONSUL_CAPATH), and a PEM text has -----BEGIN CERTIFICATE-----",
+            )  # fmt: skip
         return (), path, None
     texts = (ca,) if isinstance(ca, str) else tuple(ca) if isinstance(ca, Iterable) else ()
     if not texts or not all(isinstance(text, str) and "-----BEGIN " in text for text in texts):

@@ -90,7 +90,7 @@ class Policy:
         self.request_limits = request_limits
         self.check_keys = check_keys
         self.filter_reads = filter_reads
-        self.refuse = frozenset(refuse)
+        self.refuse = refuse
 
     @property
     def request_limits(self) -> RequestLimits | None:

@@ -218,9 +218,10 @@ class BaseFactory(ABC, Generic[LockerT]):
         self._running: set[LockerT] = set()
         self._keeping = threading.RLock()  # guards _running; a finalizer may come in between
         self._closed = False  # True as soon as the closing begins
-        self._over = False  # closed, and the state of its Lockers will not change any more
         self._forked = False
         self._prepare()
+        # Closed, and the state of its Lockers will not change any more. The last: without it `__del__` leaves it alone.
+        self._over = False
         _FACTORIES.add(self)
 
     def _prepare(self) -> None:

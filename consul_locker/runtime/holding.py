@@ -9,17 +9,29 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["AsyncHolding", "Holding"]
+from ..errors import InvalidLockId
+
+__all__ = ["AsyncHolding", "Holding", "check_no_function"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 Manager = TypeVar("Manager")
+
+
+def check_no_function(id: object) -> None:
+    """Refuse at once what ``@locker.hold`` without an id gives: the function.
+
+    Raises:
+        InvalidLockId: ``id`` can be called.
+    """
+    if callable(id):
+        raise InvalidLockId(id, 'an id is a str or an int, or a UUID; before a function write @locker.hold("id")')
 
 
 class _Holding(Generic[Manager]):
@@ -96,12 +108,12 @@ class AsyncHolding(_Holding[AbstractAsyncContextManager[T]], AbstractAsyncContex
 
     __slots__ = ()
 
-    def __aenter__(self) -> Any:
+    def __aenter__(self) -> Coroutine[Any, Any, T]:
         return self._begin().__aenter__()
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, bool | None]:
         assert self._inner is not None, "it was entered"
         return self._inner.__aexit__(kind, error, trace)
 

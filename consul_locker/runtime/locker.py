@@ -332,7 +332,7 @@ class BaseLocker(Generic[LeaseT]):
             ConfigurationError: they are one text, or too many for one transaction.
         """
         if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
-            raise ConfigurationError("ids", ids, "a list of ids, not one; lock() takes one")
+            raise ConfigurationError("ids", ids, "a list of ids, not one; lock() and hold() take one")
         found = [check_id(id) for id in ids]
         most = MAX_MANY_FAIR if self._options.fair else MAX_MANY
         if len(set(found)) > most:

@@ -13,7 +13,7 @@ from ..core import calls
 from ..core.calls import HoldMany, LockCall
 from ..errors import LockLost
 from ..keys import LockId
-from ..runtime.holding import Holding
+from ..runtime.holding import Holding, check_no_function
 from ..runtime.holds import BaseHolds, Hold, as_list
 from .lease import Lease
 from .losses import OnLost, check_on_lost
@@ -60,6 +60,7 @@ class Holds(BaseHolds[Lease]):
             RuntimeError: this thread holds the same lock already.
             ConfigurationError: ``on_lost`` is no plain function; at once.
         """
+        check_no_function(id)
         check_on_lost(on_lost)
         return Holding(lambda: self._hold_one(id, wait, timeout, on_lost), f"locker.hold({id!r})", "with")
 

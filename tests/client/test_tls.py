@@ -42,6 +42,10 @@ def test_certificates_that_cannot_be_used(certificates: Certificates, tmp_path: 
     with pytest.raises(ConfigurationError) as caught:
         tls_context(secure(1, cert=certificates.cert, key=broken))
     assert caught.value.option == "cert"
+    assert "key=" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"without a key .* the file must hold it as well") as caught:
+        tls_context(secure(1, cert=certificates.file))
+    assert caught.value.option == "cert"
 
 
 # -------------------------------------------------------------------------------- files that change

@@ -87,6 +87,18 @@ def test_an_address_that_cannot_be_meant_is_refused(text: str) -> None:
     refused("CONSUL_HTTP_ADDR", env={"CONSUL_HTTP_ADDR": text})
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/run/consul.sock", "follows unix://"),
+        ("10.0.0.1:8500,10.0.0.2:8500", "several are a list"),
+        ("https:10.0.0.1:8501", "neither host:port nor an IPv6 address"),
+    ],
+)
+def test_an_address_of_another_form_is_told_its_own(text: str, words: str) -> None:
+    assert words in refused("host", text)
+
+
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     assert "secret" not in refused("host", "http://me:secret@h:8500")
     assert "secret" not in refused("host", "http://me:sl/secret@h:8500")

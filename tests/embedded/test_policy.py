@@ -272,6 +272,8 @@ def test_rights_that_are_missing(version: str) -> None:
 def test_a_right_that_there_is_none_of() -> None:
     with pytest.raises(ConfigurationError, match="session:write"):
         Agent(refuse={"session"})
+    with Agent(refuse="key:write") as agent:  # one alone, as when it is set later
+        assert agent.refuse == {"key:write"}
     with Agent() as agent, pytest.raises(ConfigurationError, match="operator:read"):
         agent.refuse = {"operator:read"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import LockerFactory, LockLost, aio, signals
+from consul_locker import ConfigurationError, LockerFactory, LockLost, aio, signals
 from consul_locker.embedded import Agent
 
 from ..behaviour.tools import WAIT, Consul, until
@@ -70,6 +70,16 @@ def test_it_says_so(agent: Agent) -> None:
     with pytest.warns(ResourceWarning, match="LockerFactory http://.* was not closed before it was thrown away"):
         LockerFactory(agent.address).create("dropped").lock_many([])
         collect()
+
+
+def test_one_that_could_not_be_made_says_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is the user's; what is left of the factory has nothing to close."""
+    ignored: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with pytest.raises(ConfigurationError, match="these certificates cannot be used"):
+        LockerFactory("https://127.0.0.1:8501", ca="-----BEGIN CERTIFICATE-----")
+    collect()
+    assert not ignored
 
 
 def test_one_that_holds_locks_goes_on(agent: Agent, consul: Consul) -> None:

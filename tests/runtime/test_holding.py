@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consul_locker import Locker, LockerFactory, LockTimeout, aio
+from consul_locker import InvalidLockId, Locker, LockerFactory, LockTimeout, aio
 
 WAIT = 30.0
 
@@ -89,6 +89,14 @@ def test_before_a_function_that_raises_it_is_given_back(locker: Locker) -> None:
         assert not locker.held
 
 
+def test_before_a_function_without_an_id_it_says_what_to_write(locker: Locker) -> None:
+    with pytest.raises(InvalidLockId, match=r'before a function write @locker\.hold\("id"\)$'):
+
+        @locker.hold  # type: ignore[arg-type]
+        def nightly() -> None:
+            pass
+
+
 async def work() -> None:
     pass
 
@@ -130,6 +138,8 @@ async def test_on_asyncio(loop_locker: aio.Locker) -> None:
     assert [await nightly("one"), await nightly("two")] == ["one", "two"]
     assert seen == [["a", "b"]] * 2
     assert not loop_locker.held
+    with pytest.raises(InvalidLockId, match="before a function write"):
+        loop_locker.hold(work)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="only be held around a coroutine function"):
         loop_locker.hold("job")(print)
     holding = loop_locker.hold("job")
