@@ -179,7 +179,7 @@ class Ledger:
             if slot.works:
                 if slot.works[0] not in following:
                     following.append(slot.works[0])
-            elif slot.lease is None:
+            else:
                 self.tidy(slot)
         return [next_work for next_work in following if self.startable(next_work)] if following else following
 

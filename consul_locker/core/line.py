@@ -133,7 +133,13 @@ class FastestLine:
     def _attended(self, slot: Slot) -> bool:
         """Whether anything is kept of a key here besides the calls that wait."""
         id = slot.id
-        return id in self._pauses or id in self._watches or id in self._polled or id in self._paused
+        return (
+            id in self._races
+            or id in self._pauses
+            or id in self._watches
+            or id in self._paused
+            or id in self._polled
+        )
 
     def wait(self, call: LockCall, slot: Slot, obstacle: Obstacle, error: ConsulLockerError | None = None) -> None:
         """Put a call into the line of a key; the first one there has the key watched."""
