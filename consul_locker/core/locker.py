@@ -16,7 +16,6 @@ its actions are in lifecycle.py. A core whose step was broken off is replaced by
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from ..config.options import LockerOptions
@@ -27,6 +26,7 @@ from .attempts import Attempts
 from .audit import Audit
 from .batch import MAX_IN_FLIGHT, MAX_OPS, Batch
 from .calls import Call, LeaveHold, LockCall, Obstacle, Question, Reboot, ReleaseCall, Start, Stop
+from .deadlines import Deadlines
 from .denials import Denials
 from .endings import Endings
 from .fair_line import FairLine
@@ -89,6 +89,7 @@ class LockerCore:
         self._order = 0  # of the last call that came
         self._out = out = Outbox(random)
         self.commands = out.commands
+        self._deadlines = Deadlines(out, self._time_over)
         # The session.
         self.outage = outage = Outage(options, out)
         self.pace = pace = Pace(out, outage)
@@ -212,6 +213,8 @@ class LockerCore:
             for flush in self._flushes:
                 flush()
         self.ledger.rest()
+        if self.state == STOPPED:
+            self._deadlines.look()  # a stopped Locker leaves no timer
 
     @property
     def ended(self) -> bool:
@@ -228,8 +231,7 @@ class LockerCore:
         self._order += 1
         call.order = self._order
         if call.timeout is not None:
-            call.deadline = self._out.now + call.timeout
-            self._out.timer(("call", call), call.deadline, partial(self._time_over, call))
+            self._deadlines.add(call, call.timeout)
         if isinstance(call, LockCall):
             self.fsm.handle("lock", call)
         elif isinstance(call, LeaveHold) and not any(lease.live for lease in call.leases):
@@ -270,8 +272,6 @@ class LockerCore:
                 self.releases.return_unused(call)
             return
         call.settled = True
-        if call.deadline is not None:
-            self._out.cancel(("call", call))
         self.outage.answered(call)  # nobody waits for an answer any more
         self.lifecycle.withdraw(call)
 

@@ -115,8 +115,6 @@ class Outbox:
         if call.settled:
             return
         call.settled = True
-        if call.deadline is not None:
-            self.cancel(("call", call))
         if call.waiting is not None:
             self.cancel(("wait", call))
         if call.riding is not None:

@@ -133,10 +133,12 @@ def leftovers(locker: Locker) -> list[Any]:
     found += [call for slot in locker._core.ledger.slots.values() for call in slot.waiters]
     found += [work for slot in locker._core.ledger.slots.values() for work in slot.works]
     found += locker._core.fsm.input_queue
+    # The timer for the next deadline of a call stays until it is due, unless the Locker is stopped.
+    timers = {"wait", "pause", "stop", "destroy"} | ({"calls"} if locker.state == "stopped" else set())
     found += [
         name
         for receive, name in locker._runtime._io_loop._timers
-        if receive is locker._runtime._receive and name[0] in ("call", "wait", "pause", "stop", "destroy")
+        if receive is locker._runtime._receive and name[0] in timers
     ]
     return found
 

@@ -179,8 +179,10 @@ class Driver:
         return self.step(Answered(request, outcome), now)
 
     def fire(self, *name: Any) -> list[Command]:
-        """A timer that is set is due: it becomes that late, and fires."""
-        at = self.timers.pop(name)
+        """A timer that is set is due: it becomes that late, and fires. ``"call"``: the time of a call is over."""
+        at = name[1].deadline if name[0] == "call" else self.timers[name]
+        name = ("calls",) if name[0] == "call" else name
+        del self.timers[name]
         return self.step(TimerFired(name), max(at, self.now))
 
     # ------------------------------------------------------------------------------------ requests
