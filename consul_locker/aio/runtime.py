@@ -101,17 +101,13 @@ class AsyncRuntime(Sender):
             raise raisable(answer.error)
         return answer.value
 
-    def requests(self) -> list[asyncio.Task[None]]:
+    def requests(self) -> list[asyncio.Future[None]]:
         """The requests of this Locker in flight, without those of its queries (`info` and the like)."""
-        return [
-            task
-            for request, (task, receive) in self._io_loop._tasks.items()
-            if receive is self._receive and not request.question
-        ]
+        return self._io_loop.requests(self._receive)
 
     def ending(self) -> list[asyncio.Task[None]]:
         """The requests that were cancelled and end in the next rounds of the loop: watches close their connections."""
-        return list(self._io_loop._ending)
+        return self._io_loop.ending()
 
     def step(self, event: Event) -> None:
         """Give the core an event and do what follows; during a step (from a finalizer, say) after its end."""

@@ -11,7 +11,7 @@ from collections import deque
 from ..config.options import ClientOptions
 from ..errors import ConsulUnavailable
 from .addresses import Addresses, Peer, Way
-from .aio_connection import AsyncConnection, connect, discard, give_up, joined, places_of
+from .aio_connection import AsyncConnection, Place, connect, discard, give_up, joined, places_of
 from .allowance import Allowance
 from .credentials import TOKEN_LATE, Credentials, Found, NoToken, tokenless, unknown_token, with_token
 from .debug import logged_async
@@ -19,26 +19,13 @@ from .encode import HttpRequest, HttpResponse
 from .http import WireError, repeatable, unavailable
 from .tls import closed_in_handshake
 
-__all__ = ["AsyncTransport"]
+__all__ = ["AsyncTransport", "no_answer"]
 
 #: With lanes, this part of the connections is kept for them, and as much for all else; the rest is for requests of
 #: either kind, lanes first. A quarter of the 48 that the I/O thread has does for 1,000 Lockers with renewals of 60 ms.
 KEPT = 0.25
 #: Fewer connections are of no use with lanes: one for them, and one for all else.
 LEAST = 2
-
-
-class _Place:
-    """The right of one request to a connection, and the one that it has, if any.
-
-    ``keeps``: whether the connection may serve others after it.
-    """
-
-    __slots__ = ("connection", "keeps")
-
-    def __init__(self) -> None:
-        self.connection: AsyncConnection | None = None
-        self.keeps = False
 
 
 class AsyncTransport:
@@ -173,7 +160,7 @@ class AsyncTransport:
         loop = asyncio.get_running_loop()
         await self._take_place(request, latest)
         deadline = min(loop.time() + limit, latest)
-        place = _Place()
+        place = Place()
         self._busy += 1
         try:
             way = Way(self.addresses, request, stays)
@@ -190,10 +177,10 @@ class AsyncTransport:
                         return answer
                 await _end(place)
         finally:
-            self._give_back(place)
+            self.give_back(place)
 
     async def _send_to(
-        self, way: Way, place: _Place, request: HttpRequest, deadline: float, fresh: bool
+        self, way: Way, place: Place, request: HttpRequest, deadline: float, fresh: bool
     ) -> HttpResponse:
         """Send to one address."""
         connection = place.connection = None if fresh else self._pick(way.peer)
@@ -203,13 +190,13 @@ class AsyncTransport:
             return await self._ask(connection, request, deadline)
         except (OSError, WireError) as error:
             if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
-                raise _failure(request, connection, error) from error
+                raise no_answer(request, connection, error) from error
         await _end(place)
         connection = place.connection = await self._open(way, request, deadline)
         try:
             return await self._ask(connection, request, deadline)
         except (OSError, WireError) as again:
-            raise _failure(request, connection, again) from again
+            raise no_answer(request, connection, again) from again
 
     async def _ask(self, connection: AsyncConnection, request: HttpRequest, deadline: float) -> HttpResponse:
         """Send on a connection, and learn from it whether Consul accepts new ones."""
@@ -241,6 +228,24 @@ class AsyncTransport:
                 # `wait`, since a task that awaits a future cancels it when it is cancelled.
                 await asyncio.wait({connection.lost for connection in transport._open_ones})
                 await asyncio.sleep(0)  # its callback takes it out of the set
+
+    def token_now(self) -> str | None:
+        """The token of a request; None if it must be waited for."""
+        found = self._credentials.token()
+        return found if isinstance(found, str) else None
+
+    def take(self) -> Place | None:
+        """A place with an idle connection to the address in use, for `give_back`; None where one must be waited for."""
+        if self._closed or not self._free:
+            return None
+        connection = self._pick(self.addresses.current)
+        if connection is None:
+            return None
+        place = Place()
+        place.connection = connection
+        self._taken += 1
+        self._busy += 1
+        return place
 
     async def _take_place(self, request: HttpRequest, deadline: float) -> None:
         """Wait for a free place, first come first served."""
@@ -357,7 +362,7 @@ class AsyncTransport:
             connection.abort()
         return closed
 
-    def _give_back(self, place: _Place) -> None:
+    def give_back(self, place: Place) -> None:
         """Free the place; its connection is kept when its request was answered."""
         connection = place.connection
         keeps = place.keeps and not self._closed
@@ -376,12 +381,13 @@ class AsyncTransport:
         self._release()
 
 
-def _failure(request: HttpRequest, connection: AsyncConnection, error: Exception) -> ConsulUnavailable:
+def no_answer(request: HttpRequest, connection: AsyncConnection, error: Exception) -> ConsulUnavailable:
+    """The error of a request that failed on a connection."""
     what = "no answer from Consul"
     return unavailable(connection.peer.options, request, what, sent=connection.sent, cause=error)
 
 
-async def _end(place: _Place) -> None:
+async def _end(place: Place) -> None:
     """Close the connection of a place, and wait for that: or there would be one too many for a moment."""
     connection = place.connection
     if connection is not None:

@@ -5,28 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, Union, cast
 
 from .addresses import Peer
 from .credentials import Credentials
 from .encode import HttpRequest, HttpResponse
-from .http import Wire, WireError
+from .http import READ_SIZE, Wire, WireError
 from .tls import server_name
 
-__all__ = ["AsyncConnection", "connect", "discard", "give_up", "joined", "places_of", "reach", "wake"]
+__all__ = ["AsyncConnection", "Heard", "Place", "connect", "discard", "give_up", "joined", "places_of", "reach", "wake"]
 
 T = TypeVar("T")
 
+#: What a connection tells of a request: its answer, or how it failed.
+Heard = Union[HttpResponse, Exception]
 
-class AsyncConnection(asyncio.Protocol):
-    """An open connection: its HTTP, and the future of the answer that is waited for."""
+
+class AsyncConnection(asyncio.BufferedProtocol):
+    """An open connection: its HTTP, and who waits for the answer.
+
+    It reads into a buffer of its own. Else asyncio asks the system for 256 KB for each answer, and gives them back.
+    """
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer  #: whom it leads to
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[HttpResponse] | None = None
+        self._then: Callable[[Heard], None] | None = None
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self.wire = Wire(peer.options.authority, peer.options.path)
         self.used = False  #: whether it served a request before the present one
         self.sent = False  #: whether the last request was handed to the network
@@ -51,20 +60,40 @@ class AsyncConnection(asyncio.Protocol):
             raise self._end or WireError("the connection was closed")
         if self._loop.time() >= deadline:  # a timer alone would let the request out first
             raise TimeoutError("the time for the request is over")
-        self.sent = True
         answer: asyncio.Future[HttpResponse] = self._loop.create_future()
-        self._answer = answer
         timer = self._loop.call_at(deadline, self._fail, TimeoutError("the time for the request is over"))
         try:
-            self._transport.write(data)
+            self.begin(data, partial(_settle, answer))
             return await answer
         finally:
             timer.cancel()
-            self._answer = None
+            self.forget()
 
-    def data_received(self, data: bytes) -> None:
+    def begin(self, data: bytes, then: Callable[[Heard], None]) -> None:
+        """Send a request now, without a look at whether the connection is still open.
+
+        Args:
+            data: what its `wire` has made of the request.
+            then: called once, on the loop, with the answer or the failure. There is no time limit on that.
+        """
+        self.sent = True
+        self._then = then
+        self._transport.write(data)
+
+    def forget(self) -> None:
+        """Nobody waits for an answer any more."""
+        self._then = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where asyncio puts what came."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Some bytes came: of the answer, or else the connection is closed."""
-        if self._answer is None or self._answer.done():  # bytes that no request asked for are no answer to the next
+        self._received(bytes(self._buffer[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
+        if self._then is None:  # bytes that no request asked for are no answer to the next
             self.abort()
             return
         try:
@@ -74,11 +103,12 @@ class AsyncConnection(asyncio.Protocol):
         else:
             if response is not None:
                 self.used = True
-                self._answer.set_result(response)
+                then, self._then = self._then, None
+                then(response)
 
     def eof_received(self) -> None:
         """The peer sends no more, so no further request can be answered."""
-        self.data_received(b"")  # the end of an answer that says no length, or a failure
+        self._received(b"")  # the end of an answer that says no length, or a failure
         self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -88,8 +118,9 @@ class AsyncConnection(asyncio.Protocol):
         self.lost.set_result(None)
 
     def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+        if self._then is not None:
+            then, self._then = self._then, None
+            then(error)
 
     @property
     def stale(self) -> bool:
@@ -100,6 +131,30 @@ class AsyncConnection(asyncio.Protocol):
         """Close it without waiting for anything."""
         if not self._loop.is_closed():  # of a closed loop nothing is left to do: the socket goes with its object
             self._transport.abort()
+
+
+def _settle(answer: asyncio.Future[HttpResponse], heard: Heard) -> None:
+    if answer.done():  # cancelled in this very round of the loop
+        return
+    if isinstance(heard, Exception):
+        answer.set_exception(heard)
+    else:
+        answer.set_result(heard)
+
+
+class Place:
+    """The right of one request to a connection.
+
+    Attributes:
+        connection: the one that it has, if any.
+        keeps: whether the connection may serve others after it.
+    """
+
+    __slots__ = ("connection", "keeps")
+
+    def __init__(self) -> None:
+        self.connection: AsyncConnection | None = None
+        self.keeps = False
 
 
 async def places_of(peer: Peer, deadline: float) -> list[Any]:

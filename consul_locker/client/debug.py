@@ -15,12 +15,17 @@ from typing import Any, TypeVar
 
 from .encode import HttpRequest, HttpResponse
 
-__all__ = ["logged", "logged_async"]
+__all__ = ["logged", "logged_async", "logs"]
 
 _LOGGER = logging.getLogger("consul_locker.http")
 
 Send = TypeVar("Send", bound=Callable[..., HttpResponse])
 SendAsync = TypeVar("SendAsync", bound=Callable[..., Awaitable[HttpResponse]])
+
+
+def logs() -> bool:
+    """Whether requests are logged."""
+    return _LOGGER.isEnabledFor(logging.DEBUG)
 
 
 class _Line:
@@ -49,7 +54,7 @@ def logged(send: Send) -> Send:
 
     @wraps(send)
     def logging_send(transport: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not _LOGGER.isEnabledFor(logging.DEBUG):
+        if not logs():
             return send(transport, request, *args, **kwargs)
         with _Line(request) as line:
             line.answer = send(transport, request, *args, **kwargs)
@@ -69,6 +74,6 @@ def logged_async(send: SendAsync) -> SendAsync:
     @wraps(send)
     def logging_send(transport: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Awaitable[HttpResponse]:
         sending = send(transport, request, *args, **kwargs)
-        return timed(sending, request) if _LOGGER.isEnabledFor(logging.DEBUG) else sending
+        return timed(sending, request) if logs() else sending
 
     return logging_send  # type: ignore[return-value]  # as above

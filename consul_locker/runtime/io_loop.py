@@ -15,9 +15,10 @@ from typing import cast
 
 from ..client.addresses import Addresses
 from ..client.aio import AsyncTransport
+from ..client.aio_exchange import Exchange, Exchanges, Told
 from ..client.allowance import Allowance
 from ..client.credentials import Credentials
-from ..client.encode import Encoder
+from ..client.encode import Encoder, HttpRequest, HttpResponse
 from ..config.options import ClientOptions
 from ..core.messages import (
     Answered,
@@ -30,7 +31,7 @@ from ..core.messages import (
     TimerFired,
     TimerName,
 )
-from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Watch
+from ..core.requests import CreateSession, DestroySession, Failed, ReadSession, RenewSession, Request, Transact, Watch
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .clock import Clock, Manual
 from .watches import WATCH_SHARE, Watches
@@ -127,11 +128,14 @@ class IoLoop:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._encoder = encoder
+        self._timeout = options.timeout
         self._clock = clock
         allowance = Allowance(connections) if allowance is None else allowance
         self._transport = AsyncTransport(options, connections, allowance, addresses, credentials)
         self._lanes = self._transport.reserve()
         self._tasks: dict[Request, tuple[asyncio.Task[None], Receive]] = {}
+        self._exchanges = Exchanges(self._transport)
+        self._without_task: dict[Request, tuple[Exchange, Receive]] = {}
         self._ending: set[asyncio.Task[None]] = set()  # cancelled, but not ended yet
         self._timers: dict[tuple[Receive, TimerName], _Timer] = {}
         self._watches = Watches(options, encoder, self._transport, self._watch_limit)
@@ -168,11 +172,10 @@ class IoLoop:
             return
         for command in commands:
             if isinstance(command, Request):
-                if command in self._tasks:
+                if command in self._tasks or command in self._without_task:
                     continue  # it came twice: the thread that gave it was interrupted
-                task = self._loop.create_task(self._send_and_report(receive, command))
-                self._tasks[command] = task, receive
-                task.add_done_callback(partial(self._ended, receive, command))
+                if not (isinstance(command, Transact) and self._begin(receive, command)):
+                    self._start(receive, command, command.timeout)
             elif isinstance(command, SetTimer):
                 self._set(receive, command)
             elif isinstance(command, CancelTimer):
@@ -230,24 +233,73 @@ class IoLoop:
         for receive, name in list(self._timers):
             if not (keep_destroys and _for_a_destroy(name)):
                 self._unset((receive, name))
-        pending = {
-            request: found
-            for request, found in self._tasks.items()
-            if not (keep_destroys and _lingers(request))
-        }
-        for request, (task, _) in pending.items():
-            del self._tasks[request]  # a task that has not begun cannot do it itself
-            self._give_up(task)
+        pending: list[tuple[Request, Receive]] = []
+        for request, (task, receive) in list(self._tasks.items()):
+            if not (keep_destroys and _lingers(request)):
+                del self._tasks[request]  # a task that has not begun cannot do it itself
+                self._give_up(task)
+                pending.append((request, receive))
+        for request, (exchange, receive) in self._without_task.items():
+            exchange.cancel()
+            pending.append((request, receive))
+        self._without_task.clear()
+        self.ending()
         try:
             await asyncio.gather(*self._ending, return_exceptions=True)
         finally:  # other code may cancel this, too
-            for request, (_, receive) in pending.items():
+            for request, receive in pending:
                 receive(Answered(request, closed()))
+
+    def ending(self) -> list[asyncio.Task[None]]:
+        """Tasks that were cancelled and end in the next rounds of the loop: watches close their connections."""
+        for task in self._exchanges.rest():
+            self._give_up(task)
+        return list(self._ending)
+
+    def requests(self, receive: Receive) -> list[asyncio.Future[None]]:
+        """The requests of a Locker in flight, without those of its queries (`info` and the like)."""
+        with_task = [each for each in self._tasks.items() if each[1][1] is receive]
+        without = [each for each in self._without_task.items() if each[1][1] is receive]
+        return [
+            *(task for request, (task, _) in with_task if not request.question),
+            *(exchange.ended() for request, (exchange, _) in without if not request.question),
+        ]
 
     # --------------------------------------------------------------------------------------- requests
 
-    async def _send_and_report(self, receive: Receive, request: Request) -> None:
-        receive(await self._answer(request))
+    def _begin(self, receive: Receive, request: Transact) -> bool:
+        """Send a transaction without a task. False: it needs one."""
+        try:
+            http = self._encoder.encode(request)
+        except Exception:  # it comes again there, where it is reported
+            return False
+        told = partial(self._told, receive, request, http)
+        exchange = self._exchanges.begin(http, self._timeout if request.timeout is None else request.timeout, told)
+        if exchange is None:
+            return False
+        self._without_task[request] = exchange, receive
+        return True
+
+    def _told(self, receive: Receive, request: Request, http: HttpRequest, told: Told) -> None:
+        """What came of it."""
+        if told is None:
+            exchange, _ = self._without_task.pop(request)
+            self._start(receive, request, max(0.0, exchange.deadline - self._loop.time()))
+            return
+        if isinstance(told, HttpResponse):
+            receive(Answered(request, http.decode(told)))
+        else:
+            receive(Answered(request, Failed(told, told.sent)))
+        self._without_task.pop(request, None)
+
+    def _start(self, receive: Receive, request: Request, timeout: float | None) -> None:
+        """Send a request by a task."""
+        task = self._loop.create_task(self._send_and_report(receive, request, timeout))
+        self._tasks[request] = task, receive
+        task.add_done_callback(partial(self._ended, receive, request))
+
+    async def _send_and_report(self, receive: Receive, request: Request, timeout: float | None) -> None:
+        receive(await self._answer(request, timeout))
         self._tasks.pop(request, None)
         if self._on_answer is not None:
             self._on_answer()
@@ -262,17 +314,17 @@ class IoLoop:
             what = "cancelled with all tasks of its event loop" if task.cancelled() else "interrupted"
             receive(Answered(request, Failed(ConsulUnavailable(f"the request was {what}", sent=True), True)))
 
-    async def _answer(self, request: Request) -> Answered:
+    async def _answer(self, request: Request, timeout: float | None) -> Answered:
         try:
             if isinstance(request, Watch):
                 return Answered(request, await self._watches.watch(request))
             http = self._encoder.encode(request)
             if not _keeps_alive(request):
-                response = await self._transport.send(http, request.timeout)
+                response = await self._transport.send(http, timeout)
             else:
                 fresh = isinstance(request, RenewSession) and request.fresh
-                patience = RENEWAL_WAIT * (request.timeout or 0.0)
-                response = await self._lanes.send(http, request.timeout, fresh=fresh, patience=patience)
+                patience = RENEWAL_WAIT * (timeout or 0.0)
+                response = await self._lanes.send(http, timeout, fresh=fresh, patience=patience)
             return Answered(request, http.decode(response))
         except ConsulUnavailable as error:
             return Answered(request, Failed(error, error.sent))

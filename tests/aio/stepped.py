@@ -121,7 +121,7 @@ async def quiet(locker: Locker) -> None:
             task
             for request, (task, receive) in exchange._tasks.items()
             if receive is locker._runtime._receive and not isinstance(request, Watch)
-        ]
+        ] + [each.ended() for each, receive in exchange._without_task.values() if receive is locker._runtime._receive]
         if not tasks:
             return
         await asyncio.wait(tasks)
@@ -155,6 +155,7 @@ async def a_factory(agent: Agent, sessions: bool = False) -> AsyncIterator[Locke
         assert not factory._io_loop._transport._open_ones
         assert not factory._io_loop._lanes._open_ones
         assert not factory._io_loop._tasks
+        assert not factory._io_loop._without_task
         assert asyncio.all_tasks() == own_tasks()
         left = ask(agent, "/v1/session/list")
         assert sessions or left == []

@@ -80,7 +80,7 @@ def test_a_cancelled_stop_that_gives_locks_back_first(agent: Agent, how: str) ->
         async with a_factory(agent) as factory:
             locker = factory.create("sweep", lock_delay=10)
             # Of its own in each round: a destroy that overtakes a release leaves the key in its lock-delay.
-            leases = await locker.lock_many([f"a{rounds}", f"b{rounds}"])
+            leases = await locker.lock_many([f"{how}-a{rounds}", f"{how}-b{rounds}"])
             done = await cancelled(locker.stop, rounds, how)
             await quiet(locker)
             if rounds:

@@ -139,7 +139,8 @@ def test_a_program_whose_tasks_are_all_cancelled_ends(embedded: Agent, run: Run)
             await inside.wait()
             with embedded.pause():
                 other = asyncio.ensure_future(locker.lock("b"))
-                while not [request for request in factory._io_loop._tasks if isinstance(request, Transact)]:
+                io_loop = factory._io_loop
+                while not [one for one in (*io_loop._tasks, *io_loop._without_task) if isinstance(one, Transact)]:
                     await asyncio.sleep(0)
                 for task in asyncio.all_tasks() - kept:
                     task.cancel()

@@ -34,7 +34,7 @@ def test_a_cancelled_send_closes_its_connection_and_gives_its_place_back() -> No
         transport = AsyncTransport(options(server.port), 1)
         sending = asyncio.create_task(transport.send(PUT))
         await eventually(lambda: server.accepted == 1)
-        await eventually(lambda: any(each._answer for each in transport._open_ones))
+        await eventually(lambda: any(each._then for each in transport._open_ones))
         waiting = asyncio.create_task(transport.send(PUT))
         await asyncio.sleep(0)
         waiting.cancel()

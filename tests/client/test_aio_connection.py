@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 
 from consul_locker.client.aio import AsyncTransport
+from consul_locker.client.aio_connection import _settle
 
 from ..behaviour.tools import eventually
 from .drivers import found, named, run
@@ -22,14 +24,13 @@ def test_an_answer_that_comes_with_the_end_of_its_time() -> None:
         await transport.send(PUT)
         (connection,) = transport._idle
         turn: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        connection._answer = turn
+        connection._then = partial(_settle, turn)
         connection._fail(TimeoutError("over"))
         connection._fail(TimeoutError("again"))
-        connection.data_received(OK)  # too late
+        connection._received(OK)  # too late
         assert connection.stale
         with pytest.raises(TimeoutError, match="over"):
             await turn
-        connection._answer = None
         transport.close()
         await transport.wait_closed()
 

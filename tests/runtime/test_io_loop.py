@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from consul_locker.client.encode import Encoder
 from consul_locker.config.options import ClientOptions
 from consul_locker.core.messages import Answered, CancelRequest, CancelTimer, SetTimer, TimerFired
 from consul_locker.core.requests import (
+    Committed,
     CreateSession,
     DestroySession,
     Done,
@@ -34,6 +36,7 @@ from consul_locker.runtime.io_loop import IoLoop
 from consul_locker.runtime.watches import NAMES_SHARE
 
 from ..behaviour.tools import WAIT, Consul, eventually
+from ..client.servers import Server, answering, read_request
 
 BATCH = Transact(1, ())
 
@@ -307,6 +310,53 @@ def test_a_request_that_comes_twice_is_sent_once() -> None:
     assert asyncio.run(go()) == 1
 
 
+def test_a_transaction_without_a_task() -> None:
+    """The second one, since there is a connection then; it ends with all others."""
+
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
+        for _ in range(2):
+            exchange.carry_out(receiver.receive, [BATCH])
+            assert (await receiver.next()).outcome == Committed(())
+        assert not exchange._tasks
+        with agent.pause():
+            exchange.carry_out(receiver.receive, [BATCH, BATCH])
+            (ended,) = exchange.requests(receiver.receive)
+            assert not exchange._tasks
+            await exchange.close()
+            await ended
+        answered = await receiver.next()
+        assert answered.request is BATCH
+        assert "closed" in str(answered.outcome.error)
+
+    run(test)
+
+
+def test_a_transaction_without_a_task_that_must_go_again() -> None:
+    async def go() -> list[Any]:
+        events: list[Any] = []
+        options = ClientOptions.build([f"127.0.0.1:{each.port}" for each in (first, second)], environ={})
+        exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
+        for count in range(1, 4):
+            exchange.carry_out(events.append, [BATCH])
+            await eventually(lambda count=count: len(events) == count)
+        await exchange.close()
+        return events
+
+    no_leader = b"HTTP/1.1 500 Error\r\nContent-Length: 17\r\n\r\nNo cluster leader"
+    committed = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"Results":null}'
+
+    def once(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.sendall(committed)
+        read_request(sock)
+
+    with Server(answering(committed, no_leader)) as first, Server(once) as second:
+        granted, again, failed = asyncio.run(go())
+    assert granted.outcome == again.outcome == Committed(())
+    assert isinstance(failed.outcome, Failed)
+    assert failed.outcome.sent
+
+
 def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = []
 
@@ -314,7 +364,7 @@ def test_a_request_whose_task_breaks_off_is_answered(monkeypatch: pytest.MonkeyP
         options = ClientOptions.build("127.0.0.1:1", environ={})
         exchange = IoLoop(options, Encoder(options), SystemClock(), 2)
 
-        async def broken(request: Any) -> Any:
+        async def broken(request: Any, timeout: Any) -> Any:
             raise RecursionError
 
         monkeypatch.setattr(exchange, "_answer", broken)
