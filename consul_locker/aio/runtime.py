@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ..core.calls import LockCall, ReleaseCall
 from ..core.locker import LockerCore
 from ..core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
 from ..runtime.clock import Clock
@@ -115,7 +116,12 @@ class AsyncRuntime(Sender):
     def step(self, event: Event) -> None:
         """Give the core an event and do what follows; during a step (from a finalizer, say) after its end."""
         self._events.append(event)
-        if not self._stepping:
+        if self._stepping:
+            return
+        if isinstance(event, (LockCall, ReleaseCall)) and self.core.batch.under_way:
+            if len(self._events) == 1:
+                self._loop.call_soon(self._run_steps)
+        else:
             self._run_steps()
 
     def _run_steps(self) -> None:
@@ -138,7 +144,7 @@ class AsyncRuntime(Sender):
                 event = self._events[0]
                 fail_stop.begin(event)
                 self._events.popleft()
-                fail_stop.run(event, self._clock.now())
+                fail_stop.run(event, self._clock.now(), bool(self._events))
                 self._carry_out()
                 fail_stop.end()
         except BaseException:

@@ -60,7 +60,7 @@ class Grants:
 
     def lock(self, call: LockCall) -> None:
         """A call wants its locks: from the cache, shared with one in flight, or from Consul."""
-        slots = tuple(self._ledger.slot(id) for id in call.ids)
+        slots = tuple(map(self._ledger.slot, call.ids))
         blocked = self._blocked_locally(call, slots)
         if blocked is not None:
             self._wait_or_deny(call, blocked)
@@ -175,7 +175,7 @@ class Grants:
         taken = work.taken
         if work.granted is not None:
             work.granted(work)
-        if any(entries[slot.key].modify_index <= slot.fence for slot in taken):
+        if self._brought_back(taken, entries):
             # The number was kept because of a doubt, so the lock that the snapshot brought back is unchanged.
             for slot in taken:
                 slot.unsure = self._ledger.tenure  # the next attempt takes another number
@@ -195,6 +195,14 @@ class Grants:
         for call in calls:
             self._leases.give(call, leases)
         self._pipeline.finish(work)
+
+    @staticmethod
+    def _brought_back(taken: Iterable[Slot], entries: dict[str, Entry]) -> bool:
+        """Whether a lock has the index of an earlier lease: a restored snapshot brought that lock back."""
+        for slot in taken:  # noqa: SIM110 - a generator would cost each lock half a microsecond
+            if entries[slot.key].modify_index <= slot.fence:
+                return True
+        return False
 
     def refused(self, work: LockWork, found: list[tuple[Operation, Refused]]) -> None:
         """Consul refused some of the locks, and so none was granted."""

@@ -62,9 +62,12 @@ class Keeper(Releaser, Protocol):
         """The lease of the key is lost."""
 
 
-
 class Audit:
-    """Compares the held keys with Consul."""
+    """Compares the held keys with Consul.
+
+    Attributes:
+        highest: the highest index that an answer to a lock has shown.
+    """
 
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pace: Pace, timeout: float
@@ -83,7 +86,7 @@ class Audit:
         self._reset()
 
     def _reset(self) -> None:
-        self._highest = 0  # the highest index seen
+        self.highest = 0
         self._round: list[BaseLease] = []  # to be checked yet in the round under way; the next one is last
         self._urgent: list[Sequence[BaseLease]] = []  # parts to be checked without a pause
         self._hurries = False  # whether the rest of the round is
@@ -112,12 +115,18 @@ class Audit:
         self._reset()  # the leases are let go
         self.hint.end()
 
-    def saw_index(self, index: int) -> None:
-        """Note an index. One that falls means a restored snapshot: our session may hold keys without a lease."""
-        if index < self._highest:
+    def saw_index(self, index: int, floor: int) -> None:
+        """Note an index. One that falls means a restored snapshot: our session may hold keys without a lease.
+
+        Args:
+            index: of an answer.
+            floor: `highest` when its request was sent. Of two requests in flight the later one may be answered first.
+        """
+        if index < floor:
             self.sweep()
-            self._highest = index
-        self._highest = max(self._highest, index)
+            self.highest = index
+        elif index > self.highest:
+            self.highest = index
 
     def sweep(self) -> None:
         """A snapshot may have been restored: audit all keys without a pause, and sweep."""
@@ -137,7 +146,7 @@ class Audit:
         if not self._pace.when_open(self.audit):
             return
         self._sweep.go_on()
-        self.hint.look(self._highest)
+        self.hint.look(self.highest)
         if not self._round:
             self._begin_round()
         self._set_timer()

@@ -1,6 +1,6 @@
 """Group commit: many wanted operations become one transaction, and its answer their outcomes.
 
-Operations wanted while a transaction is in flight go together into the next one (docs/design.rst):
+Operations wanted while two transactions are in flight go together into the next one (docs/design.rst):
 a real Consul serves about 4,000 single acquires a second, and over 30,000 when they come 64 to a
 transaction (measured), because each transaction is one write to its log.
 
@@ -19,10 +19,13 @@ from ..keys import lock_key_of
 from .key import LockWork, Progress, ReleaseWork, Work
 from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
-__all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item"]
+__all__ = ["MAX_BYTES", "MAX_IN_FLIGHT", "MAX_OPS", "Batch", "Item"]
 
 #: Consul's limit of operations in a transaction (1.8.7, measured: 413 past it; newer versions take 128).
 MAX_OPS = 64
+#: The most transactions of a Locker in flight. While Consul works on one, the next is encoded and sent; the one after
+#: it gathers operations. Two gave 100 threads 1.5 times the locks a second, 10 tasks 1.4 times (measured).
+MAX_IN_FLIGHT = 2
 #: The most bytes in a transaction, as estimated by `_size`. Consul takes about 512 KB (measured); half of
 #: it leaves room for the estimate to be wrong.
 MAX_BYTES = 256 * 1024
@@ -36,7 +39,10 @@ Item = tuple[Work, list[Operation]]
 
 
 def _size(operations: list[Operation]) -> int:
-    return sum(len(op.key) * 3 + (len(op.value) * 4 // 3 if op.value else 0) + OVERHEAD for op in operations)
+    size = 0
+    for op in operations:
+        size += len(op.key) * 3 + (len(op.value) * 4 // 3 if op.value else 0) + OVERHEAD
+    return size
 
 
 class Batch:
@@ -52,6 +58,11 @@ class Batch:
         self._max_in_flight = max_in_flight
         self._wanted: deque[Item] = deque()
         self._in_flight: dict[Transact, list[Item]] = {}
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a transaction is in flight."""
+        return bool(self._in_flight)
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
@@ -94,7 +105,7 @@ class Batch:
             work.landings += 1
             items.append((work, ops))
             operations.extend(ops)
-        calls = tuple(call for work, _ in items for call in work.answers if not call.settled)
+        calls = tuple([call for work, _ in items for call in work.answers if not call.settled])
         request = Transact(generation, tuple(operations), calls, timeout=timeout)
         self._in_flight[request] = items
         return request
@@ -113,7 +124,7 @@ class Batch:
         by_key = {entry.key: entry for entry in answer.entries}
         for _, ops in items:
             for op in ops:
-                if op.verb in (Verb.DELETE, Verb.DELETE_CAS):
+                if op.verb is Verb.DELETE or op.verb is Verb.DELETE_CAS:
                     by_key.pop(op.key, None)  # the check before a delete shows the key, which is deleted
         return by_key
 

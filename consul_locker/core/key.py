@@ -215,7 +215,7 @@ class LockWork(Work):
         shows: bool = False,
         granted: Callable[[LockWork], None] | None = None,
     ) -> None:
-        super().__init__(owner, slots, slots + places, calls)
+        super().__init__(owner, slots, slots + places if places else slots, calls)
         self.calls = calls
         self.exclusive = exclusive
         self.places = places
@@ -250,7 +250,10 @@ class LockWork(Work):
     @property
     def unwanted(self) -> bool:
         """Whether all its callers have gone."""
-        return bool(self.calls) and all(call.settled for call in self.calls)
+        for call in self.calls:
+            if not call.settled:
+                return False
+        return bool(self.calls)
 
 
 class ReleaseWork(Work):

@@ -108,7 +108,8 @@ class Leases:
         if not key.is_place:
             if counter is not None:
                 self._out.count(counter)
-            self._out.emit(signal, id=key.id, key=key.key, **facts)
+            facts["id"], facts["key"] = key.id, key.key
+            self._out.tell(signal, facts)
 
     def tell_released(self, lease: BaseLease) -> None:
         """A lease was released."""

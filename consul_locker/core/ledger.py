@@ -149,10 +149,18 @@ class Ledger:
                 tenures.append(new)
         return tuple(tenures)
 
-    def want(self, work: Work) -> None:
-        """Put a work at the end of the line of each of its keys, all at once: so sets cannot block each other."""
+    def want(self, work: Work) -> bool:
+        """Put a work at the end of the line of each of its keys, all at once: so sets cannot block each other.
+
+        Returns:
+            Whether it is the first on all of them.
+        """
+        first = True
         for slot in work.keys:
+            if slot.works:
+                first = False
             slot.add_work(work)
+        return first
 
     def startable(self, work: Work) -> bool:
         """Whether it is first in line on all its keys, and not yet under way."""
@@ -168,10 +176,12 @@ class Ledger:
         for slot in work.keys:
             if work in slot.works:
                 slot.remove_work(work)
-            if slot.works and slot.works[0] not in following:
-                following.append(slot.works[0])
-            self.tidy(slot)
-        return [next_work for next_work in following if self.startable(next_work)]
+            if slot.works:
+                if slot.works[0] not in following:
+                    following.append(slot.works[0])
+            else:
+                self.tidy(slot)
+        return [next_work for next_work in following if self.startable(next_work)] if following else following
 
     def grant(self, slot: Slot, lease: BaseLease) -> None:
         """The slot is held from now on."""

@@ -112,6 +112,11 @@ class FastestLine:
         """
         return slot.id in self._paused or slot.id in self._watches
 
+    def _attended(self, slot: Slot) -> bool:
+        """Whether anything is kept of a key here besides the calls that wait."""
+        id = slot.id
+        return id in self._pauses or id in self._watches or id in self._polled or id in self._paused
+
     def wait(self, call: LockCall, slot: Slot, obstacle: Obstacle, error: ConsulLockerError | None = None) -> None:
         """Put a call into the line of a key; the first one there has the key watched."""
         self._waits.begin(call, obstacle, error)
@@ -140,7 +145,7 @@ class FastestLine:
 
     def serve(self, slot: Slot) -> None:
         """The key is idle: each waiting call that can go on does, in order of arrival."""
-        if slot.works:
+        if slot.works or not (slot.waiters or self._attended(slot)):
             return
         taken = self._known_taken(slot)
         if taken and slot.lease is None:

@@ -25,7 +25,7 @@ from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
 from .attempts import Attempts
 from .audit import Audit
-from .batch import MAX_OPS, Batch
+from .batch import MAX_IN_FLIGHT, MAX_OPS, Batch
 from .calls import Call, LeaveHold, LockCall, Obstacle, Question, Reboot, ReleaseCall, Start, Stop
 from .denials import Denials
 from .endings import Endings
@@ -82,7 +82,7 @@ class LockerCore:
         lease_type: LeaseType,
         closed: Callable[[], bool] = lambda: False,
         max_ops: int = MAX_OPS,
-        max_in_flight: int | None = 1,
+        max_in_flight: int | None = MAX_IN_FLIGHT,
     ) -> None:
         self.options = options
         self.strategy: Strategy = options.strategy if options.strategy is not None else NoStrategy()
@@ -181,7 +181,7 @@ class LockerCore:
         else:
             self.fsm.transition(ACQUIRING)
 
-    def step(self, event: Event, now: float) -> None:
+    def step(self, event: Event, now: float, more: bool = False) -> None:
         """Take one event. What follows from it is put at the end of `commands`.
 
         It raises nothing by itself. After an exception, from a signal handler, a stack that is too deep, or a lack of
@@ -190,6 +190,8 @@ class LockerCore:
         Args:
             event: what happened.
             now: the time, in seconds, on a clock that never goes back.
+            more: whether the next event is there already: then nothing of the batch is sent before it, and more goes
+                together.
         """
         self._out.now = now
         if self.session.deadline_passed():
@@ -206,7 +208,7 @@ class LockerCore:
             self._out.fired(event.name)
         else:
             self._abandoned(event)
-        if self.session.life is not None:
+        if self.session.life is not None and not more:
             for flush in self._flushes:
                 flush()
         self.ledger.rest()

@@ -81,9 +81,9 @@ class Pipeline:
 
     def want(self, work: Work) -> None:
         """A work is wanted: it is started when it is the first on all its keys."""
-        self._ledger.want(work)
+        first = self._ledger.want(work)
         self.meet(work)
-        if self._ledger.startable(work):
+        if first:
             self.start(work)
 
     def start(self, work: Work) -> None:
@@ -98,7 +98,7 @@ class Pipeline:
 
     def send(self, work: Work, operations: list[Operation]) -> None:
         """Put a work into the batch, with the operations that do it."""
-        if any(slot.key in self._audit.refused for slot in work.slots):
+        if self._audit.refused.any_of(work.slots):
             work.limit = 1  # most likely refused again: a transaction of its own
         self._batch.want(work, operations)
 
@@ -110,12 +110,12 @@ class Pipeline:
                 break
             self._pace.sent()
             self._out.count("transactions")
-            self._out.ask(request, partial(self._answered, request, self._out.now))
+            self._out.ask(request, partial(self._answered, request, self._out.now, self._audit.highest))
 
     # ------------------------------------------------------------------------------------ the answers
 
-    def _answered(self, request: Transact, began: float, outcome: TransactAnswer) -> None:
-        """A transaction of the batch was answered. ``began``: when it was sent."""
+    def _answered(self, request: Transact, began: float, floor: int, outcome: TransactAnswer) -> None:
+        """A transaction of the batch was answered. ``began``: when it was sent; ``floor``: as of `Audit.saw_index`."""
         items = self._batch.take(request)
         away = outage_of(outcome)
         if away is not None:
@@ -125,7 +125,7 @@ class Pipeline:
         if isinstance(outcome, Committed):
             entries = self._batch.committed(items, outcome)
             for work, _ in items:
-                if not isinstance(work, LockWork) or self._shows(work, entries):
+                if not isinstance(work, LockWork) or self._shows(work, entries, floor):
                     work.owner.done(work, entries)
         elif isinstance(outcome, RolledBack) and outcome.refused:
             if any(refused.refusal is Refusal.INVALID_SESSION for refused in outcome.refused):
@@ -145,7 +145,7 @@ class Pipeline:
                 work.failed(sent)
                 work.owner.failed(work, error)
 
-    def _shows(self, work: LockWork, entries: dict[str, Entry]) -> bool:
+    def _shows(self, work: LockWork, entries: dict[str, Entry], floor: int) -> bool:
         """Whether Consul's answer shows that the keys of a work are ours now."""
         session_id = self._session.current.session_id
         taken = work.taken
@@ -157,7 +157,7 @@ class Pipeline:
                 work.owner.failed(work, ConsulUnavailable(what, operation="lock", sent=True))
                 return False
         for slot in taken:
-            self._audit.saw_index(entries[slot.key].modify_index)
+            self._audit.saw_index(entries[slot.key].modify_index, floor)
         return True
 
     def heard(self, works: list[Work]) -> None:
@@ -166,7 +166,9 @@ class Pipeline:
         self._outage.over()
         for work in works:
             for call in work.answers:
-                self._outage.answered(rider_of(call))
+                rider = rider_of(call)
+                if rider.riding is not None:
+                    self._outage.answered(rider)
 
     def _withdraw_unwanted(self, items: list[Item]) -> None:
         """Do not send a work again when all its callers have gone meanwhile."""

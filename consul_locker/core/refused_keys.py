@@ -11,10 +11,11 @@ can be neither checked nor released, and it ends with the session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from ..errors import ConsulLockerError, ConsulUnavailable, InvalidLockId
+from .key import Slot
 from .requests import Failed, KeyAnswer, RefusedWhole, TransactAnswer
 from .step import Outbox
 
@@ -41,6 +42,10 @@ class RefusedKeys:
             del self._until[key]
             return False
         return until is not None
+
+    def any_of(self, slots: Iterable[Slot]) -> bool:
+        """Whether a key of these is one of them."""
+        return bool(self._until) and any(slot.key in self for slot in slots)
 
     def add(self, key: str) -> None:
         """Consul refused this key, alone."""

@@ -110,6 +110,10 @@ class Outbox:
         """A signal for the observers."""
         self.commands.append(Emit(signal, facts))
 
+    def tell(self, signal: str, facts: dict[str, Any]) -> None:
+        """The same, without a copy of the facts."""
+        self.commands.append(Emit(signal, facts))
+
     def settle(self, call: Call, value: Any = None, error: BaseException | None = None) -> None:
         """Answer a call, unless it was answered already: each is settled exactly once (rule 7)."""
         if call.settled:

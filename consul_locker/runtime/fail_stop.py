@@ -177,7 +177,7 @@ class FailStop:
         text = "a step of the Locker was broken off by an exception, and its session was given up with all its locks"
         return Settle(call, error=ConsulUnavailable(text, operation=call.verb, sent=True))
 
-    def run(self, event: Event, now: float) -> None:
+    def run(self, event: Event, now: float, more: bool = False) -> None:
         """Let the core take a step that was begun; not for a call that was answered when this core came."""
         if not (isinstance(event, Call) and event.settled):
-            self.core.step(event, now)
+            self.core.step(event, now, more)

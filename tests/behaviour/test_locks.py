@@ -213,15 +213,15 @@ def test_callers_share_a_request_in_flight(gated: Any, gate: Gate) -> None:
 
 
 def test_wanted_together_sent_together(gated: Any, gate: Gate) -> None:
-    held = gate.hold("PUT /v1/txn", 1)
-    first = gated.submit_lock("first")
+    held = gate.hold("PUT /v1/txn", 2)
+    first = [gated.submit_lock("first"), gated.submit_lock("second")]
     held.wait()
     futures = [gated.submit_lock(id) for id in range(100)]
-    until(lambda: gated.stats()["requests"] == 101)
+    until(lambda: gated.stats()["requests"] == 102)
     held.let_go()
-    for future in [first, *futures]:
+    for future in [*first, *futures]:
         assert future.result(WAIT).valid
-    assert gated.stats()["transactions"] == 3  # one, 64, 36
+    assert gated.stats()["transactions"] == 4  # one, one, 64, 36
 
 
 def test_a_loser_does_not_spoil_the_batch(gated: Any, gate: Gate, locker: Any) -> None:

@@ -95,16 +95,20 @@ class Driver:
     Args:
         begin: take the first step at once.
         random: what chance always says.
+        max_in_flight: of the batch; one at a time, so that a test knows what goes together.
         options: of the Locker.
     """
 
-    def __init__(self, *, begin: bool = True, random: float = 0.5, max_ops: int = 64, **options: Any) -> None:
+    def __init__(
+        self, *, begin: bool = True, random: float = 0.5, max_ops: int = 64, max_in_flight: int = 1, **options: Any
+    ) -> None:
         options.setdefault("strategy", PermanentStrategy())
         options.setdefault("identify_holder", False)
         self.now = 1000.0
         self.random = random
         self._options = options
         self._max_ops = max_ops
+        self._max_in_flight = max_in_flight
         self.core = self.make_core()
         self.commands: list[Command] = []
         self.open: list[Request] = []  # requests that were not answered
@@ -125,6 +129,7 @@ class Driver:
             random=lambda: self.random,
             lease_type=BaseLease,
             max_ops=self._max_ops,
+            max_in_flight=self._max_in_flight,
         )
 
     # ------------------------------------------------------------------------------------- events

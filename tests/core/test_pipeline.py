@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.messages import Call
-from consul_locker.core.requests import (
-    Transact,
-)
+from consul_locker.core.batch import MAX_IN_FLIGHT
+from consul_locker.core.calls import Lock
+from consul_locker.core.messages import Call, TimerFired
+from consul_locker.core.requests import Committed, ReadPrefix, Transact
 
-from .helpers import PENDING, Driver
+from .helpers import PENDING, Driver, entry
 
 
 def hold(driver: Driver, *ids: str) -> Call:
@@ -87,3 +87,43 @@ def test_a_call_in_line_that_shares_a_grant_gives_its_place_in_the_queue_back() 
     assert [driver.purpose(each) for each in reads] == ["turn"]
     driver.abandon(waits)
     assert driver.core.ledger.slots == {}
+
+
+def test_two_transactions_are_in_flight_and_a_third_gathers() -> None:
+    driver = Driver(max_in_flight=2).ready()
+    for id in "abcd":
+        driver.call("lock", id)
+    first, second = driver.all(Transact)
+    assert [len(request.operations) for request in (first, second)] == [1, 1]
+    driver.grant(first)
+    (third,) = (request for request in driver.all(Transact) if request is not second)
+    assert [op.key for op in third.operations] == ["svc/c/lock", "svc/d/lock"]
+
+
+def test_of_two_transactions_the_later_one_may_be_answered_first() -> None:
+    """That is no index that falls: no snapshot was restored, and no sweep is needed."""
+    driver = Driver(max_in_flight=2).ready()
+    one, two = driver.call("lock", "a"), driver.call("lock", "b")
+    first, second = driver.all(Transact)
+    answers = {request: driver.committed(request) for request in (first, second)}
+    driver.answer(second, answers[second])
+    driver.answer(first, answers[first])
+    assert driver.results[one].fence < driver.results[two].fence
+    assert driver.all(ReadPrefix) == []
+    third = driver.call("lock", "c")
+    (request,) = driver.all(Transact)
+    driver.answer(request, Committed((entry("svc/c/lock", "S1", driver.results[one].fence),)))
+    assert driver.results[third].valid
+    assert driver.all(ReadPrefix) != []  # this one was sent when a higher index had been seen
+
+
+def test_a_locker_has_two_transactions_in_flight() -> None:
+    assert MAX_IN_FLIGHT == 2
+
+
+def test_nothing_is_sent_while_more_events_are_there() -> None:
+    driver = Driver().ready()
+    for id, more in (("a", True), ("b", False)):
+        driver.core.step(Lock((id,)), driver.now, more)
+    driver.step(TimerFired(("nothing",)))
+    assert [op.key for op in driver.commit().operations] == ["svc/a/lock", "svc/b/lock"]

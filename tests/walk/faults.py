@@ -160,11 +160,11 @@ def deadline_from_the_answer(patch: pytest.MonkeyPatch) -> None:
     sent: dict[Command, float] = {}
     take = LockerCore.step
 
-    def step(self: Any, event: Event, now: float) -> None:
+    def step(self: Any, event: Event, now: float, more: bool = False) -> None:
         if isinstance(event, Answered) and isinstance(event.outcome, Renewed) and event.outcome.ttl is not None:
             took = now - sent[event.request]
             event = replace(event, outcome=Renewed(event.outcome.ttl + took))
-        take(self, event, now)
+        take(self, event, now, more)
         sent.update((command, now) for command in self.commands if isinstance(command, RenewSession))
 
     patch.setattr(LockerCore, "step", step)
@@ -213,12 +213,12 @@ def two_operations_of_a_key_in_flight(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def release_overtakes_a_lock(patch: pytest.MonkeyPatch) -> None:
-    startable = ledger.Ledger.startable
+    want = ledger.Ledger.want
 
     def overtake(self: Any, work: Any) -> bool:
-        return (isinstance(work, ReleaseWork) and work.stage is Stage.IN_LINE) or startable(self, work)
+        return want(self, work) or isinstance(work, ReleaseWork)
 
-    patch.setattr(ledger.Ledger, "startable", overtake)
+    patch.setattr(ledger.Ledger, "want", overtake)
 
 
 @plant

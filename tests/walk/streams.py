@@ -25,10 +25,10 @@ def change_steps(patch: pytest.MonkeyPatch, change: Callable[[LockerCore, Event,
     """Put `change` in place of each step: it may take the event, another one, several or none."""
     take = LockerCore.step
 
-    def step(self: Any, event: Event, now: float) -> None:
+    def step(self: Any, event: Event, now: float, more: bool = False) -> None:
         def really(event: Event) -> list[Command]:
             before = len(self.commands)
-            take(self, event, now)
+            take(self, event, now, more)
             commands = list(self.commands)
             self.commands.clear()
             self.commands.extend(commands[:before])
