@@ -15,6 +15,8 @@ class StateWaits:
         then: called after each change of the state.
     """
 
+    __slots__ = ("_waiters", "then")
+
     def __init__(self) -> None:
         self.then: Callable[[], object] = bool
         self._waiters: list[tuple[str, asyncio.Future[bool]]] = []  # True: it is reached; False: it never will be

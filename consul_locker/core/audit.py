@@ -69,6 +69,11 @@ class Audit:
         highest: the highest index that an answer to a lock has shown.
     """
 
+    __slots__ = (
+        "_due", "_hurries", "_interval", "_late", "_ledger", "_out", "_pace", "_pending", "_period", "_round",
+        "_session", "_sweep", "_timeout", "_urgent", "doubts", "highest", "hint", "keeper", "refused",
+    )  # fmt: skip
+
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pace: Pace, timeout: float
     ) -> None:

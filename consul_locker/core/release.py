@@ -32,6 +32,11 @@ class Releases:
         timeout: the limit on one request, in seconds.
     """
 
+    __slots__ = (
+        "_doubts", "_leases", "_ledger", "_options", "_out", "_outage", "_pace", "_pipeline", "_session", "_timeout",
+        "_to_read",
+    )  # fmt: skip
+
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pipeline: Pipeline,
         leases: Leases, doubts: Doubts, outage: Outage, pace: Pace, timeout: float

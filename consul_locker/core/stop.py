@@ -92,6 +92,8 @@ class Stopping:
         request: the destroy under way, and then the read that confirms it; else None.
     """
 
+    __slots__ = ("_confirming", "_fsm", "_out", "_session", "_timeout", "calls", "owner", "request")
+
     def __init__(self, outbox: Outbox, session: Session, timeout: float) -> None:
         self._out = outbox
         self._session = session
