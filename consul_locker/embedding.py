@@ -65,7 +65,7 @@ class EmbeddedLocker(Emitter):
     GOT = ("lock_acquired",)
 
     def __init__(self, locker: BaseLocker[Any]) -> None:
-        self._view = locker.fsm  # type: ignore[attr-defined] # both faces have it
+        self._view = locker.fsm
         super().__init__(self._view.table)
         self.locker = locker
         self._guard: Guard | None = None  # of the parent

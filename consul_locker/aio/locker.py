@@ -39,9 +39,6 @@ class Locker(Holds):
     See `consul_locker.Locker` for what everything means; here it is awaited. There is no ``submit_lock`` and
     no ``submit_release``: use a task, ``asyncio.create_task(locker.lock(id))``. Every method raises RuntimeError if no
     event loop runs, or another one than that of the factory.
-
-    Attributes:
-        fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
     """
 
     _full_name = "consul_locker.aio.Locker"
@@ -52,8 +49,11 @@ class Locker(Holds):
         super().__init__(factory, options, Lease)
         self._runtime = AsyncRuntime(self._core_maker(), self, factory._clock, io_loop, delivery)
         self._factory._attach(self)
-        self.fsm = self._fsm_view(self._as_task(self.lock), self._as_task(self.release), self._as_task(self.stop))
         self._runtime.begin()
+
+    def _inputs(self) -> dict[str, Callable[..., Any]]:
+        task = self._as_task
+        return {"lock": task(self.lock), "release": task(self.release), "stop": task(self.stop)}
 
     @staticmethod
     def _as_task(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., asyncio.Task[Any]]:

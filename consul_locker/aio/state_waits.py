@@ -15,9 +15,11 @@ class StateWaits:
         then: called after each change of the state.
     """
 
+    __slots__ = ("_waiters", "then")
+
     def __init__(self) -> None:
         self.then: Callable[[], object] = bool
-        self._waiters: set[tuple[str, asyncio.Future[bool]]] = set()  # True: it is reached; False: it never will be
+        self._waiters: list[tuple[str, asyncio.Future[bool]]] = []  # True: it is reached; False: it never will be
 
     async def wait(self, state: str, limit: float | None) -> bool | None:
         """Wait for a state that the Locker is not in, even if it is there only for a moment.
@@ -30,11 +32,11 @@ class StateWaits:
             True; False when the Locker will not change its state any more; None when the time was over first.
         """
         entry = state, asyncio.get_running_loop().create_future()
-        self._waiters.add(entry)
+        self._waiters.append(entry)
         try:
             done, _ = await asyncio.wait({entry[1]}, timeout=limit)
         finally:
-            self._waiters.discard(entry)
+            self._waiters.remove(entry)
         return entry[1].result() if done else None
 
     def reached(self, state: str) -> None:

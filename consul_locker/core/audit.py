@@ -62,13 +62,17 @@ class Keeper(Releaser, Protocol):
         """The lease of the key is lost."""
 
 
-
 class Audit:
     """Compares the held keys with Consul.
 
     Attributes:
         highest: the highest index that an answer to a lock has shown.
     """
+
+    __slots__ = (
+        "_due", "_hurries", "_interval", "_late", "_ledger", "_out", "_pace", "_pending", "_period", "_round",
+        "_session", "_sweep", "_timeout", "_urgent", "doubts", "highest", "hint", "keeper", "refused",
+    )  # fmt: skip
 
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pace: Pace, timeout: float

@@ -41,6 +41,11 @@ class Denials:
         line: where a call waits for the end of a former session of its Locker; set once.
     """
 
+    __slots__ = (
+        "_leases", "_ledger", "_naming", "_options", "_out", "_pace", "_session", "_timeout", "_unnamed", "_waits",
+        "line",
+    )  # fmt: skip
+
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, leases: Leases, waits: Waits,
         pace: Pace, timeout: float

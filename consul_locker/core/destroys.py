@@ -45,6 +45,8 @@ class Destroys:
         timeout: the limit on one request, in seconds.
     """
 
+    __slots__ = ("_former", "_given", "_out", "_timeout")
+
     def __init__(self, outbox: Outbox, timeout: float) -> None:
         self._out = outbox
         self._timeout = timeout

@@ -101,6 +101,11 @@ def not_ours(outcome: TransactAnswer) -> set[int] | None:
 class Doubts:
     """The keys that we may have without a lease."""
 
+    __slots__ = (
+        "_doubts", "_former", "_former_due", "_ledger", "_looks", "_out", "_pace", "_refused", "_session", "_timeout",
+        "_timer", "former_for", "releaser",
+    )  # fmt: skip
+
     def __init__(
         self, outbox: Outbox, session: Session, ledger: Ledger, refused: RefusedKeys, pace: Pace, timeout: float
     ) -> None:

@@ -21,6 +21,8 @@ __all__ = ["Endings"]
 class Endings:
     """The end of a stop, and of a generation. The arguments are parts of the Locker."""
 
+    __slots__ = ("_audit", "_denials", "_leases", "_ledger", "_line", "_out", "_pipeline", "_releases")
+
     def __init__(
         self, outbox: Outbox, ledger: Ledger, pipeline: Pipeline, leases: Leases, releases: Releases, denials: Denials,
         line: Line, audit: Audit

@@ -49,6 +49,11 @@ class Hint:
         more_than: see above.
     """
 
+    __slots__ = (
+        "_index", "_ledger", "_limit", "_missing", "_not_before", "_out", "_pause", "_prefix", "_query", "_session",
+        "_since", "_transactions", "more_than",
+    )  # fmt: skip
+
     def __init__(
         self,
         name: str,

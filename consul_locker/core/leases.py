@@ -34,6 +34,8 @@ class Leases:
         make: makes a lease of the Locker's face.
     """
 
+    __slots__ = ("_doubts", "_ledger", "_make", "_out", "_strategy")
+
     def __init__(
         self, outbox: Outbox, ledger: Ledger, doubts: Doubts, strategy: Strategy, make: LeaseType
     ) -> None:

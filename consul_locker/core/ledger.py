@@ -24,6 +24,8 @@ class Ledger:
         tenure: the number of the last tenure.
     """
 
+    __slots__ = ("_name", "_resting", "leases", "parting", "slots", "tenure")
+
     def __init__(self, name: str) -> None:
         self._name = name
         self.tenure = 0

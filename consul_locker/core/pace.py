@@ -73,6 +73,8 @@ class Pace:
         on_closed: called when requests go out no longer as they come; set once.
     """
 
+    __slots__ = ("_later", "_out", "_outage", "due", "flow", "on_closed")
+
     def __init__(self, outbox: Outbox, outage: Outage) -> None:
         self._out = outbox
         self._outage = outage

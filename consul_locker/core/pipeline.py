@@ -41,6 +41,8 @@ from .waits import Waits, rider_of
 
 __all__ = ["Pipeline"]
 
+_JSON = json.JSONEncoder(separators=(",", ":"))  # made once: that costs more than its use
+
 
 class Pipeline:
     """The works of one Locker.
@@ -74,7 +76,7 @@ class Pipeline:
         self.repeats = True
         self.on_idle: Callable[[Slot], None]
         # The values of all tenures differ only in the number at the end, so JSON is made once: fast.
-        value = json.dumps({**identity, **(options.value or {})}, separators=(",", ":"))
+        value = _JSON.encode({**identity, **(options.value or {})})
         self._value = value[:-1] + ("," if len(value) > 2 else "") + '"tenure":'
 
     # ---------------------------------------------------------------------------- from wanted to sent

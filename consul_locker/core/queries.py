@@ -55,6 +55,8 @@ def lock_info(id: str, entry: Entry) -> LockInfo:
 class Questions:
     """`info`, `holder`, `waiters`, `session_info` and `guarded` of one Locker."""
 
+    __slots__ = ("_audit", "_ledger", "_options", "_out", "_outage", "_timeout")
+
     def __init__(
         self, options: LockerOptions, outbox: Outbox, ledger: Ledger, audit: Audit, outage: Outage, timeout: float
     ) -> None:

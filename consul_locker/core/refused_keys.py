@@ -32,6 +32,8 @@ ItemT = TypeVar("ItemT")
 class RefusedKeys:
     """The keys that Consul refused alone, remembered for `REFUSED_FOR`."""
 
+    __slots__ = ("_out", "_until")
+
     def __init__(self, outbox: Outbox) -> None:
         self._out = outbox
         self._until: dict[str, float] = {}  # the latest is last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 
 from ..config.options import LockerOptions
@@ -33,6 +32,11 @@ class Releases:
         timeout: the limit on one request, in seconds.
     """
 
+    __slots__ = (
+        "_doubts", "_leases", "_ledger", "_options", "_out", "_outage", "_pace", "_pipeline", "_session", "_timeout",
+        "_to_read",
+    )  # fmt: skip
+
     def __init__(
         self, options: LockerOptions, outbox: Outbox, session: Session, ledger: Ledger, pipeline: Pipeline,
         leases: Leases, doubts: Doubts, outage: Outage, pace: Pace, timeout: float
@@ -47,7 +51,7 @@ class Releases:
         self._outage = outage
         self._pace = pace
         self._timeout = timeout
-        self._to_read: deque[ReleaseWork] = deque()  # whose keys are to be read, once that may be sent
+        self._to_read: list[ReleaseWork] = []  # whose keys are to be read, once that may be sent
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -174,7 +178,7 @@ class Releases:
     def flush(self) -> None:
         """Send the reads that may be sent."""
         while self._to_read and self._pace.may_send:
-            work = self._to_read.popleft()
+            work = self._to_read.pop(0)
             self._pace.sent()
             read = ReadKey(self._session.generation, work.slot.key, timeout=self._timeout)
             self._out.ask(read, partial(self._read, work, self._out.now))
@@ -208,7 +212,7 @@ class Releases:
         if not self._pipeline.patient:
             self.failed(work, error)
             return
-        self._to_read.appendleft(work)
+        self._to_read.insert(0, work)
         self._pace.failed()
         self._answer_left(left)
 

@@ -36,6 +36,10 @@ class SessionWatch:
         restored: told that there is a sign of a restored snapshot.
     """
 
+    __slots__ = (
+        "_answered", "_ask_leader", "_failures", "_from", "_life", "_node", "_out", "_quick", "_restored", "_since",
+    )  # fmt: skip
+
     def __init__(self, outbox: Outbox, ask_leader: Callable[[], object], restored: Callable[[], None]) -> None:
         self._out = outbox
         self._ask_leader = ask_leader

@@ -92,6 +92,8 @@ class Stopping:
         request: the destroy under way, and then the read that confirms it; else None.
     """
 
+    __slots__ = ("_confirming", "_fsm", "_out", "_session", "_timeout", "calls", "owner", "request")
+
     def __init__(self, outbox: Outbox, session: Session, timeout: float) -> None:
         self._out = outbox
         self._session = session
@@ -100,31 +102,38 @@ class Stopping:
         self.calls: list[Stop] = []
         self.request: DestroySession | ReadSession | None = None
         self._confirming: ReadSession | None = None  # what is to be asked next
-        self._fsm = Fsm(STOP, self, mutex=None)  # as the Locker's own
+        self._fsm: Fsm[Stopping] | None = None  # made by the first stop
 
     @property
     def state(self) -> str:
         """How far the stop has come; ``"idle"``: there is none."""
-        return self._fsm.state
+        return IDLE if self._fsm is None else self._fsm.state
 
     @property
     def under_way(self) -> bool:
         """Whether there is one."""
-        return self._fsm.state != IDLE
+        return self._fsm is not None and self._fsm.state != IDLE
 
     def begin(self) -> None:
         """Begin a stop."""
         self._out.timer(("stop",), self._out.now + STOP_REQUESTS * self._timeout, self.give_up)
+        if self._fsm is None:
+            self._fsm = Fsm(STOP, self, mutex=None)  # as the Locker's own
         self._fsm.handle("begin")
+
+    def _go_on(self, input: str) -> None:
+        """Of a stop that has begun."""
+        assert self._fsm is not None
+        self._fsm.handle(input)
 
     def give_up(self) -> None:
         """Its time is over, or nobody waits for it: it ends at once, confirmed or not."""
-        self._fsm.handle("over")
+        self._go_on("over")
 
     def look(self) -> None:
         """Consul has answered something: perhaps all is given back by now."""
-        if self._fsm.state == GIVING_BACK and not self.owner.gives_back():
-            self._fsm.handle("given_back")
+        if self.state == GIVING_BACK and not self.owner.gives_back():
+            self._go_on("given_back")
 
     def answer(self) -> None:
         """The Locker is stopped: answer the calls that wait for that."""
@@ -137,7 +146,7 @@ class Stopping:
     def give_back(self) -> None:
         """On entering giving_back. It waits for works under way, too: locks that no call wants any more."""
         if not self.owner.give_back() or not self.owner.gives_back():
-            self._fsm.handle("given_back")
+            self._go_on("given_back")
 
     def destroy(self) -> None:
         """On entering destroying."""
@@ -159,23 +168,24 @@ class Stopping:
     def pause(self) -> None:
         """On entering pausing."""
         self.request = None
-        self._out.timer(("stop", "again"), self._out.now + STOP_PAUSE, partial(self._fsm.handle, "again"))
+        self._out.timer(("stop", "again"), self._out.now + STOP_PAUSE, partial(self._go_on, "again"))
 
     def finish(self, confirmed: bool) -> None:
         """It is over."""
         self.request = None
         self._out.cancel(("stop",))
         self._out.cancel(("stop", "again"))
+        assert self._fsm is not None
         self._fsm.transition(IDLE)  # inputs that are deferred until stopped must find no stop under way
         self.owner.stop_over(confirmed)
 
     def _destroyed(self, request: DestroySession, outcome: DestroyAnswer) -> None:
         self._confirming = confirmed_destroy(request, outcome)
-        self._fsm.handle("failed" if self._confirming is None else "destroyed")
+        self._go_on("failed" if self._confirming is None else "destroyed")
 
     def _read(self, outcome: SessionAnswer) -> None:
         gone = isinstance(outcome, SessionRead) and outcome.session is None
-        self._fsm.handle("gone" if gone else "not_gone")
+        self._go_on("gone" if gone else "not_gone")
 
 
 #: The one machine of the stops of all Lockers of the process.

@@ -60,6 +60,11 @@ class Sweep:
         refused: the keys that Consul does not take; they are left out.
     """
 
+    __slots__ = (
+        "_doubts", "_failures", "_ledger", "_names", "_not_before", "_out", "_pace", "_parts", "_pending", "_prefix",
+        "_refused", "_requests", "_session", "_timeout", "_wanted",
+    )  # fmt: skip
+
     def __init__(
         self,
         name: str,

@@ -79,6 +79,8 @@ class Waits:
         over: called when the ``wait`` of a call is over; set once.
     """
 
+    __slots__ = ("_out", "_outage", "over")
+
     def __init__(self, outbox: Outbox, outage: Outage) -> None:
         self._out = outbox
         self._outage = outage

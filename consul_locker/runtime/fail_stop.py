@@ -57,6 +57,10 @@ class FailStop:
         stopped: whether the Locker is to be stopped: its user's last word, or it gave up.
     """
 
+    __slots__ = (
+        "_broken", "_event", "_make", "_put", "_telling", "calls", "core", "leases", "session_id", "state", "stopped",
+    )  # fmt: skip
+
     def __init__(self, make: Callable[[], LockerCore], put: Callable[[Callable[[], object]], object]) -> None:
         self._make = make
         self._put = put

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
-import socket
-import weakref
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from random import random
 from types import MappingProxyType
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
@@ -37,6 +32,7 @@ from ..keys import check_id, lock_key
 from ..lease import BaseLease
 from ..models import Health, LockInfo, StateName
 from ..strategies import PermanentStrategy
+from .cores import CoreMaker
 from .delivery import Runtime
 from .factory import NOT_COPIED, BaseFactory
 from .health import counters_of, health_of, words_of
@@ -84,10 +80,9 @@ class BaseLocker(Generic[LeaseT]):
         self._options = options
         self._clock = factory._clock
         self._lease_type = lease_type
-        self._identity = {"pid": os.getpid(), "host": socket.gethostname(), "name": options.name}
         self._forked = False  # whether it was not used since the fork that made this process
         self._idle: LockerCore | None = None  # answers questions until then
-        self._fsm: FsmView | None = None
+        self._view: list[FsmView] = []  # `fsm`, once it was asked for
         self._draining = False
         self._holds: dict[tuple[Any, str], Any] = {}  # (caller, id) -> the present `Hold` (runtime/holds.py)
         #: The observers that it holds itself, by signal; replaced as a whole, since other threads read it.
@@ -95,52 +90,16 @@ class BaseLocker(Generic[LeaseT]):
         self._served = 0
 
     def _core_maker(self, first: LockerCore | None = None) -> Callable[[], LockerCore]:
-        """What makes the core, and others in its place.
-
-        What the I/O works for, the core, knows its Locker and the factory only as long as others do. But each lease
-        that is held keeps them: ``LockerFactory().create("job").lock("nightly")`` holds the lock (docs/design.rst).
-
-        Args:
-            first: the first one, if it is made already.
-        """
-        me, factory, lease_type, ready = weakref.ref(self), weakref.ref(self._factory), self._lease_type, [first]
-
-        def lease(*facts: Any) -> BaseLease:
-            made = lease_type(*facts)
-            made.keep(me())
-            return made
-
-        def closed() -> bool:
-            found = factory()
-            return found is None or found._closed
-
-        make = partial(
-            LockerCore,
-            self._options,
-            identity=self._identity,
-            timeout=self._factory._client.timeout,
-            clock=self._clock.now,
-            random=random,
-            lease_type=lease,
-            closed=closed,
-        )
-
-        def another() -> LockerCore:
-            core = (ready.pop() if ready else None) or make()
-            locker = me()
-            if locker is not None:
-                locker._follow(core)
-            return core
-
-        return another
+        """What makes the core, and others in its place. ``first``: the first one, if it is made already."""
+        return CoreMaker(self, self._lease_type, self._factory._client.timeout, first).make
 
     def _follow(self, core: LockerCore) -> None:
         """Another core is the Locker's."""
         self._leases: Mapping[str, BaseLease] = core.ledger.leases
         if not self._draining:
             self._strategy = core.strategy
-        if self._fsm is not None:
-            self._fsm.listen_to(core.fsm)
+        for view in self._view:
+            view.listen_to(core.fsm)
 
     @property
     def _core(self) -> LockerCore:
@@ -231,11 +190,17 @@ class BaseLocker(Generic[LeaseT]):
 
     # -------------------------------------------------------------------------------------- for the faces
 
-    def _fsm_view(self, lock: Callable[..., Any], release: Callable[..., Any], stop: Callable[..., Any]) -> FsmView:
-        """The Locker as an `Fsm`. The arguments are the face's functions for the inputs that have an answer."""
-        inputs = {"lock": lock, "release": release, "start": self.start, "stop": stop, "reboot": self.reboot}
-        self._fsm = FsmView(lambda: self._core.fsm, inputs, self._queue, self._observe)
-        return self._fsm
+    @property
+    def fsm(self) -> FsmView:
+        """The Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`."""
+        if not self._view:  # made when it is needed; if two threads make one, that of the first is everybody's
+            inputs = {**self._inputs(), "start": self.start, "reboot": self.reboot}
+            self._view.append(FsmView(lambda: self._core.fsm, inputs, self._queue, self._observe))
+        return self._view[0]
+
+    if TYPE_CHECKING:  # each face has it: its functions for the inputs of `fsm` that have an answer
+
+        def _inputs(self) -> dict[str, Callable[..., Any]]: ...
 
     def _queue(self, job: Callable[[], None]) -> None:
         self._runtime.queue_for_observers(job)
@@ -277,10 +242,9 @@ class BaseLocker(Generic[LeaseT]):
             lease.end("forked")
         stopped = self._core.state == STOPPED
         self._forked, self._holds, self._leases, self._served = True, {}, {}, 0
-        self._identity = {**self._identity, "pid": os.getpid()}
-        fsm, self._fsm = self._fsm, None  # nobody hears this core
+        views, self._view = self._view, []  # nobody hears this core
         self._idle = idle = self._core_maker()()
-        self._fsm = fsm
+        self._view = views
         now = self._clock.now()
         idle.begin(now)
         if stopped:

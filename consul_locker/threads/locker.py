@@ -10,7 +10,7 @@ How calls are carried out is in `consul_locker.threads.runtime`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
@@ -38,9 +38,6 @@ class Locker(Holds):
 
     The locks of `lock` belong to the Locker, not to the caller: every caller gets a lock that it
     holds. Use `hold` if the callers of one Locker must exclude each other.
-
-    Attributes:
-        fsm: the Locker as an `Fsm`, for embedding, inspection and drawing; see `consul_locker.runtime.locker_fsm`.
     """
 
     _full_name = "consul_locker.Locker"
@@ -48,12 +45,13 @@ class Locker(Holds):
         super().__init__(factory, guard_users_code(options), Lease)
         self._equip()
         self._factory._attach(self)
-        self.fsm = self._fsm_view(
-            self.submit_lock,
-            self.submit_release,
-            lambda: self._submit(Stop(timeout=factory._stop_limit(None))),
-        )
         self._runtime.begin()
+
+    def _inputs(self) -> dict[str, Callable[..., Any]]:
+        def stop() -> Any:
+            return self._submit(Stop(timeout=self._factory._stop_limit(None)))
+
+        return {"lock": self.submit_lock, "release": self.submit_release, "stop": stop}
 
     def _equip(self, first: LockerCore | None = None) -> None:
         """Have a runtime, with what the factory has now; ``first`` is its core, if that is made already."""

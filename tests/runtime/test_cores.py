@@ -29,3 +29,9 @@ def test_a_core_can_come_when_its_locker_was_thrown_away() -> None:
         del locker
         until(lambda: gc.collect() >= 0 and known() is None)
         assert not make().ledger.leases
+
+
+def test_the_machine_of_a_locker_is_made_once() -> None:
+    with LockerFactory.embedded() as factory:
+        locker = factory.create("cores")
+        assert locker.fsm is locker.fsm
