@@ -23,7 +23,9 @@ FORMS: dict[str, Callable[[Drawn], str | bytes]] = {
     "mermaid": mermaid, "dot": dot, "svg": svg, "png": png, "table": as_table
 }  # fmt: skip
 
-ENDINGS = {".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".md": "table"}
+ENDINGS = {
+    ".svg": "svg", ".png": "png", ".dot": "dot", ".gv": "dot", ".md": "table", ".mmd": "mermaid", "": "mermaid"
+}  # fmt: skip
 """What the end of a file's name says of its format."""
 
 
@@ -42,7 +44,11 @@ def add(group: click.Group) -> None:
         """Draw the machine MODULE:NAME, a table or an Fsm; without one, that of a Locker."""
         drawn: Drawn = TABLE if place is None else machine_at(place)
         if form is None:
-            form = "mermaid" if output is None else ENDINGS.get(output.suffix, "mermaid")
+            ending = "" if output is None else output.suffix.lower()
+            if ending not in ENDINGS:
+                known = ", ".join(filter(None, ENDINGS))
+                raise click.UsageError(f"no format is known by the ending {ending!r}, but by {known}; name a --format")
+            form = ENDINGS[ending]
         try:
             drawing = FORMS[form](drawn)
         except RuntimeError as error:

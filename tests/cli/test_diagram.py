@@ -43,12 +43,20 @@ def test_a_picture_goes_into_a_file(form: str, begin: bytes, tmp_path: Path) -> 
     assert "No such file or directory" in failed.output
 
 
-@pytest.mark.parametrize(("name", "begin"), [("m.svg", b"<?xml"), ("m.png", b"\x89PNG"), ("m.mmd", b"stateDiagram")])
+@pytest.mark.parametrize(("name", "begin"), [("m.svg", b"<?xml"), ("m.PNG", b"\x89PNG"), ("m.mmd", b"stateDiagram")])
 def test_the_name_of_the_file_says_the_format(name: str, begin: bytes, tmp_path: Path) -> None:
     assert run("diagram", "-o", str(tmp_path / name)).output == ""
     assert (tmp_path / name).read_bytes().startswith(begin)
     assert run("diagram", "--format", "dot", "-o", str(tmp_path / name)).output == ""
     assert (tmp_path / name).read_bytes().startswith(b"digraph")
+
+
+def test_a_file_of_an_unknown_ending_is_not_written(tmp_path: Path) -> None:
+    refused = run("diagram", "-o", str(tmp_path / "m.pdf"))
+    assert refused.exit_code == 2
+    assert "no format is known by the ending '.pdf'" in refused.output
+    assert not (tmp_path / "m.pdf").exists()
+    assert run("diagram", "--format", "mermaid", "-o", str(tmp_path / "m.txt")).exit_code == 0
 
 
 def test_a_picture_is_not_written_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
