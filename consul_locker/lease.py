@@ -98,7 +98,8 @@ class BaseLease:
     @property
     def key(self) -> str:
         """Its key in Consul's KV store."""
-        return self._id[1:] if self.is_place else lock_key(self._life.name, self._id)
+        id = self._id
+        return id[1:] if id[0] == PLACE else lock_key(self._life.name, id)
 
     @property
     def session_id(self) -> str:

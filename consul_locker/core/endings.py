@@ -103,6 +103,6 @@ class Endings:
 
     def _tell_end(self, lease: BaseLease, reason: LossReason, released: bool) -> None:
         if released:
-            self._leases.tell_released(lease)
+            self._leases.tell("released", lease, "released", lease=lease)
         else:
             self._leases.tell_lost(lease, reason)

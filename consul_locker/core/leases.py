@@ -114,10 +114,6 @@ class Leases:
             facts["id"], facts["key"] = key.id, key.key
             self._out.commands.append(Emit(signal, facts))
 
-    def tell_released(self, lease: BaseLease) -> None:
-        """A lease was released."""
-        self.tell("released", lease, "released", lease=lease)
-
     def tell_lost(self, lease: BaseLease, reason: LossReason) -> None:
         """A lease was lost, or its release was not confirmed."""
         self.tell("lock_lost", lease, "lost", lease=lease, reason=reason)

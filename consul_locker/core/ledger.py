@@ -20,11 +20,12 @@ class Ledger:
     Attributes:
         slots: of the keys that are neither free nor held and idle; and of places.
         leases: id -> lease, of all locks that are held; the fast path reads it.
+        resting: slots of keys that are held, and perhaps idle at the end of the step.
         parting: id -> lease, of the locks without a slot whose leases have ended, of which observers are not told yet.
         tenure: the number of the last tenure.
     """
 
-    __slots__ = ("_name", "_resting", "leases", "parting", "slots", "tenure")
+    __slots__ = ("_name", "leases", "parting", "resting", "slots", "tenure")
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -32,17 +33,19 @@ class Ledger:
         self.slots: dict[str, Slot] = {}
         self.leases: dict[str, BaseLease] = {}
         self.parting: dict[str, BaseLease] = {}
-        self._resting: list[Slot] = []  # held, and perhaps idle at the end of the step
+        self.resting: list[Slot] = []
 
     def slot(self, id: str) -> Slot:
         """The slot of an id, made when there is none."""
         slot = self.slots.get(id)
         if slot is None:
             slot = self.slots[id] = Slot(id, lock_key(self._name, id))
-            slot.lease = lease = self.leases.get(id) or self.parting.pop(id, None)
+            lease = self.leases.get(id)
+            if lease is None and self.parting:
+                lease = self.parting.pop(id, None)
             if lease is not None:
-                slot.fence = lease.fence
-                self._resting.append(slot)
+                slot.lease, slot.fence = lease, lease.fence
+                self.resting.append(slot)
         return slot
 
     def slot_again(self, known: Slot) -> Slot:
@@ -65,14 +68,13 @@ class Ledger:
 
     def rest(self) -> None:
         """At the end of a step: forget the slots of keys that are held and idle."""
-        for slot in self._resting:
-            lease = slot.lease
-            if not (slot.works or slot.waiters or slot.doubts or slot.leftover or slot.contested) and (
-                lease is not None and self.leases.get(slot.id) is lease and self.slots.get(slot.id) is slot
-            ):
+        for slot in self.resting:
+            if slot.works or slot.waiters or slot.doubts or slot.leftover or slot.contested or slot.lease is None:
+                continue
+            if self.leases.get(slot.id) is slot.lease and self.slots.get(slot.id) is slot:
                 del self.slots[slot.id]
                 slot.lease = None  # what still refers to it must not take it for the key's
-        self._resting.clear()
+        self.resting.clear()
 
     def part(self) -> None:
         """All leases have ended; observers are told later."""
@@ -123,7 +125,7 @@ class Ledger:
         if slot.works or slot.waiters or slot.doubts or slot.leftover:
             return
         if slot.lease is not None:
-            self._resting.append(slot)
+            self.resting.append(slot)
         elif self.slots.get(slot.id) is slot:
             del self.slots[slot.id]
 

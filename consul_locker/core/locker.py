@@ -212,7 +212,8 @@ class LockerCore:
         if self.session.life is not None and not more:
             for flush in self._flushes:
                 flush()
-        self.ledger.rest()
+        if self.ledger.resting:
+            self.ledger.rest()
         if self.state == STOPPED:
             self._deadlines.look()  # a stopped Locker leaves no timer
 

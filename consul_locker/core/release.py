@@ -247,7 +247,7 @@ class Releases:
             slot.leftover = False
         if work.lease is not None:
             if held:
-                self._leases.tell_released(work.lease)
+                self._leases.tell("released", slot, "released", lease=work.lease)
             else:
                 self._leases.tell_lost(work.lease, "not held any more")
         elif held and work.call is not None:
