@@ -155,17 +155,17 @@ class AsyncRuntime(Sender):
             self._do(commands.popleft())
 
     def _do(self, command: Command) -> None:
-        if isinstance(command, Emit):
-            signal, facts = command.signal, command.facts
-            job = partial(self._delivery.call, signal, self._sender, facts)
-            self._fail_stop.tell(command, job if has_receivers(signal, self._sender) else None)
-            if signal == "state_changed":
-                self.state_waits.reached(facts["to_state"])
-        elif isinstance(command, Settle):
+        if isinstance(command, Settle):
             waiter = command.call.waiter
             if waiter is not None and not waiter.done():
                 waiter.set_result(command)
             self._fail_stop.answered(command.call)
+        elif isinstance(command, Emit):
+            signal, facts, sender = command.signal, command.facts, self._sender
+            job = partial(self._delivery.call, signal, sender, facts) if has_receivers(signal, sender) else None
+            self._fail_stop.tell(command, job)
+            if signal == "state_changed":
+                self.state_waits.reached(facts["to_state"])
         elif isinstance(command, LeaseEnded):
             command.lease.wake()
         elif isinstance(command, Log):
