@@ -85,7 +85,7 @@ class AsyncRuntime(Sender):
             ConsulLockerError: the call's answer.
         """
         refuse_wait()
-        waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Settle] = self._loop.create_future()
         call.waiter = waiter
         queued = self._queued
         self.submit(call)
@@ -127,9 +127,11 @@ class AsyncRuntime(Sender):
             if fail_stop.broken:
                 pause = PAUSE
                 fail_stop.replace(self._clock.now())
-            self._carry_out()
-            fail_stop.end()
-            pause = 0.0
+                self._carry_out()
+                fail_stop.end()
+                pause = 0.0
+            elif self.core.commands:  # of the very first step
+                self._carry_out()
             while self._events:
                 event = self._events[0]
                 fail_stop.begin(event)
