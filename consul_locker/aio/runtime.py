@@ -163,8 +163,9 @@ class AsyncRuntime(Sender):
     def _do(self, command: Command) -> None:
         if isinstance(command, Emit):
             signal, facts = command.signal, command.facts
-            job = partial(self._delivery.call, signal, self._sender, facts)
-            self._fail_stop.tell(command, job if has_receivers(signal, self._sender) else None)
+            sender = self._sender
+            heard = has_receivers(signal, sender)
+            self._fail_stop.tell(command, partial(self._delivery.call, signal, sender, facts) if heard else None)
             if signal == "state_changed":
                 self.state_waits.reached(facts["to_state"])
         elif isinstance(command, Settle):
