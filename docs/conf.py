@@ -13,7 +13,8 @@ release = version_of("consul_locker")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_inline_tabs", "consul_locker.fsm.diagrams.sphinx"]
 # Names of types that annotations need, and that have no page: what a client is, or a reaction, the docstrings tell.
 nitpick_ignore_regex = [
-    ("py:class", r"os\.PathLike|uuid\.UUID|datetime|consul_locker\.runtime\.holding\.(Async)?Holding"),
+    ("py:class", r"os\.PathLike|uuid\.UUID|datetime"),
+    ("py:class", r"consul_locker\.runtime\.(holding\.(Async)?Holding|locker_fsm\.FsmView)"),
     ("py:class", r"(consul_locker\.fsm\.[\w.]+\.)?(Client|Handler|Effect|Reaction|Child|Step|Made|Inputs|Drawn)")
 ]
 exclude_patterns = ["_build"]

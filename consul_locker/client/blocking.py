@@ -32,11 +32,11 @@ LOOK_AGAIN = 1.0
 
 
 class _Place:
-    """The right of one request to a connection.
+    """The right to a connection: of one request, or of nobody while the connection is idle.
 
     Attributes:
         connection: the one that it has, if any.
-        keeps: whether the connection may serve others after it.
+        keeps: whether the connection may serve others after the present request.
     """
 
     __slots__ = ("__weakref__", "connection", "keeps")
@@ -74,12 +74,13 @@ class BlockingTransport:
         self._changed = threading.Condition(self._guard)  # whose own `with` takes longer
         self._whole = limit or options.max_connections
         self._allowance = allowance or Allowance(self._whole)
-        self._allowance.share(lambda: len(self._idle) + len(self._places))
+        self._allowance.share(lambda: len(self._places))
         self._allowance.on_lowered(self._close_idle)
-        # All below are guarded by _guard; idle connections and places together never exceed the limit. A place that
-        # its thread was kept from giving back, by a signal handler that raised, is free once no thread has it any more.
-        self._idle: list[Connection] = []
+        # All below are guarded by _guard; there are never more places than the limit. One that its thread was kept from
+        # giving back, by a signal handler that raised, is gone once no thread has it any more.
         self._places: WeakSet[_Place] = WeakSet()
+        self._idle: list[_Place] = []  # those with a connection that serves nobody now
+        self._waiting = 0  # how many threads wait for one; too large by those that a signal handler interrupted
         self._closed = False
 
     @logged
@@ -119,9 +120,8 @@ class BlockingTransport:
 
     def _exchange(self, request: HttpRequest, deadline: float) -> HttpResponse:
         """Send a request with its token, to one address or, where it may go again, to the next ones."""
-        place = _Place()
+        place = self._take(request, deadline)
         try:
-            self._take(place, request, deadline)
             way = Way(self._addresses, request)
             while True:
                 try:
@@ -134,19 +134,19 @@ class BlockingTransport:
                     if way.accepts(answer):
                         place.keeps = True
                         return answer
-                self._forget(place)
+                self._disconnect(place)
         finally:
             self._give_back(place)
 
     def _send_to(self, way: Way, place: _Place, request: HttpRequest, deadline: float) -> HttpResponse:
         """Send to one address."""
-        connection = self._pick(place, way.peer) or self._open(place, way, request, deadline)
+        connection = self._usable(place, way.peer) or self._open(place, way, request, deadline)
         try:
             return self._ask(connection, request, deadline)
         except (OSError, WireError) as error:
             if not repeatable(request, error, used=connection.used, sent=connection.sent, wire=connection.wire):
                 raise _failure(request, connection, error) from error
-        self._forget(place)
+        self._disconnect(place)
         connection = self._open(place, way, request, deadline)
         try:
             return self._ask(connection, request, deadline)
@@ -172,50 +172,57 @@ class BlockingTransport:
     def _close_idle(self) -> None:
         """Fewer connections are allowed now: those that are idle beyond that end."""
         with self._guard:
-            left = max(0, self._limit - len(self._places))
-            unwanted, self._idle = self._idle[left:], self._idle[:left]
-        for connection in unwanted:
-            connection.close()
+            unwanted = []
+            while self._idle and len(self._places) > self._limit:
+                unwanted.append(self._idle.pop(0))  # the one not used for longest
+                self._places.discard(unwanted[-1])
+        for place in unwanted:
+            self._disconnect(place)
 
     def close(self) -> None:
         """Close all connections. Requests under way fail, and so does each one after."""
         with self._guard:
             self._closed = True
             idle, self._idle = self._idle, []
+            for place in idle:
+                self._places.discard(place)
             busy = [place.connection for place in self._places if place.connection is not None]
             self._changed.notify_all()
-        for connection in idle:
-            connection.close()
+        for place in idle:
+            self._disconnect(place)
         for connection in busy:
             connection.abort()  # its thread closes it
 
-    def _take(self, place: _Place, request: HttpRequest, deadline: float) -> None:
-        """Take a place, as soon as there is one."""
+    def _take(self, request: HttpRequest, deadline: float) -> _Place:
+        """Take a place, as soon as there is one; with a connection, if one is idle."""
         with self._guard:
-            while not self._closed and len(self._places) >= self._limit:
+            while not self._closed:
+                if self._idle:
+                    return self._idle.pop()  # the one used last is the one most likely alive
+                if len(self._places) < self._limit:
+                    place = _Place()
+                    self._places.add(place)
+                    return place
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise unavailable(self._options, request, "no connection became free in time", sent=False)
+                self._waiting += 1
                 self._changed.wait(min(left, LOOK_AGAIN))
-            if self._closed:
-                raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
-            self._places.add(place)
+                self._waiting -= 1
+        raise unavailable(self._options, request, "the connections are closed", sent=False, outage=False)
 
-    def _pick(self, place: _Place, peer: Peer) -> Connection | None:
-        """An idle connection to a peer, if there is one that can be used; those to others are closed."""
-        unwanted: list[Connection] = []
-        try:
+    def _usable(self, place: _Place, peer: Peer) -> Connection | None:
+        """The connection of a place, or another idle one, if it can be used; those to other peers are closed."""
+        while (connection := place.connection) is not None:
+            if connection.peer is peer and not connection.stale:
+                return connection
+            self._disconnect(place)
             with self._guard:
-                while self._idle:
-                    connection = self._idle.pop()  # the one used last is the one most likely alive
-                    if connection.peer is peer and not connection.stale:
-                        place.connection = connection
-                        return connection
-                    unwanted.append(connection)
-                return None
-        finally:
-            for connection in unwanted:
-                connection.close()
+                if self._idle:
+                    other = self._idle.pop()
+                    place.connection, other.connection = other.connection, None
+                    self._places.discard(other)
+        return None
 
     def _open(self, place: _Place, way: Way, request: HttpRequest, deadline: float) -> Connection:
         peer = way.peer
@@ -233,32 +240,32 @@ class BlockingTransport:
             raise unavailable(peer.options, request, "the connections are closed", sent=False, outage=False)
         return connection
 
-    def _forget(self, place: _Place) -> None:
-        with self._guard:
-            connection, place.connection = place.connection, None
+    @staticmethod
+    def _disconnect(place: _Place) -> None:
+        connection, place.connection = place.connection, None
         if connection is not None:  # it may not have been opened
             connection.close()
 
     def _give_back(self, place: _Place) -> None:
-        """Free the place; its connection is kept when its request was answered."""
+        """Free the place; with its connection, if its request was answered."""
+        connection = place.connection
+        if place.keeps and connection is not None and connection.wire.reusable:
+            place.keeps = False
+            with self._guard:
+                room = len(self._places) <= self._limit and not self._closed
+                if room and connection.peer is self._addresses.current:
+                    self._idle.append(place)
+                    self._tell()
+                    return
+        self._disconnect(place)  # before its place is free: else there is one too many for a moment
         with self._guard:
-            connection, place.connection = place.connection, None
-            room = len(self._idle) + len(self._places) <= self._limit and not self._closed
-            if place.keeps and connection is not None and connection.wire.reusable and room:
-                if connection.peer is self._addresses.current:
-                    self._idle.append(connection)
-                    connection = None
-            if connection is None:
-                self._free(place)
-                return
-        connection.close()  # before its place is free: else there is one too many for a moment
-        with self._guard:
-            self._free(place)
+            self._places.discard(place)
+            self._tell()
 
-    def _free(self, place: _Place) -> None:
-        """Under the mutex: the place is another one's now."""
-        self._places.discard(place)
-        self._changed.notify()
+    def _tell(self) -> None:
+        """Under the mutex: there is a place for another one."""
+        if self._waiting:
+            self._changed.notify()
 
 
 def _failure(request: HttpRequest, connection: Connection, error: Exception) -> ConsulUnavailable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import httptools
 
@@ -29,6 +30,9 @@ CHUNK = 20
 
 #: How much is read at once, in bytes: the answer to a full transaction of usual values in one go.
 READ_SIZE = 64 * 1024
+
+#: How many heads of answers a connection remembers. Within a second, answers of one length have the same.
+KNOWN_HEADS = 8
 
 _NO_HTTP = "the answer is no HTTP"
 
@@ -64,6 +68,14 @@ def _no_http(words: str) -> WireError:
     return WireError(words, Mistake("host", f"{words}; {NOT_CONSUL}"))
 
 
+class _Head(NamedTuple):
+    """A head that says how long its body is, in bytes, and after which the connection stays open."""
+
+    status: int
+    headers: dict[str, str]
+    length: int
+
+
 class Wire:
     """One connection's side of HTTP, through any number of requests, one after another.
 
@@ -84,6 +96,7 @@ class Wire:
         "_headers",
         "_host",
         "_keeps",
+        "_known",
         "_left",
         "_parser",
         "_path",
@@ -103,6 +116,7 @@ class Wire:
         self._beginning = b""  # which began so
         self.started = False  #: whether a byte of the answer to the present request came
         self.reusable = True  #: whether another request may follow
+        self._known: dict[bytes, _Head] = {}
         self._told: list[bytes | str] = []
         self._headers: dict[bytes, bytes] = {}
         tell = self._told.append
@@ -171,6 +185,11 @@ class Wire:
                 if data.startswith(_ALERT):
                     raise WireError(f"{_NO_HTTP}: TLS", Mistake("secure", WANTS_TLS))
                 raise _no_http(_NO_HTTP)
+            end = data.find(_END) + len(_END)
+            known = self._known.get(data[:end])
+            if known is not None and len(data) == end + known.length:  # parsed before, byte for byte
+                self.reusable = True
+                return HttpResponse(known.status, known.headers, data[end:])
         whole = False
         while self._head is None:
             if not data:
@@ -192,8 +211,15 @@ class Wire:
         if _HEADERS in self._told:
             whole = _WHOLE in self._told
             self._read_head(whole)
+            if self._keeps and not whole and self._head is not None and self._left is not None and self._beside == cut:
+                self._remember(data[:cut], self._head, self._left)  # all of it came in one piece
             return whole, data[cut:]
         return False, data[cut:]
+
+    def _remember(self, written: bytes, head: tuple[int, dict[str, str]], length: int) -> None:
+        if len(self._known) == KNOWN_HEADS:
+            self._known.clear()
+        self._known[written] = _Head(*head, length)
 
     def _count(self, beside: int) -> None:
         self._beside += beside

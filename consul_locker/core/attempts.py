@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..arguments import seconds
 from ..config.options import LockerOptions
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ConsulUnavailable
 from .step import Outbox
 
 __all__ = ["FIRST_PAUSE", "AttemptOwner", "Attempts"]
@@ -40,15 +40,17 @@ class Attempts:
         owner: makes the attempts; set once.
         retries: failed attempts since the Locker was last ready, without early ones.
         next: when the next attempt is due, on the clock of the steps; None when no pause is made.
+        fault: what is wrong with the option ``retry_interval``, if the Locker has given up for it.
     """
 
-    __slots__ = ("_early", "_options", "_out", "_retry_at", "next", "owner", "retries")
+    __slots__ = ("_early", "_options", "_out", "_retry_at", "fault", "next", "owner", "retries")
 
     def __init__(self, options: LockerOptions, outbox: Outbox) -> None:
         self._options = options
         self._out = outbox
         self.owner: AttemptOwner
         self.retries = 0
+        self.fault: ConsulUnavailable | None = None
         self.next: float | None = None
         self._retry_at = 0.0  # when the next retry is due, as if no calls waited
         self._early = False  # whether the attempt under way is an early one
@@ -68,7 +70,9 @@ class Attempts:
             try:
                 pause = self._pause()
             except Exception as error:  # retry_interval is the user's function; its errors must not block the Locker
-                self._out.warn(f"retry_interval raised {error!r}, or returned no length of time; giving up")
+                what = f"retry_interval raised {error!r}, or returned no length of time"
+                self._out.warn(f"{what}; giving up")
+                self.fault = ConsulUnavailable(what, cause=error, option="retry_interval")
                 pause = None
             if pause is None:
                 return False

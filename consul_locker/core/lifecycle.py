@@ -117,6 +117,7 @@ class Lifecycle:
     def leave_stopped(self) -> None:
         """On leaving stopped: a new beginning, with all retries."""
         self._attempts.retries = 0
+        self._attempts.fault = None
         self._session.cause = None
         self._gave_up = False
 
@@ -170,7 +171,8 @@ class Lifecycle:
             # A copy for each call: an error collects a traceback wherever it is raised.
             return copy(self._session.refusal)
         if self._gave_up:
-            return SessionUnavailable(self._options.name, max(0, self._attempts.retries - 1), self._session.cause)
+            cause = self._attempts.fault or self._session.cause
+            return SessionUnavailable(self._options.name, max(0, self._attempts.retries - 1), cause)
         return self._ended()
 
     def _ended(self) -> SessionEnded:

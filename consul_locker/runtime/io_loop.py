@@ -86,6 +86,11 @@ def _for_a_destroy(timer: TimerName) -> bool:
     return timer[0] == "destroy"
 
 
+def _broken_off(request: Request, what: str) -> Answered:
+    """The answer to a request of which nothing more will come, though it may take effect."""
+    return Answered(request, Failed(ConsulUnavailable(f"the request was {what}", sent=True), True))
+
+
 class _Timer:
     """One timer of one Locker."""
 
@@ -286,11 +291,20 @@ class IoLoop:
             exchange, _ = self._without_task.pop(request)
             self._start(receive, request, max(0.0, exchange.deadline - self._loop.time()))
             return
-        if isinstance(told, HttpResponse):
-            receive(Answered(request, http.decode(told)))
-        else:
-            receive(Answered(request, Failed(told, told.sent)))
+        try:
+            outcome = http.decode(told) if isinstance(told, HttpResponse) else Failed(told, told.sent)
+            receive(Answered(request, outcome))
+        except BaseException:  # a signal handler raised it, say
+            self._loop.call_soon(self._interrupted, receive, request)
+            raise
         self._without_task.pop(request, None)
+
+    def _interrupted(self, receive: Receive, request: Request) -> None:
+        """The receiver of an answer was: it may not have it."""
+        found = self._without_task.pop(request, None)
+        if found is not None:
+            found[0].cancel()
+            receive(_broken_off(request, "interrupted"))
 
     def _start(self, receive: Receive, request: Request, timeout: float | None) -> None:
         """Send a request by a task."""
@@ -312,7 +326,7 @@ class IoLoop:
         # A request that a command cancelled is not in `_tasks` any more. (An eager task that has reported may be.)
         if self._tasks.pop(request, None) is not None and (task.cancelled() or task.exception() is not None):
             what = "cancelled with all tasks of its event loop" if task.cancelled() else "interrupted"
-            receive(Answered(request, Failed(ConsulUnavailable(f"the request was {what}", sent=True), True)))
+            receive(_broken_off(request, what))
 
     async def _answer(self, request: Request, timeout: float | None) -> Answered:
         try:

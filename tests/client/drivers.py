@@ -34,6 +34,10 @@ class Blocking:
     def peer(self) -> Peer:
         return self.transport._addresses.current
 
+    @property
+    def idle(self) -> list[Any]:
+        return [place.connection for place in self.transport._idle]
+
     def start(self, request: HttpRequest, timeout: float | None = SOON) -> Future[HttpResponse]:
         return self._pool.submit(self.transport.send, request, timeout)
 
@@ -60,6 +64,10 @@ class Asyncio:
     @property
     def peer(self) -> Peer:
         return self.transport.addresses.current
+
+    @property
+    def idle(self) -> list[Any]:
+        return list(self.transport._idle)
 
     def start(
         self, request: HttpRequest, timeout: float | None = SOON, on: Any = None, **how: Any

@@ -128,7 +128,8 @@ def test_a_write_of_which_nothing_left_goes_again(monkeypatch: pytest.MonkeyPatc
     with Server(patient) as server:
         transport = BlockingTransport(options(server.port))
         transport.send(PUT)
-        idle = transport._idle[0]
+        idle = transport._idle[0].connection
+        assert idle is not None
 
         class Dead:
             def __init__(self, sock: socket.socket) -> None:

@@ -43,7 +43,7 @@ def test_an_idle_connection_that_was_closed_is_replaced(make: Make) -> None:
         driver.send(PUT)
         assert closed.wait(SOON)
         if isinstance(driver, Asyncio):  # its loop has to hear of it
-            until(lambda: driver.call(lambda: all(each.stale for each in driver.transport._idle)))
+            until(lambda: driver.call(lambda: all(each.stale for each in driver.idle)))
         assert driver.send(PUT).status == 200
         assert server.accepted == 2
 
@@ -69,7 +69,7 @@ def test_what_comes_unasked_is_no_answer_to_the_next_request(make: Make) -> None
         assert driver.send(PUT).body == b"[]"
         assert more.wait(SOON)
         if isinstance(driver, Asyncio):
-            until(lambda: driver.call(lambda: all(each.stale for each in driver.transport._idle)))
+            until(lambda: driver.call(lambda: all(each.stale for each in driver.idle)))
         assert driver.send(PUT).body == b"[]"
         assert server.accepted == 3
 
@@ -102,5 +102,6 @@ def test_a_read_is_not_repeated_where_there_is_nobody_left(make: Make) -> None:
         driver.send(PUT)
         listening = driver.start(GET)
         del listening
-        until(lambda: not driver.transport._places if isinstance(driver, Blocking) else True)
+        transport = driver.transport
+        until(lambda: len(transport._places) == len(transport._idle) if isinstance(driver, Blocking) else True)
     assert not failure(driver, PUT).sent

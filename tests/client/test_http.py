@@ -15,7 +15,7 @@ import pytest
 
 from consul_locker.client import http
 from consul_locker.client.encode import HttpRequest, HttpResponse
-from consul_locker.client.http import MAX_HEAD, Wire, WireError
+from consul_locker.client.http import KNOWN_HEADS, MAX_HEAD, Wire, WireError
 from consul_locker.errors import ConfigurationError
 
 from .servers import options
@@ -401,6 +401,22 @@ def test_the_wire_goes_through_any_number_of_requests() -> None:
         assert answer is not None
         assert answer.body == b"[]"
         assert wire.reusable
+
+
+def test_a_head_that_came_before_means_the_same() -> None:
+    wire = Wire("h")
+    for size in (*range(1, KNOWN_HEADS + 3), 1, 2):
+        body = b"x" * size
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body
+        for feeds in (answer,), (answer,), (answer[:-1], answer[-1:]), (answer,), (answer + b"more",):
+            wire.request(GET)
+            answers = [wire.feed(data) for data in feeds]
+            assert answers[:-1] == [None] * (len(feeds) - 1)
+            assert isinstance(answers[-1], HttpResponse)
+            assert (answers[-1].status, answers[-1].body) == (200, body)
+            assert answers[-1].headers["content-length"] == str(size)
+            assert wire.reusable is (feeds != (answer + b"more",))
+        assert len(wire._known) <= KNOWN_HEADS
 
 
 def test_the_wire_refuses_a_switch_of_protocols() -> None:

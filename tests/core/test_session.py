@@ -103,6 +103,9 @@ def test_a_callable_that_says_no_time_ends_in_giving_up_not_in_hanging(interval:
     assert isinstance(driver.result(call), SessionUnavailable)
     assert "retry_interval " in driver.logged()
     assert "; giving up" in driver.logged()
+    assert "fix the option 'retry_interval'" in str(driver.result(call))  # whatever Consul said last
+    driver.call("start")
+    assert driver.core.attempts.fault is None
 
 
 def test_past_max_retries_it_gives_up() -> None:

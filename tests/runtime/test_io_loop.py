@@ -331,6 +331,28 @@ def test_a_transaction_without_a_task() -> None:
     run(test)
 
 
+def test_the_receiver_of_a_transaction_without_a_task_is_interrupted() -> None:
+    """It hears once more, at once; unless it was told in the meantime that all is over."""
+
+    async def test(exchange: IoLoop, receiver: Receiver, agent: Agent) -> None:
+        def receive(event: Any) -> None:
+            receiver.receive(event)
+            if receiver.events.qsize() == 1:
+                raise RecursionError
+
+        exchange.carry_out(print, [BATCH])
+        await eventually(lambda: not exchange._tasks)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        exchange.carry_out(receive, [BATCH])
+        await eventually(lambda: receiver.events.qsize() == 2)
+        assert (await receiver.next()).outcome == Committed(())
+        assert "interrupted" in str((await receiver.next()).outcome.error)
+        exchange._interrupted(receive, BATCH)
+        assert receiver.events.empty()
+
+    run(test)
+
+
 def test_a_transaction_without_a_task_that_must_go_again() -> None:
     async def go() -> list[Any]:
         events: list[Any] = []

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from consul_locker.core import (
     key,
@@ -64,7 +64,7 @@ def planted(name: str) -> Iterator[None]:
 
 def _send(request: Transact, operations: list[Operation]) -> None:
     """Have a request carry out other operations. It stays the same object: the core knows it by its identity."""
-    object.__setattr__(request, "operations", tuple(operations))
+    force_setattr(request, "operations", tuple(operations))
 
 
 def _forget_on_stop(counts: Callable[[str], bool]) -> Callable[[LockerCore, Event, Step], list[Command]]:

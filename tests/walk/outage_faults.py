@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.messages import Answered, Command, Event
@@ -71,7 +71,7 @@ def lock_made_again_under_another_number(patch: pytest.MonkeyPatch) -> None:
     def renumber(request: Request) -> None:
         assert isinstance(request, Transact)
         operations = tuple(replace(op, value=(op.value or b"") + b" ") for op in request.operations)
-        object.__setattr__(request, "operations", operations)
+        force_setattr(request, "operations", operations)
 
     change_steps(patch, _made_again(_locks, renumber))
 
