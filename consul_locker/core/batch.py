@@ -12,7 +12,6 @@ logarithm only.
 
 from __future__ import annotations
 
-from collections import deque
 from math import inf
 
 from ..keys import lock_key_of
@@ -56,7 +55,7 @@ class Batch:
     def __init__(self, max_ops: int, max_in_flight: int | None) -> None:
         self._max_ops = max_ops
         self._max_in_flight = max_in_flight
-        self._wanted: deque[Item] = deque()
+        self._wanted: dict[Work, list[Operation]] = {}
         self._in_flight: dict[Transact, list[Item]] = {}
 
     @property
@@ -66,15 +65,11 @@ class Batch:
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
-        self._wanted.append((work, operations))
+        self._wanted[work] = operations
 
     def unwant(self, work: Work) -> bool:
         """Take back a work that was not sent yet. Returns whether it was there."""
-        for item in self._wanted:
-            if item[0] is work:
-                self._wanted.remove(item)
-                return True
-        return False
+        return self._wanted.pop(work, None) is not None
 
     def clear(self) -> None:
         """The generation is over: nothing more is sent, and answers still to come are ignored."""
@@ -88,8 +83,7 @@ class Batch:
         items: list[Item] = []
         operations: list[Operation] = []
         size, limit = 0, inf
-        while self._wanted:
-            work, ops = self._wanted[0]
+        for work, ops in self._wanted.items():
             limit = min(limit, work.limit)
             size += _size(ops)
             if items and (
@@ -100,11 +94,12 @@ class Batch:
                 or len(items[0][0].slots) > 1
             ):
                 break
-            self._wanted.popleft()
             work.go_on(Progress.PACKED)
             work.landings += 1
             items.append((work, ops))
             operations.extend(ops)
+        for work, _ in items:
+            del self._wanted[work]
         calls = tuple([call for work, _ in items for call in work.answers if not call.settled])
         request = Transact(generation, tuple(operations), calls, timeout=timeout)
         self._in_flight[request] = items
@@ -161,9 +156,9 @@ class Batch:
 
     def first(self, items: list[Item]) -> None:
         """Works that were sent are wanted again, as they are, before all others."""
-        for item in reversed(items):
-            item[0].go_on(Progress.AGAIN)
-            self._wanted.appendleft(item)
+        for work, _ in items:
+            work.go_on(Progress.AGAIN)
+        self._wanted = {**dict(items), **self._wanted}
 
     @staticmethod
     def locking(work: LockWork, session_id: str, value: str, flags: int) -> list[Operation]:
