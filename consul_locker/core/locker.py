@@ -68,7 +68,8 @@ class LockerCore:
         lease_type: the leases of the face.
         closed: whether nothing will begin the Locker again: calls that are refused are told so.
         max_ops: the most operations in a transaction.
-        max_in_flight: the most transactions of the batch in flight at a time; None for no limit.
+        max_in_flight: the most transactions of the batch in flight at a time; None for no limit. A fair Locker has
+            one.
     """
 
     def __init__(
@@ -98,7 +99,9 @@ class LockerCore:
         self.stop = Stopping(out, session, timeout)
         # The keys.
         self.ledger = ledger = Ledger(options.name)
-        self.batch = batch = Batch(max_ops, max_in_flight)
+        # Of two transactions in flight Consul may do the later one first: the calls of a fair Locker would be in a
+        # queue in another order than they came.
+        self.batch = batch = Batch(max_ops, 1 if options.fair else max_in_flight)
         self.audit = audit = Audit(options, out, session, ledger, pace, timeout)
         leases = Leases(out, ledger, audit.doubts, self.strategy, lease_type)
         waits = Waits(out, outage)

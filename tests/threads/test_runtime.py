@@ -82,12 +82,13 @@ class Core:
 
     session = SimpleNamespace(destroys=SimpleNamespace(pending=(), generation=2), life=None)
     ledger = SimpleNamespace(leases={})
+    batch = SimpleNamespace(under_way=False)
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.commands: deque[Any] = deque()
 
-    def step(self, event: Any, now: float) -> None:
+    def step(self, event: Any, now: float, more: bool = False) -> None:
         self.commands.extend(self.script.step(event))
 
     def follow(self, old: Any, now: float, **facts: Any) -> None:
