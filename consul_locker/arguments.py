@@ -24,8 +24,8 @@ def seconds(option: str, value: float | None) -> float | None:
     Raises:
         ConfigurationError: it is anything else.
     """
-    if value is None:
-        return None
+    if value is None or (type(value) is float and 0.0 <= value < math.inf):  # as most are
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value < 0:
         raise ConfigurationError(option, value, "seconds, 0 or more, or None")
     return None if value == math.inf else float(value)

@@ -39,6 +39,10 @@ MAX_BYTES = 512
 _UNPRINTABLE = frozenset(("Cf", "Co", "Zl", "Zp", "Zs"))
 
 
+#: Most names and ids, which are right for certain.
+_PLAIN = re.compile(rf"[A-Za-z0-9_:-]{{1,{MAX_BYTES}}}").fullmatch
+
+
 def _fault(text: str) -> str | None:
     """What is wrong with ``text`` as a part of a key, or None."""
     if not text:
@@ -90,9 +94,10 @@ def check_id(id: object) -> str:
         if isinstance(id, bool) or not isinstance(id, (str, int, UUID)):
             raise InvalidLockId(id, f"an id is a str or an int, or a UUID, not {type(id).__name__}")
         id = str(int(id)) if isinstance(id, int) else str(id)
-    fault = _fault(id)
-    if fault is not None:
-        raise InvalidLockId(id, fault)
+    if _PLAIN(id) is None:
+        fault = _fault(id)
+        if fault is not None:
+            raise InvalidLockId(id, fault)
     return id
 
 

@@ -252,8 +252,8 @@ class BlockingTransport:
         if place.keeps and connection is not None and connection.wire.reusable:
             place.keeps = False
             with self._guard:
-                room = len(self._places) <= self._limit and not self._closed
-                if room and connection.peer is self._addresses.current:
+                room = not (self._allowance.lowered and len(self._places) > self._limit)
+                if room and not self._closed and connection.peer is self._addresses.current:
                     self._idle.append(place)
                     self._tell()
                     return

@@ -281,10 +281,10 @@ class BaseLocker(Generic[LeaseT]):
         return found
 
     def _lock_call(self, kind: type[LockCall], ids: Iterable[Any], wait: Any, timeout: Any) -> LockCall:
-        """A call for locks, with checked arguments."""
+        """A call for locks, with checked arguments. The ids of several locks are those of `_ids`."""
         limit = seconds("timeout", timeout)
         return kind(
-            dict.fromkeys(check_id(id) for id in ids),
+            dict.fromkeys(ids) if kind.is_set else [check_id(id) for id in ids],
             wait=seconds("wait", wait),
             timeout=self._options.default_timeout if timeout is None else limit,
         )
