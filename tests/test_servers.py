@@ -28,7 +28,7 @@ import json, os
 from consul_locker import AlreadyLocked, LockerFactory, LockTimeout
 factory = LockerFactory()
 locker = factory.create("web", max_retries=None)
-with locker.hold("before the fork", timeout=10):
+with locker.hold("before the fork", wait=10, timeout=10):  # without preload both workers do this
     pass
 
 def application(environ, start_response):

@@ -86,7 +86,7 @@ class AsyncRuntime(Sender):
             ConsulLockerError: the call's answer.
         """
         refuse_wait()
-        waiter: asyncio.Future[Settle] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Settle] = self._loop.create_future()
         call.waiter = waiter
         queued = self._queued
         self.submit(call)
@@ -133,9 +133,11 @@ class AsyncRuntime(Sender):
             if fail_stop.broken:
                 pause = PAUSE
                 fail_stop.replace(self._clock.now())
-            self._carry_out()
-            fail_stop.end()
-            pause = 0.0
+                self._carry_out()
+                fail_stop.end()
+                pause = 0.0
+            elif self.core.commands:  # of the very first step
+                self._carry_out()
             while self._events:
                 event = self._events[0]
                 fail_stop.begin(event)
@@ -161,18 +163,17 @@ class AsyncRuntime(Sender):
             self._do(commands.popleft())
 
     def _do(self, command: Command) -> None:
-        if isinstance(command, Emit):
-            signal, facts = command.signal, command.facts
-            sender = self._sender
-            heard = has_receivers(signal, sender)
-            self._fail_stop.tell(command, partial(self._delivery.call, signal, sender, facts) if heard else None)
-            if signal == "state_changed":
-                self.state_waits.reached(facts["to_state"])
-        elif isinstance(command, Settle):
+        if isinstance(command, Settle):
             waiter = command.call.waiter
             if waiter is not None and not waiter.done():
                 waiter.set_result(command)
             self._fail_stop.answered(command.call)
+        elif isinstance(command, Emit):
+            signal, facts, sender = command.signal, command.facts, self._sender
+            job = partial(self._delivery.call, signal, sender, facts) if has_receivers(signal, sender) else None
+            self._fail_stop.tell(command, job)
+            if signal == "state_changed":
+                self.state_waits.reached(facts["to_state"])
         elif isinstance(command, LeaseEnded):
             command.lease.wake()
         elif isinstance(command, Log):

@@ -377,7 +377,8 @@ class AsyncTransport:
 
     def _leave(self) -> None:
         self._busy -= 1
-        self.close_idle()  # there may be fewer now than when this began
+        if self._allowance.lowered:  # maybe since this began
+            self.close_idle()
         self._release()
 
 

@@ -47,6 +47,11 @@ class Allowance:
         """Have ``listener`` called, in any thread, when the allowance was lowered."""
         self._listeners.append(listener)
 
+    @property
+    def lowered(self) -> bool:
+        """Whether Consul refuses connections now."""
+        return self._until > time.monotonic()
+
     def part(self, whole: int, least: int) -> int:
         """How many connections a transport may have now.
 

@@ -77,16 +77,20 @@ class FailStop:
     def begin(self, event: Event) -> None:
         """A step begins: until `end` it counts as broken off."""
         self._event = event
+        if type(event) is Answered:
+            return
         if isinstance(event, Abandoned):
             self.answered(event.call)
         elif isinstance(event, Call) and not event.settled:
             self.calls[event] = None
-            if isinstance(event, Stop):
-                self.stopped = True
-            elif isinstance(event, Start):
-                self.stopped = False
-            elif isinstance(event, Reboot) and not any(isinstance(call, Stop) for call in self.open()):
-                self.stopped = False  # during a stop it does nothing
+            if isinstance(event, (Stop, Start, Reboot)):
+                self._begin_or_end(event)
+
+    def _begin_or_end(self, event: Stop | Start | Reboot) -> None:
+        if isinstance(event, Stop):
+            self.stopped = True
+        elif isinstance(event, Start) or not any(isinstance(call, Stop) for call in self.open()):
+            self.stopped = False  # during a stop a Reboot does nothing
 
     def end(self) -> None:
         """The step has ended."""
@@ -116,6 +120,9 @@ class FailStop:
             command: the signal.
             job: calls the observers; None if there are none.
         """
+        if job is None and command.signal == "lock_acquired":
+            self.leases[command.facts["lease"]] = None
+            return
         self._telling = None if job is None else _Once(job), command
         self._queue()
 

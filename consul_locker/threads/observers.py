@@ -110,7 +110,7 @@ class ObserverThread:
     @property
     def here(self) -> bool:
         """Whether this thread is the one that calls observers."""
-        return self._thread is threading.current_thread()
+        return self._thread is not None and self._thread is threading.current_thread()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was put so far is done.
