@@ -134,8 +134,7 @@ class BaseLease:
         False from the moment a release is submitted, a loss is noticed, or the session's deadline (start
         of the last successful renewal + ttl) passes.
         """
-        life = self._life
-        return self._reason is None and life.clock() < life.deadline
+        return self._reason is None and self._life.clock() < self._life.deadline
 
     @property
     def is_place(self) -> bool:

@@ -157,7 +157,7 @@ class UnawareLease(Lease):
     __slots__ = ("_old",)
 
     def __init__(self, new: Lease, old: Lease) -> None:
-        super().__init__(old.id, old.key, new._life, old.fence, old.acquired_at, new._clock, False)
+        super().__init__(old.id, new._life, old.fence, old.acquired_at, False)
         self._old = old
 
     def guard(self) -> list[dict[str, Any]]:

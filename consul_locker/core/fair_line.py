@@ -72,6 +72,7 @@ class FairLine:
         self._taking: dict[LockWork, Contender] = {}
         self._busy = BusyLocks()
         self.turn_reads = TurnReads(outbox, session, waits, outage, pace, timeout, self)
+        self.flush = self.turn_reads.flush
 
     # --------------------------------------------------------------------------------------- the line
 

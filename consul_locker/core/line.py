@@ -208,6 +208,9 @@ class FastestLine:
             self.serve(slot)  # the rest waited behind a call that has gone, and nothing else would wake it
         self._ledger.tidy(slot)
 
+    def flush(self) -> None:
+        """Nothing of it waits for the end of a step."""
+
     def stop(self) -> tuple[list[LockCall], list[Slot]]:
         """A stop begins: take all calls out. There are no places."""
         calls = []

@@ -112,14 +112,12 @@ class LockerCore:
             options, out, session, ledger, pipeline, leases, audit.doubts, outage, pace, timeout
         )
         denials = Denials(options, out, session, ledger, leases, waits, pace, timeout)
-        #: What is called at the end of each step, while there is a session: it sends what may be sent.
-        self._flushes = [pipeline.flush, releases.flush, pace.settle, denials.flush]
+        self._pipeline, self._denials = pipeline, denials
         self.line: FairLine | FastestLine
         if options.fair:
-            self.line = line = FairLine(
+            self.line = FairLine(
                 out, session, ledger, waits, outage, pace, pipeline, leases, releases, denials, audit, timeout
             )
-            self._flushes.insert(2, line.turn_reads.flush)
         else:
             self.line = FastestLine(out, session, ledger, waits)
         self.grants = grants = Grants(
@@ -212,9 +210,12 @@ class LockerCore:
             self._out.fired(event.name)
         else:
             self._abandoned(event)
-        if self.session.life is not None and not more:
-            for flush in self._flushes:
-                flush()
+        if self.session.life is not None and not more:  # send what may be sent
+            self._pipeline.flush()
+            self.releases.flush()
+            self.line.flush()
+            self.pace.settle()
+            self._denials.flush()
         if self.ledger.resting:
             self.ledger.rest()
         if self.state == STOPPED:

@@ -40,6 +40,9 @@ class Line(Protocol):
     def serve(self, slot: Slot) -> None:
         """Nothing is under way at a key: whoever waits for it and can go on does."""
 
+    def flush(self) -> None:
+        """Send what may be sent, at the end of a step."""
+
     def stop(self) -> tuple[list[LockCall], list[Slot]]:
         """A stop begins: no call waits any more. Returns those that did, and the places that they had in queues."""
 

@@ -9,6 +9,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..arguments import seconds
@@ -64,6 +65,13 @@ class Member(Protocol):
 
     def _mark_forked(self) -> None:
         """In the child of a fork: what it was is the parent's from now on."""
+
+
+def _changed(known: Callable[[], Any]) -> None:
+    """The state of a Locker has changed, if there still is one."""
+    locker = known()
+    if locker is not None:
+        locker._factory._keep(locker)
 
 
 class BaseFactory(ABC, Generic[LockerT]):
@@ -229,14 +237,7 @@ class BaseFactory(ABC, Generic[LockerT]):
 
     def _attach(self, locker: LockerT) -> None:
         """A Locker has a new runtime, which tells the factory from now on whether it has to keep the Locker."""
-        weak = weakref.ref(locker)
-
-        def changed() -> None:
-            found = weak()
-            if found is not None:
-                found._factory._keep(found)
-
-        locker._runtime.state_waits.then = changed
+        locker._runtime.state_waits.then = partial(_changed, weakref.ref(locker))
         self._keep(locker)
 
     def _keep(self, locker: LockerT) -> None:

@@ -274,7 +274,8 @@ class BaseLocker(Generic[LeaseT]):
             if not lease.claim():
                 return None  # it is being given back, or another call is claiming it: let the core decide
             lease.shared = True
-        if not lease.valid:
+        life = lease._life
+        if lease._reason is not None or life.clock() >= life.deadline:  # it is `valid`, without a call
             return None
         self._served += 1
         found: LeaseT = lease
