@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.calls import LockCall, ReleaseCall
 from ..core.locker import LockerCore
-from ..core.messages import Abandoned, Call, Command, Emit, Event, LeaseEnded, Log, Settle
+from ..core.messages import Abandoned, Answered, Call, Command, Emit, Event, LeaseEnded, Log, Settle, TimerFired
 from ..runtime.clock import Clock
 from ..runtime.delivery import Sender, has_receivers
 from ..runtime.fail_stop import FailStop
@@ -31,6 +31,8 @@ _LOGGER = logging.getLogger("consul_locker")
 #: The pause before a new beginning that was broken off, too, is tried again, in seconds: if no chance was at work but a
 #: fault, the loop must have time for others.
 PAUSE = 0.1
+#: There is no timer of this name: a step in which nothing happens, but what is wanted is sent.
+GATHERED = TimerFired(("gathered",))
 
 
 class AsyncRuntime(Sender):
@@ -60,6 +62,7 @@ class AsyncRuntime(Sender):
         self._receive: Callable[[Event], None] = self.step  # one object: the `IoLoop` tells Lockers apart by it
         self._events: deque[Event] = deque()
         self._stepping = False
+        self._gathering = False  # whether a step is to come for what is gathered
         self._queued = 0  # the number of the last job that was queued for the observers
         self.state_waits = StateWaits()
 
@@ -115,10 +118,19 @@ class AsyncRuntime(Sender):
         if self._stepping:
             return
         if isinstance(event, (LockCall, ReleaseCall)) and self.core.batch.under_way:
-            if len(self._events) == 1:
-                self._loop.call_soon(self._run_steps)
+            self._gather()
         else:
             self._run_steps()
+
+    def _gather(self) -> None:
+        """Take a step at the end of this round of the loop, or of the next: what comes until then goes together."""
+        if not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
+        self.step(GATHERED)
 
     def _run_steps(self) -> None:
         """Take a step for each event, and carry out what is commanded.
@@ -142,9 +154,12 @@ class AsyncRuntime(Sender):
                 event = self._events[0]
                 fail_stop.begin(event)
                 self._events.popleft()
-                fail_stop.run(event, self._clock.now(), bool(self._events))
+                answer = isinstance(event, Answered) and self.core.batch.under_way > 1
+                fail_stop.run(event, self._clock.now(), bool(self._events) or answer)
                 self._carry_out()
                 fail_stop.end()
+                if answer:
+                    self._gather()  # those whose locks it brought may come again
         except BaseException:
             self._loop.call_later(pause, self._run_steps)
             raise

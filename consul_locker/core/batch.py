@@ -25,6 +25,8 @@ MAX_OPS = 64
 #: The most transactions of a Locker in flight. While Consul works on one, the next is encoded and sent; the one after
 #: it gathers operations. Two gave 100 threads 1.5 times the locks a second, 10 tasks 1.4 times (measured).
 MAX_IN_FLIGHT = 2
+#: Fewer works than this go together, whatever their share: each transaction has its own cost.
+SHARED_FROM = 4
 #: The most bytes in a transaction, as estimated by `_size`. Consul takes about 512 KB (measured); half of
 #: it leaves room for the estimate to be wrong.
 MAX_BYTES = 256 * 1024
@@ -59,9 +61,9 @@ class Batch:
         self._in_flight: dict[Transact, list[Item]] = {}
 
     @property
-    def under_way(self) -> bool:
-        """Whether a transaction is in flight."""
-        return bool(self._in_flight)
+    def under_way(self) -> int:
+        """How many transactions are in flight."""
+        return len(self._in_flight)
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
@@ -82,7 +84,7 @@ class Batch:
             return None
         items: list[Item] = []
         operations: list[Operation] = []
-        size, limit = 0, inf
+        size, limit = 0, self._share()
         for work, ops in self._wanted.items():
             limit = min(limit, work.limit)
             size += _size(ops)
@@ -104,6 +106,13 @@ class Batch:
         request = Transact(generation, tuple(operations), calls, timeout=timeout)
         self._in_flight[request] = items
         return request
+
+    def _share(self) -> float:
+        """The most works of the next transaction: a fair share of all, so that each in flight has about as many."""
+        if self._max_in_flight is None:
+            return inf
+        works = len(self._wanted) + sum(map(len, self._in_flight.values()))
+        return max(SHARED_FROM, -(-works // self._max_in_flight))
 
     def take(self, request: Transact) -> list[Item]:
         """The works of a transaction that was answered."""
