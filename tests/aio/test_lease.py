@@ -40,6 +40,21 @@ def test_a_hold_says_that_its_lock_was_lost(embedded: Agent, run: Run) -> None:
     run(main)
 
 
+def test_who_waits_no_longer_keeps_no_other_from_hearing_of_the_end(embedded: Agent, run: Run) -> None:
+    async def main() -> None:
+        async with LockerFactory(embedded.address) as factory, factory.create("losing") as locker:
+            lease = await locker.lock("a")
+            waits = asyncio.ensure_future(lease.wait_lost())
+            await asyncio.sleep(0)
+            assert await lease.wait_lost(0) is None
+            assert lease.awaited
+            await locker.release("a")
+            assert await waits == "released"
+            assert not lease.awaited
+
+    run(main)
+
+
 # --------------------------------------------------------------------------------------------- loops
 
 
