@@ -1,6 +1,6 @@
 """Group commit: many wanted operations become one transaction, and its answer their outcomes.
 
-Operations wanted while two transactions are in flight go together into the next one (docs/design.rst):
+Operations wanted while a transaction is in flight, or two on asyncio, go together into the next one (docs/design.rst):
 a real Consul serves about 4,000 single acquires a second, and over 30,000 when they come 64 to a
 transaction (measured), because each transaction is one write to its log.
 
@@ -18,13 +18,10 @@ from ..keys import lock_key_of
 from .key import LockWork, Progress, ReleaseWork, Work
 from .requests import Committed, Entry, Operation, Refused, RolledBack, Transact, Verb
 
-__all__ = ["MAX_BYTES", "MAX_IN_FLIGHT", "MAX_OPS", "Batch", "Item"]
+__all__ = ["MAX_BYTES", "MAX_OPS", "Batch", "Item"]
 
 #: Consul's limit of operations in a transaction (1.8.7, measured: 413 past it; newer versions take 128).
 MAX_OPS = 64
-#: The most transactions of a Locker in flight. While Consul works on one, the next is encoded and sent; the one after
-#: it gathers operations. Two gave 100 threads 1.5 times the locks a second, 10 tasks 1.4 times (measured).
-MAX_IN_FLIGHT = 2
 #: Fewer works than this go together, whatever their share: each transaction has its own cost.
 SHARED_FROM = 4
 #: The most bytes in a transaction, as estimated by `_size`. Consul takes about 512 KB (measured); half of

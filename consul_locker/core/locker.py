@@ -24,7 +24,7 @@ from ..strategies import NoStrategy, Strategy
 from .acquire import Grants
 from .attempts import Attempts
 from .audit import Audit
-from .batch import MAX_IN_FLIGHT, MAX_OPS, Batch
+from .batch import MAX_OPS, Batch
 from .calls import Call, LeaveHold, LockCall, Obstacle, Question, Reboot, ReleaseCall, Start, Stop
 from .deadlines import Deadlines
 from .denials import Denials
@@ -83,7 +83,7 @@ class LockerCore:
         lease_type: LeaseType,
         closed: Callable[[], bool] = lambda: False,
         max_ops: int = MAX_OPS,
-        max_in_flight: int | None = MAX_IN_FLIGHT,
+        max_in_flight: int | None = 1,
     ) -> None:
         self.options = options
         self.strategy: Strategy = options.strategy if options.strategy is not None else NoStrategy()

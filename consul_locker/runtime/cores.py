@@ -27,13 +27,14 @@ class CoreMaker:
         first: the first core, if it is made already.
     """
 
-    __slots__ = ("_clock", "_first", "_lease_type", "_locker", "_options", "_timeout")
+    __slots__ = ("_clock", "_first", "_lease_type", "_locker", "_max_in_flight", "_options", "_timeout")
 
     def __init__(self, locker: Any, lease_type: type[BaseLease], timeout: float, first: LockerCore | None) -> None:
         self._locker = weakref.ref(locker)
         self._options = locker._options
         self._clock = locker._clock.now
         self._lease_type = lease_type
+        self._max_in_flight = locker._max_in_flight
         self._timeout = timeout
         self._first = first
 
@@ -50,6 +51,7 @@ class CoreMaker:
                 random=random,
                 lease_type=self._lease,
                 closed=self._closed,
+                max_in_flight=self._max_in_flight,
             )
         locker = self._locker()
         if locker is not None:

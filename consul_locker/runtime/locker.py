@@ -73,6 +73,8 @@ class BaseLocker(Generic[LeaseT]):
 
     #: Its name in a repr.
     _full_name: str
+    #: The most transactions of the Locker in flight.
+    _max_in_flight = 1
     _runtime: Runtime
 
     def __init__(self, factory: BaseFactory[Any], options: LockerOptions, lease_type: type[LeaseT]) -> None:

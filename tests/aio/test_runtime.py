@@ -71,3 +71,23 @@ def test_a_loop_that_is_closed_after_a_stop_has_nothing_to_say(agent: Any) -> No
         del factory
     assert not pending
     assert not said
+
+
+def test_calls_of_one_round_of_the_loop_go_together(agent: Any) -> None:
+    """Also those that an answer has woken; while nothing is in flight the first call goes at once."""
+
+    async def main() -> None:
+        async with LockerFactory(agent.address) as factory, factory.create("together") as locker:
+            assert await locker.wait_for_state("ready", WAIT)
+            begun = locker.stats()["transactions"]
+
+            async def worker(number: int) -> None:
+                for turn in range(3):
+                    await locker.lock(f"{number}-{turn}")
+
+            await asyncio.gather(*map(worker, range(16)))
+            # One for the first call; then two in turn, each with some half of the callers. Alone they would need 48.
+            assert locker.stats()["transactions"] - begun <= 16
+            assert len(locker.held) == 48
+
+    asyncio.run(main())

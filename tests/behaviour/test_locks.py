@@ -13,6 +13,7 @@ import pytest
 
 from consul_locker import AlreadyLocked, ConfigurationError, ConsulUnavailable, InvalidLockId, LockLost, LockTimeout
 
+from .faces import ThreadedFace
 from .tools import WAIT, Consul, Gate, until
 
 
@@ -212,16 +213,17 @@ def test_callers_share_a_request_in_flight(gated: Any, gate: Gate) -> None:
     assert gate.count("PUT /v1/txn") == 1
 
 
-def test_wanted_together_sent_together(gated: Any, gate: Gate) -> None:
-    held = gate.hold("PUT /v1/txn", 2)
-    first = [gated.submit_lock("first"), gated.submit_lock("second")]
+def test_wanted_together_sent_together(face: Any, gated: Any, gate: Gate) -> None:
+    held = gate.hold("PUT /v1/txn", 1)
+    first = gated.submit_lock("first")
     held.wait()
     futures = [gated.submit_lock(id) for id in range(100)]
-    until(lambda: gated.stats()["requests"] == 102)
+    until(lambda: gated.stats()["requests"] == 101)
     held.let_go()
-    for future in [*first, *futures]:
+    for future in [first, *futures]:
         assert future.result(WAIT).valid
-    assert gated.stats()["transactions"] == 4  # one, one, 64, 36
+    # On threads one, 64, and 36; on asyncio two in turn share them.
+    assert gated.stats()["transactions"] <= (3 if isinstance(face, ThreadedFace) else 12)
 
 
 def test_a_loser_does_not_spoil_the_batch(gated: Any, gate: Gate, locker: Any) -> None:

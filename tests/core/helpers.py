@@ -95,7 +95,7 @@ class Driver:
     Args:
         begin: take the first step at once.
         random: what chance always says.
-        max_in_flight: of the batch; one at a time, so that a test knows what goes together.
+        max_in_flight: of the batch.
         options: of the Locker.
     """
 

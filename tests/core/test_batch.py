@@ -173,3 +173,25 @@ def test_an_invalid_session_is_a_lost_one() -> None:
     driver.ready("S2")
     driver.grant()
     assert driver.result(call).session_id == "S2"
+
+
+def test_each_of_two_in_flight_has_half_of_what_is_wanted() -> None:
+    """Else one of them would have a single lock for ever: who gets it comes alone, and the others come together."""
+    wanted = Wanted(max_in_flight=2)
+    for number in range(20):
+        wanted.lock(str(number))
+    first, second = wanted.pack(), wanted.pack()
+    assert [len(keys(first)), len(keys(second))] == [10, 10]
+    for number in range(20, 26):
+        wanted.lock(str(number))
+    assert second is not None
+    wanted.batch.take(second)
+    third = wanted.pack()
+    assert len(keys(third)) == 6  # of 16 all in all a half would be 8
+
+
+def test_a_few_go_together_whatever_their_share() -> None:
+    wanted = Wanted(max_in_flight=2)
+    for id in "abcd":
+        wanted.lock(id)
+    assert keys(wanted.pack()) == ["a", "b", "c", "d"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from consul_locker.core.batch import MAX_IN_FLIGHT
 from consul_locker.core.calls import Lock
 from consul_locker.core.messages import Call, TimerFired
 from consul_locker.core.requests import Committed, ReadPrefix, Transact
@@ -116,9 +115,6 @@ def test_of_two_transactions_the_later_one_may_be_answered_first() -> None:
     assert driver.results[third].valid
     assert driver.all(ReadPrefix) != []  # this one was sent when a higher index had been seen
 
-
-def test_a_locker_has_two_transactions_in_flight() -> None:
-    assert MAX_IN_FLIGHT == 2
 
 
 def test_nothing_is_sent_while_more_events_are_there() -> None:
