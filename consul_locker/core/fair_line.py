@@ -162,21 +162,21 @@ class FairLine:
         return contender
 
     def _granted(self, work: LockWork) -> None:
-        """The locks were granted, and the transaction gave the places back."""
-        used: set[Slot] = set()
+        """The locks were granted. The places stay until they are given back: whoever is next watches them."""
+        kept = False
         for call in work.calls:
             contender = self.contenders.pop(call, None)
-            if contender is not None:
-                used.update(contender.places.values())
-                contender.places = {id: place for id, place in contender.places.items() if place not in work.places}
-                self._leave_places(contender)  # it shared what another call asked for
-        for place in work.places:
-            self._places.deleted(place)
-            if place not in used:
-                self.lost(place)  # its call had gone, and another one took it over: that one takes a new place
+            if contender is None:
+                continue
+            if not kept:
+                for id, place in contender.places.items():
+                    self._releases.keep_place(self._ledger.slot(id), place)
+                kept, contender.places = bool(contender.places), {}
+            self._leave_places(contender)  # it shared what another call asked for
 
     def lost(self, place: Slot) -> None:
         """A place is gone, for whatever reason: its call takes a new one, at the end."""
+        self._releases.lost_place(place)
         for contender in self.contenders.values():
             if contender.places.get(place.place_for) is place:
                 del contender.places[place.place_for]
@@ -228,6 +228,8 @@ class FairLine:
         lock = self._ledger.slots.get(slot.place_for) if slot.is_place else slot
         if lock is None or lock.works:
             return
+        if lock.lease is None:
+            self._releases.give_back_place(lock)
         sharing: list[LockCall] = []
         while (contender := sharer(lock, self._line(lock))) is not None:
             self._take_out(contender)
@@ -379,6 +381,7 @@ class FairLine:
     def stop(self) -> tuple[list[LockCall], list[Slot]]:
         """A stop begins: no call waits any more. A place that comes yet is given back."""
         places = [place for contender in self.contenders.values() for place in contender.places.values()]
+        places += self._releases.take_places()
         calls = [call for call, contender in self.contenders.items() if not (contender.has_turn or call.settled)]
         for call, contender in self.contenders.items():
             self._remove_from_line(contender)

@@ -5,7 +5,7 @@ fair_line.py keeps the calls and moves them on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from math import inf
 from typing import NamedTuple
@@ -28,6 +28,7 @@ __all__ = [
     "sharer",
     "successor_of",
     "turn_of",
+    "waiters_of",
 ]
 
 #: So many locks are known as busy at most: some 100 KB. One that is not known costs one request more.
@@ -187,7 +188,8 @@ class BusyLocks:
             place = contender.places.get(slot.id)
             own = place.key if place is not None else None
             if slot not in blocked and not any(entry.session and entry.key != own for entry in queue):
-                self._ids.discard(slot.id)
+                if contender.watch is None:  # it came just now; else those who came with it may come again as well
+                    self._ids.discard(slot.id)
             elif len(self._ids) < MOST_BUSY:
                 self._ids.add(slot.id)
 
@@ -270,6 +272,18 @@ def turn_of(
 def queue_of(lock: str, entries: Iterable[Entry]) -> list[Entry]:
     """The places in the queue of a lock, in their order; those of ended sessions too."""
     return sorted((entry for entry in entries if is_place(entry.key, lock)), key=_order)
+
+
+def waiters_of(lock: str, entries: Sequence[Entry]) -> list[Entry]:
+    """The places of those who wait for a lock: without those of ended sessions, and that of who has the lock.
+
+    That one is the first, and was taken before the lock was.
+    """
+    queue = [entry for entry in queue_of(lock, entries) if entry.session is not None]
+    held = next((entry for entry in entries if entry.key == lock and entry.session is not None), None)
+    if held is not None and queue and queue[0].session == held.session and queue[0].create_index < held.modify_index:
+        del queue[0]
+    return queue
 
 
 def _order(entry: Entry) -> tuple[int, int]:

@@ -66,12 +66,6 @@ class Places:
         self._pipeline.want(work)
         return work
 
-    def deleted(self, place: Slot) -> None:
-        """The transaction that granted the lock has given back its place."""
-        self._leases.end(place)
-        self._ledger.drop(place)
-        self._doubts.add_former(place)
-
     # ---------------------------------------------------------------------------- what becomes of a work
 
     def start(self, work: LockWork) -> None:

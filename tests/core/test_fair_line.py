@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core.calls import Obstacle
+from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     Committed,
     Entry,
     KeysRead,
+    Operation,
+    ReadKey,
     Refusal,
     Refused,
     RolledBack,
@@ -117,18 +120,87 @@ def test_places_of_others_behind_ones_own_are_none_of_its_business() -> None:
     assert (driver.all(Watch)[-1].name, driver.all(Watch)[-1].index) == (KEY, 200)
 
 
-def test_the_first_watches_the_lock_and_takes_it_with_its_place() -> None:
+def test_the_first_watches_the_lock_and_gives_its_place_back_with_it() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN)
     watch = driver.all(Watch)[-1]
     driver.answer(watch, KeysRead((entry(KEY, STRANGER, 205),), 205))  # overwritten, or its wait was over
     assert driver.all(Watch)[-1].index == 205
     driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 206))
-    assert [(op.verb, op.key) for op in driver.commit().operations] == [(Verb.LOCK, KEY), (Verb.DELETE, own.key)]
+    assert [(op.verb, op.key) for op in driver.commit().operations] == [(Verb.LOCK, KEY)]
     driver.grant()
     assert driver.result(call).exclusive
-    assert driver.core.ledger.slots.keys() == {"a"}  # the place is gone
-    assert driver.emitted("lock_requested", "lock_acquired") == [("lock_requested", "a"), ("lock_acquired", "a")]
+    driver.call("leave", [driver.result(call)])
+    assert [(op.verb, op.key) for op in driver.commit().operations] == [
+        (Verb.CHECK_INDEX, KEY),
+        (Verb.UNLOCK, KEY),
+        (Verb.DELETE, own.key),
+    ]
+    driver.grant()
+    assert driver.core.ledger.slots == {}  # the place is gone
+    heard = driver.emitted("lock_requested", "lock_acquired", "released", "lock_lost")
+    assert heard == [("lock_requested", "a"), ("lock_acquired", "a"), ("released", "a")]
+
+
+def had(driver: Driver) -> tuple[Call, Entry]:
+    """A hold that was got with a place. Its call, and the place."""
+    call, own = waiting(driver, TAKEN)
+    driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
+    driver.grant()
+    return call, own
+
+
+def place_given_back(driver: Driver, own: Entry) -> bool:
+    """Whether a place is being given back by itself."""
+    operations = [op for each in driver.all(Transact) for op in each.operations]
+    return Operation(Verb.DELETE_CAS, own.key, index=own.modify_index) in operations
+
+
+def test_the_place_of_a_lock_that_is_lost_is_given_back() -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.core.releases.lose(driver.core.ledger.slots["a"], "key deleted")
+    driver.call("info", "other")  # so that the step ends
+    assert not driver.result(call).live
+    assert place_given_back(driver, own)
+
+
+@pytest.mark.parametrize("found", ["not ours", "unknown"])
+def test_the_place_of_a_release_that_is_not_confirmed_is_given_back(found: str) -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.call("leave", [driver.result(call)])
+    if found == "unknown":
+        driver.answer(driver.commit(), failure())
+    else:
+        driver.answer(driver.commit(), RolledBack((Refused(0, Refusal.INDEX, "index"),)))
+        assert not place_given_back(driver, own)
+        driver.answer(driver.one(ReadKey), KeysRead((entry(KEY, STRANGER, 400),), 400))
+    assert place_given_back(driver, own)
+
+
+def test_the_place_of_a_lock_may_be_lost_before_it() -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.core.releases.lose(driver.core.ledger.slots[f"\0{own.key}"], "key deleted")
+    assert driver.result(call).live
+    driver.call("leave", [driver.result(call)])
+    assert [op.verb for op in driver.commit().operations] == [Verb.CHECK_INDEX, Verb.UNLOCK]
+
+
+def test_a_stop_gives_back_the_places_of_locks() -> None:
+    driver = fair()
+    _, own = had(driver)
+    driver.call("stop")
+    assert place_given_back(driver, own)
+
+
+def test_a_stop_leaves_a_place_to_the_release_under_way() -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.call("leave", [driver.result(call)])
+    driver.call("stop")
+    assert not place_given_back(driver, own)
 
 
 def test_after_an_index_that_falls_it_looks_again() -> None:

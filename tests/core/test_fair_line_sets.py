@@ -36,7 +36,7 @@ def test_a_set_takes_all_its_places_at_once_and_waits_for_all_its_turns() -> Non
     look(driver, TAKEN, *own)
     driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
     look(driver, FREE, *own)
-    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK] * 2 + [Verb.DELETE] * 2
+    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK] * 2
     driver.grant()
     assert [lease.id for lease in driver.result(call)] == ["a", "b"]
 

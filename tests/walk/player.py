@@ -418,11 +418,9 @@ class Player:
         """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder.
 
         A call may share what was asked for before those came who wait now, and is asked for again after an outage.
-        One that had a place itself, and shared what a call without a place had asked for, gives its place back only
-        after the grant (`FairLine.granted`): it overtakes whoever stands before that place, not itself.
         """
-        queue, given = self.around.sim.grants.pop((lease.key, lease.fence), ([], set()))
-        given = given | self.places.get(call, set())
+        queue = self.around.sim.grants.pop((lease.key, lease.fence), [])
+        given = self.places.get(call, set())
         seen = self.seen.pop(call, set())
         if not self.options.fair or self.around.sim.restored:
             return
