@@ -2,7 +2,8 @@
 
 docs/fairness.rst has the design, and what happens when a waiter dies, gives up or is paused. In short: a call that has
 to wait takes a *place*, a key of its own beside the lock's, held by the Locker's session. Places are ordered by their
-CreateIndex. Each call watches only the place before its own; the first one watches the lock. So a release wakes one
+CreateIndex. A call that gets the lock keeps its place, and both are given back in one transaction. Each call watches
+only the place before its own; without one, the lock, which somebody has who has no place. So a release wakes one
 waiter, not all. The lock's key alone decides which session has the lock; a place only says whose turn it is.
 
 A call that may be next reads the queue (a *turn read*, turn_reads.py) to find out whether it is its turn.
@@ -163,16 +164,11 @@ class FairLine:
 
     def _granted(self, work: LockWork) -> None:
         """The locks were granted. The places stay until they are given back: whoever is next watches them."""
-        kept = False
         for call in work.calls:
             contender = self.contenders.pop(call, None)
-            if contender is None:
-                continue
-            if not kept:
+            if contender is not None:
                 for id, place in contender.places.items():
                     self._releases.keep_place(self._ledger.slot(id), place)
-                kept, contender.places = bool(contender.places), {}
-            self._leave_places(contender)  # it shared what another call asked for
 
     def lost(self, place: Slot) -> None:
         """A place is gone, for whatever reason: its call takes a new one, at the end."""

@@ -1,4 +1,8 @@
-"""Releases: from a call that gives a lock back to its outcome: released, not ours any more, or unknown."""
+"""Releases: from a call that gives a lock back to its outcome: released, not ours any more, or unknown.
+
+The place in the queue with which a fair Locker got a lock is given back in the same transaction. If the lock ends in
+another way, it is given back by itself.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +108,7 @@ class Releases:
 
     def keep_place(self, lock: Slot, place: Slot) -> None:
         """A lock was got with a place, which is given back together with it: those behind it watch the place."""
-        self.give_back_place(lock)  # of an earlier grant
+        self.give_back_place(lock)  # of an earlier grant, or of another call of this one
         self._places[lock] = place
 
     def place_of(self, lock: Slot) -> Slot | None:
