@@ -157,7 +157,7 @@ class Batch:
     @staticmethod
     def locking(work: LockWork, session_id: str, value: str, flags: int) -> list[Operation]:
         """The operations of a lock. ``value``: of each key, but for the number of its tenure and the end (rule 4)."""
-        operations = []
+        operations = [Operation(Verb.CHECK_NOT_EXISTS, key) for key in work.unless]
         for slot, tenure in zip(work.slots, work.tenures, strict=True):
             if tenure == 0:
                 assert slot.lease is not None

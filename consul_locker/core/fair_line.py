@@ -6,7 +6,8 @@ CreateIndex. A call that gets the lock keeps its place, and both are given back 
 only the place before its own; without one, the lock, which somebody has who has no place. So a release wakes one
 waiter, not all. The lock's key alone decides which session has the lock; a place only says whose turn it is.
 
-A call that may be next reads the queue (a *turn read*, turn_reads.py) to find out whether it is its turn.
+When the place before is gone, most likely all others before it are, too, so the call asks for the lock: Consul refuses
+it if one of them is there. Otherwise a call that may be next reads the queue (a *turn read*, turn_reads.py).
 
 A place is taken, given back, audited and doubted like any lock (`Slot.is_place`). So no fault leaves one behind: all
 calls behind it would wait for ever.
@@ -14,7 +15,7 @@ calls behind it would wait for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 
 from ..errors import ConsulLockerError, ConsulUnavailable
@@ -93,7 +94,8 @@ class FairLine:
                 return
             self._remove_from_line(contender)
             contender.go(Move.TURN)
-        self.locks.want(call, slots, tuple(contender.places.values()), self._granted)
+        unless, contender.ahead = contender.ahead if contender.places else (), ()  # refused, it looks
+        self.locks.want(call, slots, tuple(contender.places.values()), unless, self._granted)
 
     def overtakes(self, call: LockCall, slot: Slot) -> bool:
         """Whether a hold would overtake another one that waits here. One whose turn it is in the queue does not."""
@@ -145,11 +147,12 @@ class FairLine:
         self._taking[work] = contender
         contender.go(Move.TAKE)
 
-    def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
+    def placed(self, work: LockWork, entries: Collection[Entry]) -> None:
         """The places are taken; ``entries`` show the queues."""
         contender = self._taken(work)
         contender.places = {place.place_for: place for place in work.slots}
         if work.shows:
+            contender.note_ahead(entries)
             self.take_turn(contender, entries)
 
     def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
@@ -342,8 +345,9 @@ class FairLine:
                 self._watch_before(contender, request.name, outcome.index)
             else:  # a restored snapshot, or an intermediary that answers at once (line.py): read again, after a pause
                 self._pause_contender(contender)
-        elif any(slot.key == request.name for slot in contender.slots) and len(contender.slots) == 1:
-            self._try_lock(contender)  # it was first, and no later call can be before it
+        elif [request.name] == [slot.key for slot in contender.slots] or (entry is None and contender.ahead):
+            # It was first, and no later call can be before it. Or those before it have most likely gone: Consul checks.
+            self._try_lock(contender)
         else:
             self._read_turn(contender)
 

@@ -16,6 +16,7 @@ from .key import LockWork, Slot
 from .requests import Entry, Transact, WatchKey
 
 __all__ = [
+    "MOST_AHEAD",
     "MOST_BUSY",
     "STANDINGS",
     "BusyLocks",
@@ -33,6 +34,8 @@ __all__ = [
 
 #: So many locks are known as busy at most: some 100 KB. One that is not known costs one request more.
 MOST_BUSY = 1024
+#: Behind so many others at most a lock is asked for without a look: half of a transaction's operations.
+MOST_AHEAD = 32
 
 
 class Standing(Enum):
@@ -96,10 +99,13 @@ class Contender:
         watch: the query on what is before it that was sent last.
         pauses: how many pauses it made in a row.
         blocked: the first of its locks that it could not have at the last turn read.
+        ahead: the keys of the places before its own, when it took it; empty if there are more than `MOST_AHEAD`, or
+            other calls of this Locker among them.
         polled: whether Consul refuses a watch on what is before it: then the queue is read after pauses instead.
     """
 
     __slots__ = (
+        "ahead",
         "blocked",
         "call",
         "pauses",
@@ -124,7 +130,18 @@ class Contender:
         self.watch: WatchKey | None = None
         self.pauses = 0
         self.blocked: Slot | None = None
+        self.ahead: tuple[str, ...] = ()
         self.polled = False
+
+    def note_ahead(self, entries: Iterable[Entry]) -> None:
+        """Its place was taken, and the answer showed the queue. Who comes later stands behind it."""
+        if len(self.slots) == 1:
+            (lock,) = self.slots
+            queue = [entry for entry in queue_of(lock.key, entries) if entry.session is not None]
+            own = next(entry for entry in queue if entry.key == self.places[lock.id].key)
+            ahead = queue[: queue.index(own)]
+            if len(ahead) <= MOST_AHEAD and all(entry.session != own.session for entry in ahead):
+                self.ahead = tuple(entry.key for entry in ahead)
 
     def go(self, move: Move) -> None:
         """Something happens to it."""

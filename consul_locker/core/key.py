@@ -193,13 +193,14 @@ class LockWork(Work):
         calls: the calls that it answers; calls that share it are added while it is wanted or in flight.
         exclusive: whether the grant is a hold.
         places: places in the queues of a fair Locker, whose turn it is.
+        unless: keys of places of others: if one of them is there, Consul refuses the work.
         shows: whether it takes places, and its answer shows their queues.
         granted: called when Consul has granted it, before its calls are answered; None: nobody else is to be told.
         tenures: the number of the tenure that it writes into each key (rule 4); 0 for a key of a set that is held
             already, and only checked.
     """
 
-    __slots__ = ("calls", "exclusive", "granted", "places", "shows", "tenures")
+    __slots__ = ("calls", "exclusive", "granted", "places", "shows", "tenures", "unless")
 
     persists = False
 
@@ -211,6 +212,7 @@ class LockWork(Work):
         *,
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
+        unless: tuple[str, ...] = (),
         shows: bool = False,
         granted: Callable[[LockWork], None] | None = None,
     ) -> None:
@@ -218,6 +220,7 @@ class LockWork(Work):
         self.calls = calls
         self.exclusive = exclusive
         self.places = places
+        self.unless = unless
         self.shows = shows
         self.granted = granted
         self.tenures = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core.calls import Obstacle
+from consul_locker.core.fair_places import MOST_AHEAD
 from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     Committed,
@@ -212,13 +213,37 @@ def test_after_an_index_that_falls_it_looks_again() -> None:
     assert (driver.all(Watch)[-1].name, driver.all(Watch)[-1].index) == (KEY, 90)
 
 
-@pytest.mark.parametrize("gone", [(), (place(None, 1, 150),)], ids=["deleted", "its session ended"])
-def test_when_the_place_before_is_gone_it_looks_whose_turn_it_is(gone: tuple[Entry, ...]) -> None:
+def test_when_the_place_before_is_gone_it_asks_for_the_lock_unless_others_stand_before_it() -> None:
+    driver = fair()
+    call, own = waiting(driver, TAKEN, place("B", 1, 150), place("C", 1, 160))
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 310))
+    asking = driver.commit()
+    assert asking.operations[:2] == tuple(
+        Operation(Verb.CHECK_NOT_EXISTS, place_key(KEY, other, 1)) for other in ("B", "C")
+    )
+    assert [(op.verb, op.key) for op in asking.operations[2:]] == [(Verb.LOCK, KEY)]
+    driver.answer(asking, RolledBack((Refused(0, Refusal.EXISTS, "exists"), Refused(2, Refusal.HELD, "held"))))
+    look(driver, TAKEN, place("B", 1, 150), own)  # who was directly before it has given up
+    assert driver.all(Watch)[-1].name == place_key(KEY, "B", 1)
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 320))
+    look(driver, FREE, own)
+    driver.grant()
+    assert driver.result(call).id == "a"
+
+
+def test_when_the_session_of_the_place_before_has_ended_it_looks_whose_turn_it_is() -> None:
     driver = fair()
     _, own = waiting(driver, TAKEN, place("B", 1, 150))
-    driver.answer(driver.all(Watch)[-1], KeysRead(gone, 310))
+    driver.answer(driver.all(Watch)[-1], KeysRead((place(None, 1, 150),), 310))
     look(driver, entry(KEY, "B", 310), own)
     assert (driver.all(Watch)[-1].name, driver.all(Watch)[-1].index) == (KEY, 310)
+
+
+def test_behind_very_many_it_looks() -> None:
+    driver = fair()
+    waiting(driver, TAKEN, *(place("B", number, 100 + number) for number in range(MOST_AHEAD + 1)))
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 310))
+    assert asked(driver, "turn")
 
 
 def test_places_of_dead_waiters_are_passed_over_and_taken_away() -> None:

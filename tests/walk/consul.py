@@ -283,6 +283,8 @@ class SimConsul:
             return Refusal.HELD if holder not in (None, op.session) else None
         if op.verb is Verb.UNLOCK:
             return Refusal.NOT_HELD if holder != op.session else None
+        if op.verb is Verb.CHECK_NOT_EXISTS:
+            return None if entry is None else Refusal.EXISTS
         if op.verb is Verb.CHECK_SESSION:
             return Refusal.MISSING if entry is None else Refusal.SESSION if holder != op.session else None
         if op.verb in (Verb.CHECK_INDEX, Verb.DELETE_CAS):
