@@ -124,7 +124,7 @@ class Releases:
     def lost_place(self, place: Slot) -> None:
         """A place is gone: if a lock was got with it, there is nothing to give back."""
         lock = self._ledger.slots.get(place.place_for)
-        if lock is not None and self._places.get(lock) is place:
+        if lock is not None and self.place_of(lock) is place:
             del self._places[lock]
 
     def take_places(self) -> list[Slot]:

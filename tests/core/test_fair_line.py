@@ -164,6 +164,10 @@ def test_the_place_of_a_lock_that_is_lost_is_given_back() -> None:
     driver.call("info", "other")  # so that the step ends
     assert not driver.result(call).live
     assert place_given_back(driver, own)
+    driver.call("reboot")  # the session ends first: the place ends with it
+    driver.fire("retry")
+    driver.ready("S2")
+    assert {each.generation for each in driver.all(Transact)} == {1}
 
 
 @pytest.mark.parametrize("found", ["not ours", "unknown"])
