@@ -89,10 +89,14 @@ class Grants:
         call: LockCall,
         slots: tuple[Slot, ...],
         places: tuple[Slot, ...] = (),
+        unless: tuple[str, ...] = (),
         granted: Callable[[LockWork], None] | None = None,
     ) -> None:
         """The locks of a call are asked for, as soon as it is the turn of their keys."""
-        self._pipeline.want(LockWork(self, slots, [call], exclusive=call.exclusive, places=places, granted=granted))
+        work = LockWork(
+            self, slots, [call], exclusive=call.exclusive, places=places, unless=unless, granted=granted
+        )
+        self._pipeline.want(work)
 
     def _blocked_locally(self, call: LockCall, slots: Iterable[Slot]) -> Slot | None:
         """The first slot whose use in this Locker excludes the call (rule 9: shared against exclusive), or None."""
@@ -206,7 +210,7 @@ class Grants:
 
     def refused(self, work: LockWork, found: list[tuple[Operation, Refused]]) -> None:
         """Consul refused some of the locks, and so none was granted."""
-        known = (Refusal.HELD, Refusal.LOCK_DELAY)
+        known = (Refusal.HELD, Refusal.LOCK_DELAY, Refusal.EXISTS)  # the last: of others who wait before it
         lost = (Refusal.SESSION, Refusal.INDEX, Refusal.MISSING)
         if work.many and all(refused.refusal in lost for _, refused in found):
             # A lock of the set that was held may be lost: the audit will find out. Take them all again.
@@ -221,8 +225,8 @@ class Grants:
         if not losers:
             self.failed(work, self._pipeline.refusal_error("lock", found))
             return
-        slots = [self._slot_of(work, op.key) for op, _ in losers]
-        held = any(refused.refusal is Refusal.HELD for _, refused in losers)
+        slots = list(dict.fromkeys(self._slot_of(work, op.key) for op, _ in losers))
+        held = any(refused.refusal is not Refusal.LOCK_DELAY for _, refused in losers)
         obstacle = Obstacle.HELD if held else Obstacle.LOCK_DELAY
         for slot in slots:
             slot.contested = slot.lease  # without a cache there may be one
@@ -240,7 +244,7 @@ class Grants:
 
     @staticmethod
     def _slot_of(work: LockWork, key: str) -> Slot:
-        return next(slot for slot in work.slots if slot.key == key)
+        return next((slot for slot in work.slots if slot.key == key), work.slots[0])  # that of `LockWork.unless`
 
     def failed(self, work: LockWork, error: ConsulLockerError) -> None:
         """No usable answer, and no outage; or a refusal that is no denial."""

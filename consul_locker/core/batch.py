@@ -169,7 +169,7 @@ class Batch:
     @staticmethod
     def locking(work: LockWork, session_id: str, value: str, flags: int) -> list[Operation]:
         """The operations of a lock. ``value``: of each key, but for the number of its tenure and the end (rule 4)."""
-        operations = []
+        operations = [Operation(Verb.CHECK_NOT_EXISTS, key) for key in work.unless]
         for slot, tenure in zip(work.slots, work.tenures, strict=True):
             if tenure == 0:
                 assert slot.lease is not None
@@ -178,26 +178,28 @@ class Batch:
                 operations.append(Operation(Verb.CHECK_INDEX, slot.key, index=slot.lease.fence))
             else:
                 operations.append(Operation(Verb.LOCK, slot.key, f"{value}{tenure}}}".encode(), flags, session_id))
-        # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
-        operations += [Operation(Verb.DELETE, place.key) for place in work.places]
         if work.shows:
             operations += [Operation(Verb.GET_TREE, lock_key_of(slot.key)) for slot in work.slots]
         return operations
 
     @staticmethod
     def releasing(work: ReleaseWork, session_id: str, flags: int, delete: bool) -> list[Operation]:
-        """The operations of a release.
+        """The operations of a release, and of the place that is given back with the lock.
 
         It is guarded by the index of its tenure (rule 5), so it can free no other tenure, whenever it arrives. An
         unlock without flags would set them to 0 (measured), so they are given again.
         """
         key = work.slot.key
+        # A place's key is used once, so its delete needs no guard: it can be late, or come twice.
+        gives_back = [] if work.place is None else [Operation(Verb.DELETE, work.place.key)]
         if delete or work.slot.is_place:
             return [
                 Operation(Verb.CHECK_SESSION, key, session=session_id),
                 Operation(Verb.DELETE_CAS, key, index=work.index),
+                *gives_back,
             ]
         return [
             Operation(Verb.CHECK_INDEX, key, index=work.index),
             Operation(Verb.UNLOCK, key, b"", flags, session_id),
+            *gives_back,
         ]

@@ -329,7 +329,7 @@ class Holder(Info):
 
 
 class Waiters(Info):
-    """`Locker.waiters`: the places in the queue of a lock, in their order."""
+    """`Locker.waiters`: the places of those who wait for a lock, in their order."""
 
     __slots__ = ()
     verb = "waiters"

@@ -2,10 +2,12 @@
 
 docs/fairness.rst has the design, and what happens when a waiter dies, gives up or is paused. In short: a call that has
 to wait takes a *place*, a key of its own beside the lock's, held by the Locker's session. Places are ordered by their
-CreateIndex. Each call watches only the place before its own; the first one watches the lock. So a release wakes one
+CreateIndex. A call that gets the lock keeps its place, and both are given back in one transaction. Each call watches
+only the place before its own; without one, the lock, which somebody has who has no place. So a release wakes one
 waiter, not all. The lock's key alone decides which session has the lock; a place only says whose turn it is.
 
-A call that may be next reads the queue (a *turn read*, turn_reads.py) to find out whether it is its turn.
+When the place before is gone, most likely all others before it are, too, so the call asks for the lock: Consul refuses
+it if one of them is there. Otherwise a call that may be next reads the queue (a *turn read*, turn_reads.py).
 
 A place is taken, given back, audited and doubted like any lock (`Slot.is_place`). So no fault leaves one behind: all
 calls behind it would wait for ever.
@@ -13,7 +15,7 @@ calls behind it would wait for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 
 from ..errors import ConsulLockerError, ConsulUnavailable
@@ -93,7 +95,8 @@ class FairLine:
                 return
             self._remove_from_line(contender)
             contender.go(Move.TURN)
-        self.locks.want(call, slots, tuple(contender.places.values()), self._granted)
+        unless, contender.ahead = contender.ahead if contender.places else (), ()  # refused, it looks
+        self.locks.want(call, slots, tuple(contender.places.values()), unless, self._granted)
 
     def overtakes(self, call: LockCall, slot: Slot) -> bool:
         """Whether a hold would overtake another one that waits here. One whose turn it is in the queue does not."""
@@ -145,11 +148,12 @@ class FairLine:
         self._taking[work] = contender
         contender.go(Move.TAKE)
 
-    def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
+    def placed(self, work: LockWork, entries: Collection[Entry]) -> None:
         """The places are taken; ``entries`` show the queues."""
         contender = self._taken(work)
         contender.places = {place.place_for: place for place in work.slots}
         if work.shows:
+            contender.note_ahead(entries)
             self.take_turn(contender, entries)
 
     def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
@@ -163,21 +167,16 @@ class FairLine:
         return contender
 
     def _granted(self, work: LockWork) -> None:
-        """The locks were granted, and the transaction gave the places back."""
-        used: set[Slot] = set()
+        """The locks were granted. The places stay until they are given back: whoever is next watches them."""
         for call in work.calls:
             contender = self.contenders.pop(call, None)
             if contender is not None:
-                used.update(contender.places.values())
-                contender.places = {id: place for id, place in contender.places.items() if place not in work.places}
-                self._leave_places(contender)  # it shared what another call asked for
-        for place in work.places:
-            self._places.deleted(place)
-            if place not in used:
-                self.lost(place)  # its call had gone, and another one took it over: that one takes a new place
+                for id, place in contender.places.items():
+                    self._releases.keep_place(self._ledger.slot(id), place)
 
     def lost(self, place: Slot) -> None:
         """A place is gone, for whatever reason: its call takes a new one, at the end."""
+        self._releases.lost_place(place)
         for contender in self.contenders.values():
             if contender.places.get(place.place_for) is place:
                 del contender.places[place.place_for]
@@ -229,6 +228,8 @@ class FairLine:
         lock = self._ledger.slots.get(slot.place_for) if slot.is_place else slot
         if lock is None or lock.works:
             return
+        if lock.lease is None:
+            self._releases.give_back_place(lock)
         sharing: list[LockCall] = []
         while (contender := sharer(lock, self._line(lock))) is not None:
             self._take_out(contender)
@@ -345,8 +346,9 @@ class FairLine:
                 self._watch_before(contender, request.name, outcome.index)
             else:  # a restored snapshot, or an intermediary that answers at once (line.py): read again, after a pause
                 self._pause_contender(contender)
-        elif any(slot.key == request.name for slot in contender.slots) and len(contender.slots) == 1:
-            self._try_lock(contender)  # it was first, and no later call can be before it
+        elif [request.name] == [slot.key for slot in contender.slots] or (entry is None and contender.ahead):
+            # It was first, and no later call can be before it. Or those before it have most likely gone: Consul checks.
+            self._try_lock(contender)
         else:
             self._read_turn(contender)
 
@@ -380,6 +382,7 @@ class FairLine:
     def stop(self) -> tuple[list[LockCall], list[Slot]]:
         """A stop begins: no call waits any more. A place that comes yet is given back."""
         places = [place for contender in self.contenders.values() for place in contender.places.values()]
+        places += self._releases.take_places()
         calls = [call for call, contender in self.contenders.items() if not (contender.has_turn or call.settled)]
         for call, contender in self.contenders.items():
             self._remove_from_line(contender)

@@ -5,7 +5,7 @@ fair_line.py keeps the calls and moves them on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from math import inf
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from .key import LockWork, Slot
 from .requests import Entry, Transact, WatchKey
 
 __all__ = [
+    "MOST_AHEAD",
     "MOST_BUSY",
     "STANDINGS",
     "BusyLocks",
@@ -28,10 +29,13 @@ __all__ = [
     "sharer",
     "successor_of",
     "turn_of",
+    "waiters_of",
 ]
 
 #: So many locks are known as busy at most: some 100 KB. One that is not known costs one request more.
 MOST_BUSY = 1024
+#: Behind so many others at most a lock is asked for without a look: half of a transaction's operations.
+MOST_AHEAD = 32
 
 
 class Standing(Enum):
@@ -95,10 +99,13 @@ class Contender:
         watch: the query on what is before it that was sent last.
         pauses: how many pauses it made in a row.
         blocked: the first of its locks that it could not have at the last turn read.
+        ahead: the keys of the places before its own, when it took it; empty if there are more than `MOST_AHEAD`, or
+            other calls of this Locker among them.
         polled: whether Consul refuses a watch on what is before it: then the queue is read after pauses instead.
     """
 
     __slots__ = (
+        "ahead",
         "blocked",
         "call",
         "pauses",
@@ -123,7 +130,18 @@ class Contender:
         self.watch: WatchKey | None = None
         self.pauses = 0
         self.blocked: Slot | None = None
+        self.ahead: tuple[str, ...] = ()
         self.polled = False
+
+    def note_ahead(self, entries: Iterable[Entry]) -> None:
+        """Its place was taken, and the answer showed the queue. Who comes later stands behind it."""
+        if len(self.slots) == 1:
+            (lock,) = self.slots
+            queue = [entry for entry in queue_of(lock.key, entries) if entry.session is not None]
+            own = next(entry for entry in queue if entry.key == self.places[lock.id].key)
+            ahead = queue[: queue.index(own)]
+            if len(ahead) <= MOST_AHEAD and all(entry.session != own.session for entry in ahead):
+                self.ahead = tuple(entry.key for entry in ahead)
 
     def go(self, move: Move) -> None:
         """Something happens to it."""
@@ -187,7 +205,8 @@ class BusyLocks:
             place = contender.places.get(slot.id)
             own = place.key if place is not None else None
             if slot not in blocked and not any(entry.session and entry.key != own for entry in queue):
-                self._ids.discard(slot.id)
+                if contender.watch is None:  # it came just now; else those who came with it may come again as well
+                    self._ids.discard(slot.id)
             elif len(self._ids) < MOST_BUSY:
                 self._ids.add(slot.id)
 
@@ -270,6 +289,18 @@ def turn_of(
 def queue_of(lock: str, entries: Iterable[Entry]) -> list[Entry]:
     """The places in the queue of a lock, in their order; those of ended sessions too."""
     return sorted((entry for entry in entries if is_place(entry.key, lock)), key=_order)
+
+
+def waiters_of(lock: str, entries: Sequence[Entry]) -> list[Entry]:
+    """The places of those who wait for a lock: without those of ended sessions, and that of who has the lock.
+
+    That one is the first, and was taken before the lock was.
+    """
+    queue = [entry for entry in queue_of(lock, entries) if entry.session is not None]
+    held = next((entry for entry in entries if entry.key == lock and entry.session is not None), None)
+    if held is not None and queue and queue[0].session == held.session and queue[0].create_index < held.modify_index:
+        del queue[0]
+    return queue
 
 
 def _order(entry: Entry) -> tuple[int, int]:

@@ -136,7 +136,7 @@ class Work:
     Attributes:
         owner: is told what becomes of it.
         slots: the keys that it locks, or the one that it releases.
-        keys: all that it changes, places that it gives back too; no other work may change them meanwhile (rule 6).
+        keys: these, and places in the queues of a fair Locker; no other work may change them meanwhile (rule 6).
         answers: the calls whose answer depends on it.
         stage: how far it has come.
         landings: how many transactions with it Consul may have processed: sent, and not refused unread.
@@ -193,14 +193,15 @@ class LockWork(Work):
     Attributes:
         calls: the calls that it answers; calls that share it are added while it is wanted or in flight.
         exclusive: whether the grant is a hold.
-        places: places in the queues of a fair Locker that it gives back when it is granted.
+        places: places in the queues of a fair Locker, whose turn it is.
+        unless: keys of places of others: if one of them is there, Consul refuses the work.
         shows: whether it takes places, and its answer shows their queues.
         granted: called when Consul has granted it, before its calls are answered; None: nobody else is to be told.
         tenures: the number of the tenure that it writes into each key (rule 4); 0 for a key of a set that is held
             already, and only checked.
     """
 
-    __slots__ = ("calls", "exclusive", "granted", "places", "shows", "tenures")
+    __slots__ = ("calls", "exclusive", "granted", "places", "shows", "tenures", "unless")
 
     persists = False
 
@@ -212,6 +213,7 @@ class LockWork(Work):
         *,
         exclusive: bool = False,
         places: tuple[Slot, ...] = (),
+        unless: tuple[str, ...] = (),
         shows: bool = False,
         granted: Callable[[LockWork], None] | None = None,
     ) -> None:
@@ -219,6 +221,7 @@ class LockWork(Work):
         self.calls = calls
         self.exclusive = exclusive
         self.places = places
+        self.unless = unless
         self.shows = shows
         self.granted = granted
         self.tenures = ()
@@ -263,9 +266,10 @@ class ReleaseWork(Work):
         call: the call that it answers; None for a release of the core's own.
         lease: the lease that it ends; None when it ends a lock that was found in Consul.
         index: the ModifyIndex that it is guarded by; None until it is known.
+        place: the place in the queue of a fair Locker that is given back together with the lock; None: there is none.
     """
 
-    __slots__ = ("call", "index", "lease")
+    __slots__ = ("call", "index", "lease", "place")
 
     persists = True
 
@@ -275,6 +279,13 @@ class ReleaseWork(Work):
         self.call = call
         self.lease: BaseLease | None = None
         self.index: int | None = None
+        self.place: Slot | None = None
+
+    def take_along(self, place: Slot) -> None:
+        """It is to give back a place, too."""
+        self.place = place
+        self.keys += (place,)
+        place.add_work(self)
 
     @property
     def slot(self) -> Slot:

@@ -5,7 +5,7 @@ A place is a key of its own beside the lock's, and is taken like a lock (`LockWo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from ..errors import ConsulLockerError, ConsulUnavailable
@@ -25,7 +25,7 @@ __all__ = ["PlaceTaker", "Places"]
 class PlaceTaker(Protocol):
     """Who takes places: `FairLine`."""
 
-    def placed(self, work: LockWork, entries: Iterable[Entry]) -> None:
+    def placed(self, work: LockWork, entries: Collection[Entry]) -> None:
         """The places are taken; ``entries`` show the queues."""
 
     def not_placed(self, work: LockWork, error: ConsulLockerError) -> None:
@@ -65,12 +65,6 @@ class Places:
         work = LockWork(self, places, [call], shows=shows)
         self._pipeline.want(work)
         return work
-
-    def deleted(self, place: Slot) -> None:
-        """The transaction that granted the lock has given back its place."""
-        self._leases.end(place)
-        self._ledger.drop(place)
-        self._doubts.add_former(place)
 
     # ---------------------------------------------------------------------------- what becomes of a work
 

@@ -16,7 +16,7 @@ from ..keys import lock_key
 from ..models import LockInfo
 from .audit import Audit
 from .calls import Guarded, Holder, Info, Question, ReadSessionInfo, Waiters
-from .fair_places import queue_of
+from .fair_places import waiters_of
 from .guarded import guard_refused
 from .ledger import Ledger
 from .outage import FIRST_PAUSE, LONGEST_PAUSE, Outage, outage_of
@@ -85,7 +85,7 @@ class Questions:
         self._out.ask(read, partial(self._key_read, call, generation, self._out.now), lasting=True)
 
     def _read_queue(self, generation: int, call: Waiters) -> None:
-        """Read the lock and its queue, which begins with the lock's key; places of ended sessions are left out."""
+        """Read the lock and its queue, whose keys begin with the lock's."""
         operation = {"KV": {"Verb": Verb.GET_TREE.value, "Key": lock_key(self._options.name, call.id)}}
         read = RawTransact(generation, (operation,), timeout=self._timeout, question=True)
         self._out.ask(read, partial(self._queue_read, call, generation, self._out.now), lasting=True)
@@ -96,8 +96,8 @@ class Questions:
         if isinstance(outcome, Failed):
             self._out.settle(call, error=outcome.error)
         elif isinstance(outcome, Committed):
-            queue = queue_of(lock_key(self._options.name, call.id), outcome.entries)
-            self._out.settle(call, [lock_info(call.id, entry) for entry in queue if entry.session is not None])
+            waiters = waiters_of(lock_key(self._options.name, call.id), outcome.entries)
+            self._out.settle(call, [lock_info(call.id, entry) for entry in waiters])
         elif isinstance(outcome, RefusedWhole):
             self._out.settle(call, error=error_of(outcome, (call.id,)))
         else:

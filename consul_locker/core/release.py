@@ -1,4 +1,8 @@
-"""Releases: from a call that gives a lock back to its outcome: released, not ours any more, or unknown."""
+"""Releases: from a call that gives a lock back to its outcome: released, not ours any more, or unknown.
+
+The place in the queue with which a fair Locker got a lock is given back in the same transaction. If the lock ends in
+another way, it is given back by itself.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +37,8 @@ class Releases:
     """
 
     __slots__ = (
-        "_doubts", "_leases", "_ledger", "_options", "_out", "_outage", "_pace", "_pipeline", "_session", "_timeout",
-        "_to_read",
+        "_doubts", "_leases", "_ledger", "_options", "_out", "_outage", "_pace", "_pipeline", "_places", "_session",
+        "_timeout", "_to_read",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +56,7 @@ class Releases:
         self._pace = pace
         self._timeout = timeout
         self._to_read: list[ReleaseWork] = []  # whose keys are to be read, once that may be sent
+        self._places: dict[str, Slot] = {}  # id of a lock -> the place in its queue with which it was got
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -109,6 +114,28 @@ class Releases:
         """Give a lock, or a place, back that no call has."""
         self._pipeline.want(ReleaseWork(self, slot, None))
 
+    def keep_place(self, lock: Slot, place: Slot) -> None:
+        """A lock was got with a place, which is given back together with it: those behind it watch the place."""
+        self.give_back_place(lock)  # of an earlier grant, or of another call of this one
+        self._places[lock.id] = place
+
+    def give_back_place(self, lock: Slot) -> None:
+        """Give back the place with which a lock was got, without the lock: that is held no longer."""
+        place = self._places.pop(lock.id, None)
+        if place is not None:
+            self.give_back(place)
+
+    def lost_place(self, place: Slot) -> None:
+        """A place is gone: if a lock was got with it, there is nothing to give back."""
+        if self._places.get(place.place_for) is place:
+            del self._places[place.place_for]
+
+    def take_places(self) -> list[Slot]:
+        """A stop begins: all these places are given back by themselves, before the locks."""
+        places = list(self._places.values())
+        self._places.clear()
+        return places
+
     def give_back_untaken(self, slot: Slot) -> None:
         """Give back a lock that no caller took, since all had gone by then, unless a work wants it (rule 7)."""
         lease = slot.lease
@@ -160,6 +187,9 @@ class Releases:
             self._leases.end(slot)  # granted while this release was in line
             work.lease, work.index = slot.lease, slot.lease.fence
             self._ledger.drop(slot)
+        place = self._places.pop(slot.id, None)
+        if place is not None:
+            work.take_along(place)
         if work.index is None:
             self._want_read(work)
         else:
@@ -186,6 +216,7 @@ class Releases:
     def end_generation(self) -> None:
         """The session is over, and with it all releases."""
         self._to_read.clear()
+        self._places.clear()
 
     def _read(self, work: ReleaseWork, began: float, outcome: KeyAnswer) -> None:
         """The key was read, because the index of a release was unknown or refused."""
@@ -231,7 +262,12 @@ class Releases:
                 self._out.settle(call, error=self._outage.error(call))
 
     def done(self, work: ReleaseWork, entries: dict[str, Entry]) -> None:
-        """Consul released the lock."""
+        """Consul released the lock, and deleted the place."""
+        place, work.place = work.place, None
+        if place is not None:
+            self._leases.end(place)
+            self._ledger.drop(place)
+            self._doubts.add_former(place)
         self._released(work, True)
 
     def refused(self, work: ReleaseWork, found: list[tuple[Operation, Refused]]) -> None:
@@ -255,7 +291,7 @@ class Releases:
             self._leases.tell("released", slot, lease=None)
         if work.call is not None:
             self._answer_release(work.call, held, None)
-        self._pipeline.finish(work)
+        self._finish(work)
 
     def failed(self, work: ReleaseWork, error: ConsulLockerError) -> None:
         """The outcome is unknown: the key is looked at until it is known."""
@@ -269,7 +305,13 @@ class Releases:
         nothing = work.lease is None and isinstance(error, InvalidLockId) and isinstance(work.call, ReleaseAll)
         if work.call is not None:
             self._answer_release(work.call, False, None if nothing else error)
+        self._finish(work)
+
+    def _finish(self, work: ReleaseWork) -> None:
+        """It is over. If the place was not deleted with the lock, it is given back by itself."""
         self._pipeline.finish(work)
+        if work.place is not None:
+            self.give_back(work.place)
 
     def _answer_release(self, call: ReleaseCall, held: bool, error: ConsulLockerError | None) -> None:
         if not isinstance(call, ManyReleases):

@@ -61,9 +61,10 @@ class Locks(Protocol):
         call: LockCall,
         slots: tuple[Slot, ...],
         places: tuple[Slot, ...] = (),
+        unless: tuple[str, ...] = (),
         granted: Callable[[LockWork], None] | None = None,
     ) -> None:
-        """Have the locks of a call asked for. ``places`` and ``granted``: see `LockWork`."""
+        """Have the locks of a call asked for. ``places``, ``unless`` and ``granted``: see `LockWork`."""
 
 
 def rider_of(call: Call) -> Call:

@@ -84,7 +84,8 @@ def test_nobody_comes_in_between(lockers: list[Any], consul: Consul, name: str) 
     first.release("a")
     late = comer.submit_lock("a", wait=WAIT)
     assert call.result(WAIT).session_id == waiter.session_id
-    until(lambda: len(places(consul, name, "a")) == 1)
+    until(lambda: [one.session_id for one in waiter.waiters("a")] == [comer.session_id])
+    assert len(places(consul, name, "a")) == 2  # who has the lock keeps its place until it gives both back
     waiter.release("a")
     assert late.result(WAIT).session_id == comer.session_id
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from consul_locker.core.calls import Obstacle
+from consul_locker.core.fair_places import MOST_AHEAD
+from consul_locker.core.messages import Call
 from consul_locker.core.requests import (
     Committed,
     Entry,
     KeysRead,
+    Operation,
+    ReadKey,
     Refusal,
     Refused,
     RolledBack,
@@ -117,19 +121,91 @@ def test_places_of_others_behind_ones_own_are_none_of_its_business() -> None:
     assert (driver.all(Watch)[-1].name, driver.all(Watch)[-1].index) == (KEY, 200)
 
 
-def test_the_first_watches_the_lock_and_takes_it_with_its_place() -> None:
+def test_the_first_watches_the_lock_and_gives_its_place_back_with_it() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN)
     watch = driver.all(Watch)[-1]
     driver.answer(watch, KeysRead((entry(KEY, STRANGER, 205),), 205))  # overwritten, or its wait was over
     assert driver.all(Watch)[-1].index == 205
     driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 206))
-    assert [(op.verb, op.key) for op in driver.commit().operations] == [(Verb.LOCK, KEY), (Verb.DELETE, own.key)]
+    assert [(op.verb, op.key) for op in driver.commit().operations] == [(Verb.LOCK, KEY)]
     driver.grant()
     assert driver.result(call).exclusive
-    assert [lease.id for lease in driver.core.ledger.held()] == ["a"]  # the place is gone
-    assert driver.core.ledger.slots == {}
-    assert driver.emitted("lock_requested", "lock_acquired") == [("lock_requested", "a"), ("lock_acquired", "a")]
+    driver.call("leave", [driver.result(call)])
+    assert [(op.verb, op.key) for op in driver.commit().operations] == [
+        (Verb.CHECK_INDEX, KEY),
+        (Verb.UNLOCK, KEY),
+        (Verb.DELETE, own.key),
+    ]
+    driver.grant()
+    assert driver.core.ledger.slots == {}  # the place is gone
+    heard = driver.emitted("lock_requested", "lock_acquired", "released", "lock_lost")
+    assert heard == [("lock_requested", "a"), ("lock_acquired", "a"), ("released", "a")]
+
+
+def had(driver: Driver) -> tuple[Call, Entry]:
+    """A hold that was got with a place. Its call, and the place."""
+    call, own = waiting(driver, TAKEN)
+    driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
+    driver.grant()
+    return call, own
+
+
+def place_given_back(driver: Driver, own: Entry) -> bool:
+    """Whether a place is being given back by itself."""
+    operations = [op for each in driver.all(Transact) for op in each.operations]
+    return Operation(Verb.DELETE_CAS, own.key, index=own.modify_index) in operations
+
+
+def test_the_place_of_a_lock_that_is_lost_is_given_back() -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.core.releases.lose(driver.core.ledger.slot("a"), "key deleted")
+    driver.call("info", "other")  # so that the step ends
+    assert not driver.result(call).live
+    assert place_given_back(driver, own)
+    driver.call("reboot")  # the session ends first: the place ends with it
+    driver.fire("retry")
+    driver.ready("S2")
+    assert {each.generation for each in driver.all(Transact)} == {1}
+
+
+@pytest.mark.parametrize("found", ["not ours", "unknown"])
+def test_the_place_of_a_release_that_is_not_confirmed_is_given_back(found: str) -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.call("leave", [driver.result(call)])
+    if found == "unknown":
+        driver.answer(driver.commit(), failure())
+    else:
+        driver.answer(driver.commit(), RolledBack((Refused(0, Refusal.INDEX, "index"),)))
+        assert not place_given_back(driver, own)
+        driver.answer(driver.one(ReadKey), KeysRead((entry(KEY, STRANGER, 400),), 400))
+    assert place_given_back(driver, own)
+
+
+def test_the_place_of_a_lock_may_be_lost_before_it() -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.core.releases.lose(driver.core.ledger.slots[f"\0{own.key}"], "key deleted")
+    assert driver.result(call).live
+    driver.call("leave", [driver.result(call)])
+    assert [op.verb for op in driver.commit().operations] == [Verb.CHECK_INDEX, Verb.UNLOCK]
+
+
+def test_a_stop_gives_back_the_places_of_locks() -> None:
+    driver = fair()
+    _, own = had(driver)
+    driver.call("stop")
+    assert place_given_back(driver, own)
+
+
+def test_a_stop_leaves_a_place_to_the_release_under_way() -> None:
+    driver = fair()
+    call, own = had(driver)
+    driver.call("leave", [driver.result(call)])
+    driver.call("stop")
+    assert not place_given_back(driver, own)
 
 
 def test_after_an_index_that_falls_it_looks_again() -> None:
@@ -141,13 +217,37 @@ def test_after_an_index_that_falls_it_looks_again() -> None:
     assert (driver.all(Watch)[-1].name, driver.all(Watch)[-1].index) == (KEY, 90)
 
 
-@pytest.mark.parametrize("gone", [(), (place(None, 1, 150),)], ids=["deleted", "its session ended"])
-def test_when_the_place_before_is_gone_it_looks_whose_turn_it_is(gone: tuple[Entry, ...]) -> None:
+def test_when_the_place_before_is_gone_it_asks_for_the_lock_unless_others_stand_before_it() -> None:
+    driver = fair()
+    call, own = waiting(driver, TAKEN, place("B", 1, 150), place("C", 1, 160))
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 310))
+    asking = driver.commit()
+    assert asking.operations[:2] == tuple(
+        Operation(Verb.CHECK_NOT_EXISTS, place_key(KEY, other, 1)) for other in ("B", "C")
+    )
+    assert [(op.verb, op.key) for op in asking.operations[2:]] == [(Verb.LOCK, KEY)]
+    driver.answer(asking, RolledBack((Refused(0, Refusal.EXISTS, "exists"), Refused(2, Refusal.HELD, "held"))))
+    look(driver, TAKEN, place("B", 1, 150), own)  # who was directly before it has given up
+    assert driver.all(Watch)[-1].name == place_key(KEY, "B", 1)
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 320))
+    look(driver, FREE, own)
+    driver.grant()
+    assert driver.result(call).id == "a"
+
+
+def test_when_the_session_of_the_place_before_has_ended_it_looks_whose_turn_it_is() -> None:
     driver = fair()
     _, own = waiting(driver, TAKEN, place("B", 1, 150))
-    driver.answer(driver.all(Watch)[-1], KeysRead(gone, 310))
+    driver.answer(driver.all(Watch)[-1], KeysRead((place(None, 1, 150),), 310))
     look(driver, entry(KEY, "B", 310), own)
     assert (driver.all(Watch)[-1].name, driver.all(Watch)[-1].index) == (KEY, 310)
+
+
+def test_behind_very_many_it_looks() -> None:
+    driver = fair()
+    waiting(driver, TAKEN, *(place("B", number, 100 + number) for number in range(MOST_AHEAD + 1)))
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 310))
+    assert asked(driver, "turn")
 
 
 def test_places_of_dead_waiters_are_passed_over_and_taken_away() -> None:
@@ -302,6 +402,6 @@ def test_who_shares_a_place_that_is_not_taken_yet_takes_one_of_its_own() -> None
 def test_a_call_that_comes_twice_stands_once_in_the_line() -> None:
     driver = fair()
     call, _ = waiting(driver, place("B", 1, 200))
-    slot = driver.core.ledger.slots["a"]
+    slot = driver.core.ledger.slot("a")
     driver.core.line.wait(call, slot, Obstacle.LOCAL)
     assert slot.waiters == [call]

@@ -78,7 +78,7 @@ def test_a_lost_session_takes_the_places_along_and_its_callers_queue_up_with_the
 def test_who_was_robbed_of_its_place_queues_up_at_the_end() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN, place("B", 1, 150))
-    driver.answer(driver.all(Watch)[-1], KeysRead((), 310))
+    driver.answer(driver.all(Watch)[-1], KeysRead((place(None, 1, 150),), 310))
     look(driver, TAKEN)  # a place is missing: deleted, or a server that is behind
     assert driver.result(call) == PENDING
     read = driver.one(ReadKey)
@@ -104,7 +104,7 @@ def test_only_who_was_robbed_of_its_place_queues_up_anew() -> None:
 def test_a_server_that_is_behind_costs_a_pause() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN, place("B", 1, 150))
-    driver.answer(driver.all(Watch)[-1], KeysRead((), 310))
+    driver.answer(driver.all(Watch)[-1], KeysRead((place(None, 1, 150),), 310))
     look(driver, TAKEN)
     driver.answer(driver.one(ReadKey), KeysRead((own,), 311))
     driver.fire("pause", call)
@@ -127,7 +127,7 @@ def test_an_answer_that_nobody_waits_for_any_more_changes_nothing() -> None:
     driver = fair()
     call, own = waiting(driver, TAKEN, place("B", 1, 150))
     watch = driver.all(Watch)[-1]
-    driver.answer(watch, KeysRead((), 310))
+    driver.answer(watch, KeysRead((place(None, 1, 150),), 310))
     late = asked(driver, "turn")
     driver.abandon(call)
     assert [each for each in driver.answer(late, Committed((FREE, own))) if isinstance(each, Transact)] == []

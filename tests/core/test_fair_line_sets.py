@@ -36,7 +36,7 @@ def test_a_set_takes_all_its_places_at_once_and_waits_for_all_its_turns() -> Non
     look(driver, TAKEN, *own)
     driver.answer(driver.all(Watch)[-1], KeysRead((FREE,), 320))
     look(driver, FREE, *own)
-    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK] * 2 + [Verb.DELETE] * 2
+    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK] * 2
     driver.grant()
     assert [lease.id for lease in driver.result(call)] == ["a", "b"]
 
@@ -150,7 +150,7 @@ def test_who_stands_behind_a_set_of_the_same_locker_goes_on_when_the_set_gives_u
     assert [lease.id for lease in driver.result(call)] == ["a"]
 
 
-def test_who_inherits_a_place_that_is_being_used_up_needs_it_no_more_when_it_is_his_turn() -> None:
+def test_who_inherits_a_place_while_the_lock_is_asked_for_gets_the_lock_with_it() -> None:
     """The caller before him left while the lock was asked for: it comes, is given back, and is taken anew."""
     driver = fair(strategy=None)
     first = driver.call("lock", "a", wait=None)

@@ -62,7 +62,7 @@ def test_a_set_overtakes_nobody_at_a_lock_that_somebody_deleted() -> None:
     assert driver.all(Watch)[-1].name == BEFORE.key
     driver.answer(driver.all(Watch)[-1], KeysRead((), 330))
     look(driver, *own)
-    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK] * 2 + [Verb.DELETE] * 2
+    assert [op.verb for op in driver.commit().operations] == [Verb.LOCK] * 2
     driver.grant()
     assert [lease.id for lease in driver.result(call)] == ["a", "b"]
 
@@ -127,8 +127,20 @@ def test_nobody_shares_a_lock_for_which_consul_has_refused_another_call() -> Non
     assert [op.key for op in driver.commit().operations if op.verb is Verb.LOCK] != [KEY]  # a place, and not the lock
 
 
-def test_a_place_stands_until_after_the_grant_that_its_call_shares() -> None:
-    """A call without a place has asked for the lock, so that the grant gives none back (found by the walk)."""
+def test_who_shares_what_was_asked_for_may_leave() -> None:
+    driver = Driver(fair=True).ready()
+    first = driver.call("lock", "a")
+    look(driver)
+    second = driver.call("lock", "a")
+    driver.abandon(second)
+    driver.grant()
+    assert driver.result(first).valid
+    assert driver.result(second) is PENDING
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_place_stands_until_the_lock_that_its_call_shares_is_given_back(lost: bool) -> None:
+    """A call without a place has asked for the lock (found by the walk)."""
     driver = Driver(fair=True).ready()  # whose callers share what is asked for
     hold = driver.call("hold", "a")
     look(driver)
@@ -145,6 +157,9 @@ def test_a_place_stands_until_after_the_grant_that_its_call_shares() -> None:
     assert driver.result(shares) is driver.result(comer) is PENDING
     driver.grant(release)
     assert [op.key for op in driver.commit().operations] == [KEY]
+    if lost:
+        driver.core.releases.lose(driver.core.ledger.slots[f"\0{own.key}"], "key deleted")
     driver.grant()
     assert driver.result(shares) is driver.result(comer)
-    assert [op.key for op in driver.commit().operations if op.verb is Verb.DELETE_CAS] == [own.key]
+    driver.call("release", "a")
+    assert [op.key for op in driver.commit().operations if op.verb is Verb.DELETE] == ([] if lost else [own.key])

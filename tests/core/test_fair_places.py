@@ -7,11 +7,9 @@ from collections.abc import Iterable
 import pytest
 
 from consul_locker.core.calls import Lock
-from consul_locker.core.fair_places import MOST_BUSY, BusyLocks, Contender, Turn, queue_of, turn_of
+from consul_locker.core.fair_places import MOST_BUSY, BusyLocks, Contender, Turn, queue_of, turn_of, waiters_of
 from consul_locker.core.key import Slot
-from consul_locker.core.requests import (
-    Entry,
-)
+from consul_locker.core.requests import Entry, WatchKey
 
 from .fair import FREE, KEY, TAKEN, place
 from .helpers import entry
@@ -50,6 +48,21 @@ def test_whose_turn_it_is_with_a_place(found: tuple[Entry, ...], before: Entry |
     assert turn_of(standing, {}, [_queue([TAKEN, B])], "S1") == Turn(standing.places["a"], [], None)
 
 
+@pytest.mark.parametrize(
+    ("found", "waiters"),
+    [
+        ([TAKEN, C, B, DEAD], [B, C]),
+        ([entry(KEY, "B", 151), C, B], [C]),  # who has the lock keeps the place with which it was got
+        ([entry(KEY, "B", 149), C, B], [B, C]),  # got without a place; another caller of that Locker waits
+        ([entry(KEY, "C", 200), C, B], [B, C]),  # was faster than the queue
+        ([FREE, B], [B]),
+        ([TAKEN], []),
+    ],
+)
+def test_who_waits_for_a_lock(found: list[Entry], waiters: list[Entry]) -> None:
+    assert waiters_of(KEY, found) == waiters
+
+
 def test_a_lock_is_busy_while_others_wait_for_it_or_have_it() -> None:
     slot = Slot("a", KEY)
     standing = Contender(Lock(("a",)), (slot,))
@@ -58,6 +71,10 @@ def test_a_lock_is_busy_while_others_wait_for_it_or_have_it() -> None:
     for queue, blocked, expected in [([OWN], [slot], True), ([OWN, DEAD], [], False), ([OWN, C], [], True)]:
         busy.note(standing, [queue], blocked)
         assert busy.has(["b", "a"]) == expected
+    standing.watch = WatchKey(1, KEY, 0, 10.0)
+    busy.note(standing, [[OWN]], [])
+    assert busy.has(["a"])  # others may have come and gone while it waited, and come again
+    standing.watch = None
     standing.places = {}
     busy.note(standing, [[]], [])
     assert not busy.has(["a"])

@@ -52,7 +52,7 @@ def test_who_loses_races_pauses_longer_and_longer_until_it_has_the_lock() -> Non
     driver = Driver(random=1.0).ready()
     first = driver.call("hold", "a", wait=None)
     driver.answer(driver.commit(), held())
-    assert _races(driver, 5) == [0.01, 0.02, 0.04, 0.05, 0.05]
+    assert _races(driver, 6) == [0.01, 0.02, 0.04, 0.08, 0.1, 0.1]
     driver.answer(watch(driver), taken(200))
     driver.answer(watch(driver), taken(201, session=None))
     driver.grant()

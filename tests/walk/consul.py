@@ -80,7 +80,7 @@ class SimConsul:
         ended: the ids of those that ended, for whatever reason.
         broken: (key, index) of tenures that ended otherwise than by a release of their own session.
         outside: key -> index of the last change by somebody who is no Locker.
-        grants: (key, index) of a lock that was free -> the places in its queue before, and those given back with it.
+        grants: (key, index) of a lock that was free -> the places in its queue then.
         created: the order of places, also of those that are gone.
         restored: whether a snapshot ever was: then the order of places may be another one than before.
         lacked: sessions that the server which has just started does not know of yet.
@@ -96,7 +96,7 @@ class SimConsul:
         self.ended: set[str] = set()
         self.broken: set[tuple[str, int]] = set()
         self.outside: dict[str, int] = {}
-        self.grants: dict[tuple[str, int], tuple[list[Entry], set[str]]] = {}
+        self.grants: dict[tuple[str, int], list[Entry]] = {}
         self.created: dict[str, tuple[int, int]] = {}
         self.restored = False
         self.lacked: frozenset[str] = frozenset()
@@ -256,17 +256,15 @@ class SimConsul:
         writes = any(op.verb in WRITES for op in operations)
         if writes:
             self.index += 1
-        deleted = {op.key for op in operations if op.verb is Verb.DELETE}
         results = []
         for op in operations:
             before = self.keys.get(op.key)
             if op.verb is Verb.LOCK and not lock_key_of(op.key) and (before is None or before.session != op.session):
-                self.grants[op.key, self.index] = self.queue(op.key), self._given_back(op, deleted)
+                self.grants[op.key, self.index] = self.queue(op.key)
             elif op.verb is Verb.LOCK and before is not None and before.value == op.value:
-                # Asked for again. The place may be given back only now: a late copy of another call's was first.
-                grant = op.key, before.modify_index
-                if grant in self.grants and not self.grants[grant][1]:
-                    self.grants[grant] = self.queue(op.key), self._given_back(op, deleted)
+                # Asked for again: a late copy of another call's may have been first, when others stood in the queue.
+                grant, stay = (op.key, before.modify_index), {entry.key for entry in self.queue(op.key)}
+                self.grants[grant] = [entry for entry in self.grants.get(grant, ()) if entry.key in stay]
             if op.verb in WRITES:
                 self._write(op)
             if op.verb is Verb.GET_TREE:
@@ -278,10 +276,6 @@ class SimConsul:
                 results.append(entry)
         return Committed(tuple(results))
 
-    @staticmethod
-    def _given_back(lock: Operation, deleted: set[str]) -> set[str]:
-        return {key for key in deleted if is_place(key, lock.key)}
-
     def _refusal(self, op: Operation, keys: dict[str, Entry]) -> Refusal | None:
         entry = keys.get(op.key)
         holder = entry.session if entry else None
@@ -291,6 +285,8 @@ class SimConsul:
             return Refusal.HELD if holder not in (None, op.session) else None
         if op.verb is Verb.UNLOCK:
             return Refusal.NOT_HELD if holder != op.session else None
+        if op.verb is Verb.CHECK_NOT_EXISTS:
+            return None if entry is None else Refusal.EXISTS
         if op.verb is Verb.CHECK_SESSION:
             return Refusal.MISSING if entry is None else Refusal.SESSION if holder != op.session else None
         if op.verb in (Verb.CHECK_INDEX, Verb.DELETE_CAS):

@@ -104,13 +104,13 @@ def place_kept_by_who_gave_up(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def place_kept_by_who_was_served(patch: pytest.MonkeyPatch) -> None:
-    """Whoever gave back its place with the grant of its lock takes it once more."""
+    """Whoever gave back its place together with the lock takes it once more."""
 
     def keep(event: Event, commands: list[Command]) -> list[Command]:
         if not isinstance(event, Answered) or not isinstance(event.outcome, Committed):
             return commands
         operations = event.request.operations if isinstance(event.request, Transact) else ()
-        (session,) = {op.session for op in operations if op.verb is Verb.LOCK} or {None}
+        session = next((op.session for op in operations if op.session), None)
         again = tuple(replace(op, verb=Verb.LOCK, session=session) for op in operations if op.verb is Verb.DELETE)
         return [*commands, Transact(event.request.generation, again)] if again else commands
 

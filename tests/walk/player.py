@@ -74,6 +74,7 @@ class Player:
         timers: name -> when it is due.
         seen: the places that a call saw when it looked last.
         places: of each call that waits in a queue, its places before the present step.
+        kept: the places before the present step with which this Locker got the locks that it has.
         breaks: how many steps were broken off.
         doubtful: keys of requests that failed, or were carried out twice: a release of them may seem refused.
     """
@@ -98,6 +99,7 @@ class Player:
         self.answered: Call | None = None
         self.seen: dict[Call, set[str]] = {}
         self.places: dict[Call, set[str]] = {}
+        self.kept: set[str] = set()
         self.first: dict[bytes, int] = {}  # the value of a lock -> Consul's index when it was first asked for
         self.breaks = 0
         self._replacing = False
@@ -229,6 +231,8 @@ class Player:
         self._asked = []
         line = getattr(core.line, "contenders", {})  # only a fair Locker has one
         self.places = {call: {place.key for place in one.places.values()} for call, one in line.items()}
+        slots, kept = self.core.ledger.slots.values(), self.core.releases.place_of
+        self.kept = {place.key for place in map(kept, slots) if place is not None}
         self.session_before = session.life.session_id if session.life is not None else None
         self.fail_stop.begin(event)
         try:
@@ -425,11 +429,10 @@ class Player:
         """A fair Locker overtakes nobody who waits in the queue, unless a snapshot put the queue into disorder.
 
         A call may share what was asked for before those came who wait now, and is asked for again after an outage.
-        One that had a place itself, and shared what a call without a place had asked for, gives its place back only
-        after the grant (`FairLine.granted`): it overtakes whoever stands before that place, not itself.
+        Nobody waits in the place of a lock that this Locker has, or has just lost.
         """
-        queue, given = self.around.sim.grants.pop((lease.key, lease.fence), ([], set()))
-        given = given | self.places.get(call, set())
+        queue = self.around.sim.grants.pop((lease.key, lease.fence), [])
+        given = self.places.get(call, set())
         seen = self.seen.pop(call, set())
         if not self.options.fair or self.around.sim.restored:
             return
@@ -438,7 +441,7 @@ class Player:
         entry = self.around.sim.keys.get(lease.key)
         asked = self.first.get(entry.value or b"", inf) if entry is not None else inf
         for place in queue:
-            if own is None and place.create_index > asked:
+            if place.key in self.kept or (own is None and place.create_index > asked):
                 continue
             if place.key in seen if own is None else (place.create_index, place_number(place.key)) < own:
                 raise Violation("nobody is overtaken", f"{call}: {lease} before {place}, with {given or 'no place'}")

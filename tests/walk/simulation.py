@@ -215,14 +215,15 @@ class World(Traffic):
         self.check_waiters()
 
     def check_places(self, player: Player, id: str, session_id: str) -> None:
-        """Each place of a Locker is that of a call that waits, and each call that waits has one, or shares it."""
+        """Each place of a Locker is that of a waiting call, or of a lock that it has; who waits has or shares one."""
         slot, queue = player.core.ledger.slots.get(id), player.core.line
         if (player.knows(id) is None and slot is None) or not isinstance(queue, FairLine):
             return
         standings = [queue.contenders[call] for call in (slot.waiters if slot is not None else ())]
         known = {standing.places[id].key for standing in standings if standing.places}
         found = {entry.key for entry in self.sim.queue(player.key(id)) if entry.session == session_id}
-        if found != known:
+        kept = player.core.releases.place_of(slot)
+        if found != known | ({kept.key} if kept is not None and slot.lease is not None else set()):
             raise Violation("no place is left that nobody stands in", f"{found} of {player.number}, {known}")
         if standings and not known:
             raise Violation("who waits has a place", f"{[standing.call for standing in standings]} of {player.number}")
