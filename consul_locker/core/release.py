@@ -34,11 +34,14 @@ class Releases:
     Args:
         options, outbox, session, ledger, pipeline, leases, doubts, outage, pace: of the Locker.
         timeout: the limit on one request, in seconds.
+
+    Attributes:
+        places: id of a lock of a fair Locker -> the place in its queue with which it was got.
     """
 
     __slots__ = (
-        "_doubts", "_leases", "_ledger", "_options", "_out", "_outage", "_pace", "_pipeline", "_places", "_session",
-        "_timeout", "_to_read",
+        "_doubts", "_leases", "_ledger", "_options", "_out", "_outage", "_pace", "_pipeline", "_session",
+        "_timeout", "_to_read", "places",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +59,7 @@ class Releases:
         self._pace = pace
         self._timeout = timeout
         self._to_read: list[ReleaseWork] = []  # whose keys are to be read, once that may be sent
-        self._places: dict[str, Slot] = {}  # id of a lock -> the place in its queue with which it was got
+        self.places: dict[str, Slot] = {}
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -117,23 +120,23 @@ class Releases:
     def keep_place(self, lock: Slot, place: Slot) -> None:
         """A lock was got with a place, which is given back together with it: those behind it watch the place."""
         self.give_back_place(lock)  # of an earlier grant, or of another call of this one
-        self._places[lock.id] = place
+        self.places[lock.id] = place
 
     def give_back_place(self, lock: Slot) -> None:
         """Give back the place with which a lock was got, without the lock: that is held no longer."""
-        place = self._places.pop(lock.id, None)
+        place = self.places.pop(lock.id, None)
         if place is not None:
             self.give_back(place)
 
     def lost_place(self, place: Slot) -> None:
         """A place is gone: if a lock was got with it, there is nothing to give back."""
-        if self._places.get(place.place_for) is place:
-            del self._places[place.place_for]
+        if self.places.get(place.place_for) is place:
+            del self.places[place.place_for]
 
     def take_places(self) -> list[Slot]:
         """A stop begins: all these places are given back by themselves, before the locks."""
-        places = list(self._places.values())
-        self._places.clear()
+        places = list(self.places.values())
+        self.places.clear()
         return places
 
     def give_back_untaken(self, slot: Slot) -> None:
@@ -187,7 +190,7 @@ class Releases:
             self._leases.end(slot)  # granted while this release was in line
             work.lease, work.index = slot.lease, slot.lease.fence
             self._ledger.drop(slot)
-        place = self._places.pop(slot.id, None)
+        place = self.places.pop(slot.id, None)
         if place is not None:
             work.take_along(place)
         if work.index is None:
@@ -216,7 +219,7 @@ class Releases:
     def end_generation(self) -> None:
         """The session is over, and with it all releases."""
         self._to_read.clear()
-        self._places.clear()
+        self.places.clear()
 
     def _read(self, work: ReleaseWork, began: float, outcome: KeyAnswer) -> None:
         """The key was read, because the index of a release was unknown or refused."""

@@ -231,8 +231,7 @@ class Player:
         self._asked = []
         line = getattr(core.line, "contenders", {})  # only a fair Locker has one
         self.places = {call: {place.key for place in one.places.values()} for call, one in line.items()}
-        slots, kept = self.core.ledger.slots.values(), self.core.releases.place_of
-        self.kept = {place.key for place in map(kept, slots) if place is not None}
+        self.kept = {place.key for place in core.releases.places.values()}
         self.session_before = session.life.session_id if session.life is not None else None
         self.fail_stop.begin(event)
         try:

@@ -222,8 +222,8 @@ class World(Traffic):
         standings = [queue.contenders[call] for call in (slot.waiters if slot is not None else ())]
         known = {standing.places[id].key for standing in standings if standing.places}
         found = {entry.key for entry in self.sim.queue(player.key(id)) if entry.session == session_id}
-        kept = player.core.releases.place_of(slot)
-        if found != known | ({kept.key} if kept is not None and slot.lease is not None else set()):
+        kept = player.core.releases.places.get(id)
+        if found != known | ({kept.key} if kept is not None and player.knows(id) is not None else set()):
             raise Violation("no place is left that nobody stands in", f"{found} of {player.number}, {known}")
         if standings and not known:
             raise Violation("who waits has a place", f"{[standing.call for standing in standings]} of {player.number}")
