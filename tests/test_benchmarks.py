@@ -210,6 +210,12 @@ def test_machines() -> None:
     assert int(table[-1].rpartition(" ")[2]) > MAX_DEPTH
 
 
+def test_the_core_alone() -> None:
+    _, head, *rows = run("benchmarks/bench_core.py", "--locks", "100", "--rounds", "1")
+    assert head.split() == ["callers", "call", "answer", "sum"]
+    assert [row.split()[0] for row in rows] == ["1", "10", "100"]
+
+
 def test_renewals(consul_binary: str) -> None:
     few = ("--lockers", "3", "--answer", "0.05", "--hangs", "2", "--seconds", "1")
     _, figures = run("-m", "benchmarks.renewals", *few, CONSUL_BINARY=consul_binary)
