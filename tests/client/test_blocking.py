@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from consul_locker.client.http import Wire
 from consul_locker.errors import ConsulUnavailable
 
 from .drivers import Make
-from .servers import GET, PUT, SOON, Server, closing_at_the_second, options, patient, read_request
+from .servers import GET, OK, PUT, SOON, Server, closing_at_the_second, options, patient, read_request
 
 
 def test_close_ends_a_request_that_the_server_has(make: Make) -> None:
@@ -178,4 +179,30 @@ def test_interrupted_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
             transport.send(PUT)
         monkeypatch.undo()
         assert transport.send(PUT).status == 200
+        transport.close()
+
+
+def test_where_an_idle_connection_has_closed_another_idle_one_is_used() -> None:
+    both = threading.Barrier(2)
+
+    def script(sock: socket.socket) -> None:
+        """Answers its first request when there are two connections, then one more, and closes."""
+        read_request(sock)
+        both.wait(SOON)
+        sock.sendall(OK)
+        if read_request(sock):
+            sock.sendall(OK)
+
+    with Server(script) as server:
+        transport = BlockingTransport(options(server.port), 2)
+        with ThreadPoolExecutor(2) as pool:
+            assert [future.result(SOON).status for future in [pool.submit(transport.send, GET) for _ in range(2)]]
+        assert transport.send(GET).status == 200
+        last = transport._idle[-1].connection
+        assert last is not None
+        eventually_stale = time.monotonic() + SOON
+        while not last.stale:
+            assert time.monotonic() < eventually_stale
+        assert transport.send(GET).status == 200
+        assert server.accepted == 2
         transport.close()

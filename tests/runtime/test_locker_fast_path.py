@@ -157,6 +157,14 @@ def test_a_lease_that_ends_meanwhile_is_not_returned(factory: LockerFactory, end
     assert lease.valid
 
 
+def test_a_lease_that_another_call_claims_is_left_to_the_core(factory: LockerFactory) -> None:
+    locker = factory.create("claimed")
+    lease = locker.lock("a")
+    assert lease.claim()
+    assert locker.lock("a") is lease
+    assert locker.stats()["cached"] == 1
+
+
 def test_one_claim_of_a_lease_succeeds() -> None:
     """Of many threads at once."""
     together = threading.Barrier(8)

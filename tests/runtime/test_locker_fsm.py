@@ -86,6 +86,15 @@ def test_its_events_are_heard_by_the_thread_of_the_observers(locker: Locker) -> 
     assert len(heard) == before
 
 
+def test_who_listens_after_another_core_has_come_hears_that_one(locker: Locker) -> None:
+    assert locker.wait_for_state("ready", WAIT)
+    view, heard = locker.fsm, threading.Event()
+    locker._follow(locker._core)  # as after a step that was broken off
+    view.on("transition", lambda data: heard.set())
+    locker.reboot()
+    assert heard.wait(WAIT)
+
+
 def test_a_coroutine_function_hears_no_events(locker: Locker) -> None:
     async def listen(data: dict[str, Any]) -> None:
         raise AssertionError("it is never run")
