@@ -217,7 +217,7 @@ class BaseLease:
         that no caller gets a lease that the core gives back as untaken, in any order of events:
 
         - ``dict.setdefault`` is one atomic step, with and without the GIL: a lease has the hash and the equality of
-          ``object``, so no code in Python runs within. What is there is taken out by the end of the lease alone. So of
+          ``object``, so no code in Python runs within. While a lease goes on nothing takes out what is there. So of
           the claims of a lease that is not over one succeeds.
         - If it is the fast path's, each later claim of the core fails: the core keeps the lease.
         - If it is the core's, the fast path's fails and ``shared`` is never set: the call goes to the core, which

@@ -114,8 +114,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It is closed: an answer that is still waited for will not come."""
         self._end = error
-        self._fail(error or WireError("the connection was closed without an answer"))
-        self.lost.set_result(None)
+        try:
+            self._fail(error or WireError("the connection was closed without an answer"))
+        finally:  # whoever is told may raise
+            self.lost.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         if self._then is not None:

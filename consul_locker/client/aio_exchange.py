@@ -24,6 +24,11 @@ __all__ = ["Exchange", "Exchanges", "Told"]
 Told = Union[HttpResponse, ConsulUnavailable, None]
 
 
+#: After this, in seconds, those are told that their time is over that could not be told before: an exception came
+#: between.
+AGAIN = 0.1
+
+
 class Exchange:
     """One request under way.
 
@@ -186,12 +191,10 @@ class Exchanges:
         """The time of an exchange may be over."""
         self._timer = None
         now = self._loop.time()
-        late = [each for each in self._under_way if each.deadline <= now]
-        for exchange in late:
-            self.over(exchange)
         if self._under_way:
-            self._set_timer(min([each.deadline for each in self._under_way]))
-        for exchange in late:
+            # Those that are late are under way until they are told. Whoever is told may raise: the others come next.
+            self._set_timer(max(now + AGAIN, min([each.deadline for each in self._under_way])))
+        for exchange in [each for each in self._under_way if each.deadline <= now]:
             exchange.heard(TimeoutError("the time for the request is over"))
 
 

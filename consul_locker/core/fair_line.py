@@ -68,7 +68,7 @@ class FairLine:
         self._releases = releases
         self._denials = denials
         self._audit = audit
-        self._places = Places(session, ledger, pipeline, leases, releases, audit.doubts, self)
+        self._places = Places(session, ledger, pipeline, leases, releases, self)
         self.locks: Locks
         self.contenders: dict[LockCall, Contender] = {}
         self._taking: dict[LockWork, Contender] = {}
@@ -141,6 +141,7 @@ class FairLine:
         if contender.standing is Standing.TAKING or leader(contender, self._line(contender.slots[0])) is not None:
             return
         self._clear_waits(contender)
+        contender.ahead = ()  # of an earlier place
         contender.place_call = place_call = TakePlaces(contender.call)
         # Behind another call of this Locker there is no need to read the queue.
         first = not any(other.queues for slot in contender.slots for other in self._line(slot))
@@ -192,11 +193,13 @@ class FairLine:
         if contender is not None:
             self._take_out(contender)
             successor = successor_of(contender, self._line(contender.slots[0]))
-            if successor is not None and contender.places:
-                successor.places, contender.places = contender.places, successor.places
-                self._read_turn(successor)
-            elif successor is not None and not successor.places:
-                self._take_places(successor)
+            if successor is not None and not successor.places:
+                if contender.places:
+                    successor.places, contender.places = contender.places, {}
+                    successor.ahead = contender.ahead
+                    self._read_turn(successor)
+                else:
+                    self._take_places(successor)
             self._leave_places(contender)
         for id in call.ids:
             self._ledger.tidy(self._ledger.slot(id))

@@ -135,6 +135,7 @@ class Contender:
 
     def note_ahead(self, entries: Iterable[Entry]) -> None:
         """Its place was taken, and the answer showed the queue. Who comes later stands behind it."""
+        self.ahead = ()
         if len(self.slots) == 1:
             (lock,) = self.slots
             queue = [entry for entry in queue_of(lock.key, entries) if entry.session is not None]

@@ -277,6 +277,7 @@ class LockerCore:
                 self.releases.return_unused(call)
             return
         call.settled = True
+        self._out.limited.pop(call.order, None)
         self.outage.answered(call)  # nobody waits for an answer any more
         self.lifecycle.withdraw(call)
 
@@ -297,9 +298,8 @@ class LockerCore:
         met = call.riding.cause if call.riding is not None else None
         cause = error or met or (self.session.cause if self.session.life is None else self.outage.cause)
         if isinstance(call, LockCall) and waiting is not None and error is None:
-            slot = self.line.blocked_at(call)
-            if slot is not None:
-                obstacle = waiting.obstacle
+            slot, obstacle = self.line.blocked_at(call), waiting.obstacle
+            if slot is not None and obstacle is not Obstacle.FAILED:  # else Consul has refused it nothing yet
                 entry = slot.entry if obstacle is Obstacle.HELD and self.options.identify_holder else None
                 holder = lock_info(slot.id, entry) if entry is not None else None
                 return LockTimeout(

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from ..errors import ConsulLockerError, ConsulUnavailable
 from .calls import Call, TakePlaces
-from .doubts import Doubts
 from .key import LockWork, Slot
 from .leases import Leases
 from .ledger import Ledger
@@ -36,12 +35,12 @@ class Places:
     """The places of one Locker: the owner of the works that take them.
 
     Args:
-        session, ledger, pipeline, leases, releases, doubts: of the Locker.
+        session, ledger, pipeline, leases, releases: of the Locker.
         taker: is told what becomes of places, unless its call is settled.
     """
 
     def __init__(
-        self, session: Session, ledger: Ledger, pipeline: Pipeline, leases: Leases, releases: Releases, doubts: Doubts,
+        self, session: Session, ledger: Ledger, pipeline: Pipeline, leases: Leases, releases: Releases,
         taker: PlaceTaker
     ) -> None:  # fmt: skip
         self._session = session
@@ -49,7 +48,6 @@ class Places:
         self._pipeline = pipeline
         self._leases = leases
         self._releases = releases
-        self._doubts = doubts
         self._taker = taker
 
     def take(self, call: TakePlaces, locks: Iterable[Slot], shows: bool) -> LockWork:

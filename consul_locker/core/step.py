@@ -27,15 +27,17 @@ class Outbox:
         now: the time of the step, in seconds.
         random: gives floats in [0, 1), for jitter; passed in, so that a test decides it.
         counters: the counters that `Locker.stats` returns.
+        limited: order -> call, of the calls with a ``timeout`` that have no answer yet (core/deadlines.py).
     """
 
-    __slots__ = ("_asked", "_lasting", "_timers", "commands", "counters", "now", "random")
+    __slots__ = ("_asked", "_lasting", "_timers", "commands", "counters", "limited", "now", "random")
 
     def __init__(self, random: Callable[[], float]) -> None:
         self.commands: deque[Command] = deque()
         self.now = 0.0
         self.random = random
         self.counters: defaultdict[str, int] = defaultdict(int)
+        self.limited: dict[int, Call] = {}
         # Who takes the answers to requests in flight: those of the generation in use, and those that outlive one.
         self._asked: dict[Request, Callable[[Outcome], None]] = {}
         self._lasting: dict[Request, Callable[[Outcome], None]] = {}
@@ -115,6 +117,8 @@ class Outbox:
         if call.settled:
             return
         call.settled = True
+        if call.deadline is not None:
+            self.limited.pop(call.order, None)
         if call.waiting is not None:
             self.cancel(("wait", call))
         if call.riding is not None:

@@ -13,7 +13,7 @@ import pytest
 from consul_locker.client.aio import AsyncTransport
 from consul_locker.client.aio_connection import _settle
 
-from ..behaviour.tools import eventually
+from ..behaviour.tools import WAIT, eventually
 from .drivers import found, named, run
 from .servers import OK, PUT, SOON, Server, options, patient
 
@@ -31,6 +31,27 @@ def test_an_answer_that_comes_with_the_end_of_its_time() -> None:
         assert connection.stale
         with pytest.raises(TimeoutError, match="over"):
             await turn
+        transport.close()
+        await transport.wait_closed()
+
+    with Server(patient) as server:
+        run(main)
+
+
+def test_a_lost_connection_is_gone_although_who_is_told_raises() -> None:
+    """Or the transport would wait for its end for ever."""
+
+    def told(heard: object) -> None:
+        raise ValueError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        transport = AsyncTransport(options(server.port), 1)
+        await transport.send(PUT)
+        (connection,) = transport._idle
+        connection.begin(b"", told)
+        connection.abort()
+        await asyncio.wait_for(connection.lost, WAIT)
         transport.close()
         await transport.wait_closed()
 

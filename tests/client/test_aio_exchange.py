@@ -149,6 +149,25 @@ def test_the_time_is_over() -> None:
         assert "the time for the request is over" in str(error)
 
 
+def test_one_who_raises_when_its_time_is_over_keeps_it_from_nobody() -> None:
+    """A step of its Locker was broken off, say. It is told once more, too."""
+
+    async def test(made: Exchanges, told: list[Any]) -> None:
+        def hear(what: Any) -> None:
+            raised.append(what)
+            if len(raised) == 1:
+                raise ValueError
+
+        raised: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        made.begin(PUT, 0.01, hear)
+        made.begin(PUT, 0.01, told.append)
+        await eventually(lambda: told and len(raised) == 2)
+
+    (error,) = one(test, then_silent, 2)
+    assert "the time for the request is over" in str(error)
+
+
 def test_cancelled() -> None:
     async def test(made: Exchanges, told: list[Any]) -> None:
         exchange = made.begin(PUT, SOON, told.append)

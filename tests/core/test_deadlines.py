@@ -10,7 +10,7 @@ from consul_locker.core.deadlines import KEPT, Deadlines
 from consul_locker.core.messages import CancelTimer, SetTimer
 from consul_locker.core.step import Outbox
 
-from .helpers import Driver
+from .helpers import Driver, held
 
 
 def made() -> tuple[Outbox, Deadlines, list[str]]:
@@ -19,7 +19,7 @@ def made() -> tuple[Outbox, Deadlines, list[str]]:
 
     def end(call: object) -> None:
         assert isinstance(call, Info)
-        call.settled = True
+        out.settle(call)
         over.append(call.id)
 
     return out, Deadlines(out, end), over
@@ -66,13 +66,24 @@ def test_a_stopped_locker_has_no_timer() -> None:
 
 
 def test_answered_calls_are_forgotten_in_time() -> None:
-    _, deadlines, _ = made()
+    out, deadlines, _ = made()
     for number in range(20 * KEPT):
         call = Info(str(number))
         call.order = number
         deadlines.add(call, 1000.0)
-        call.settled = number % KEPT != 0
-    assert len(deadlines._calls) <= 2 * KEPT
+        if number % KEPT:
+            out.settle(call)
+    assert len(out.limited) == 20
+    assert len(deadlines._heap) <= 2 * KEPT
+
+
+def test_nothing_is_kept_of_a_call_that_is_answered_or_whose_caller_has_gone() -> None:
+    """Its error keeps the frames of its caller, and these may keep the Locker and its factory."""
+    driver = Driver().ready()
+    driver.call("lock", "a", timeout=3600.0)
+    driver.answer(driver.commit(), held())
+    driver.abandon(driver.call("lock", "b", timeout=3600.0))
+    assert driver.core._out.limited == {}
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 10.0), st.booleans()), max_size=30))
@@ -83,12 +94,13 @@ def test_each_call_without_an_answer_is_over_at_its_time_and_no_other(calls: lis
         call = Info(str(number))
         call.order = number
         deadlines.add(call, timeout)
-        call.settled = answered
-        if not answered:
+        if answered:
+            out.settle(call)
+        else:
             expected.append((timeout, number))
     due = [command.at for command in out.commands if isinstance(command, SetTimer)]
-    while out.commands:
-        at = min(due[-1:], default=0.0)
+    while due:
+        at = due[-1]
         out.commands.clear()
         out.now = at
         out.fired(("calls",))

@@ -235,6 +235,30 @@ def test_when_the_place_before_is_gone_it_asks_for_the_lock_unless_others_stand_
     assert driver.result(call).id == "a"
 
 
+def test_with_a_second_place_it_does_not_ask_as_with_the_first() -> None:
+    """Else it would overtake who stands between the two: only those before the first place are known."""
+    driver = fair()
+    call, own = waiting(driver, TAKEN, place("B", 1, 150))
+    driver.core.releases.lose(driver.core.ledger.slots[f"\0{own.key}"], "key deleted")
+    driver.call("info", "other")  # so that the step ends
+    many = [place("B", number, 100 + number) for number in range(1, MOST_AHEAD + 2)]
+    take_place(driver, TAKEN, *many, created=400)
+    driver.answer(driver.all(Watch)[-1], KeysRead((), 410))
+    assert asked(driver, "turn")
+    assert driver.result(call) == PENDING
+
+
+def test_the_time_of_a_call_that_is_taking_a_place_is_over() -> None:
+    driver = fair()
+    call, _ = waiting(driver, TAKEN)
+    driver.abandon(call)
+    driver.grant()
+    late = driver.call("hold", "a", wait=None, timeout=2.0)  # to a busy lock, without a look
+    driver.fire("call", late)
+    assert isinstance(driver.result(late), LockTimeout)
+    assert driver.result(late).reason is None  # nothing has refused it
+
+
 def test_when_the_session_of_the_place_before_has_ended_it_looks_whose_turn_it_is() -> None:
     driver = fair()
     _, own = waiting(driver, TAKEN, place("B", 1, 150))

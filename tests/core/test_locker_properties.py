@@ -8,6 +8,7 @@ each invariant of the list below must be found; so it is known that the checks l
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -73,6 +74,9 @@ class Lockers(RuleBasedStateMachine):
 
     def random(self) -> float:
         return self.chance.random()
+
+    def soon(self, player: Player, action: Callable[[], object]) -> None:
+        action()
 
     def awake(self, player: Player) -> float:
         return self.now  # timers are as late here as the rules like

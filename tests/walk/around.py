@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +45,9 @@ class Around(Protocol):
 
     def breaks(self) -> AbstractContextManager[None]:
         """Around a step, which it may break off."""
+
+    def soon(self, player: Player, action: Callable[[], object]) -> None:
+        """Do something at this time, after what is due already."""
 
     def awake(self, player: Player) -> float:
         """Until when its process stands still, or stood still last."""

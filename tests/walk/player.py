@@ -61,6 +61,11 @@ class WalkLease(BaseLease):
     __slots__ = ()
     awaited = True
 
+#: There is no such timer: as in `consul_locker.aio.runtime`.
+GATHERED = TimerFired(("gathered",))
+#: After each so many events what is wanted is sent a little later, as on asyncio: other events may come between.
+GATHERS = 4
+
 
 class Player:
     """One Locker of the walk.
@@ -102,6 +107,7 @@ class Player:
         self.kept: set[str] = set()
         self.first: dict[bytes, int] = {}  # the value of a lock -> Consul's index when it was first asked for
         self.breaks = 0
+        self._taken = 0  # how many events
         self._replacing = False
         self._asked: list[Call] = []
         self._effects: deque[Callable[[], object]] = deque()
@@ -233,10 +239,12 @@ class Player:
         self.places = {call: {place.key for place in one.places.values()} for call, one in line.items()}
         self.kept = {place.key for place in core.releases.places.values()}
         self.session_before = session.life.session_id if session.life is not None else None
+        self._taken += 1
+        more = isinstance(event, (Call, Answered)) and self._taken % GATHERS == 0
         self.fail_stop.begin(event)
         try:
             with self.around.breaks():
-                self.fail_stop.run(event, self.around.now)
+                self.fail_stop.run(event, self.around.now, more)
         except Violation:
             raise
         except BrokenOff as broken:
@@ -259,6 +267,8 @@ class Player:
         self._key_rules.stepped(self.core.ledger)
         if isinstance(event, Answered):
             self.rules.stepped(event.request, event.outcome)
+        if more:
+            self.around.soon(self, partial(self.take, GATHERED))
 
     def _broken_off(self, event: Event, broken: BrokenOff) -> None:
         """The step broke off: another core comes, unless that is broken off, too; then it comes all the same."""

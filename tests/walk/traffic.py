@@ -162,6 +162,9 @@ class Traffic:
             player.hint_above = player.core.audit.hint.more_than = self._hint_above
             self.players.append(player)
 
+    def soon(self, player: Player, action: Callable[[], object]) -> None:
+        self.for_player(player, self.now, action)
+
     def awake(self, player: Player) -> float:
         return self._paused.get(player, 0.0)
 
