@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from consul_locker import LockLost, LockTimeout, SessionEnded, SessionUnavailable
 
+from .faces import ThreadedFace
 from .tools import WAIT, Consul, Ear, Gate, until
 
 
@@ -30,7 +32,11 @@ def test_started_before_its_agent(face: Any, shut: Gate, name: str, ear: Ear) ->
         leases = [future.result(WAIT) for future in futures]
         assert [lease.id for lease in leases] == [str(id) for id in range(100)]
         ear.wait("lock_acquired", 100)
-        assert [facts["id"] for facts in ear.of("lock_acquired")] == [str(id) for id in range(100)]
+        acquired = [int(facts["id"]) for facts in ear.of("lock_acquired")]
+        assert sorted(acquired) == list(range(100))
+        # On asyncio two transactions are in flight, and Consul may do the later one first.
+        jumps = sum(later < earlier for earlier, later in pairwise(acquired))
+        assert jumps <= (0 if isinstance(face, ThreadedFace) else 1)
         assert locker.reboot_count == 0
         assert [(facts["input"], facts["id"], facts["until"]) for facts in ear.of("input_deferred")[:2]] == [
             ("lock", "0", "ready"),
