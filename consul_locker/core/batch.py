@@ -56,11 +56,17 @@ class Batch:
         self._max_in_flight = max_in_flight
         self._wanted: dict[Work, list[Operation]] = {}
         self._in_flight: dict[Transact, list[Item]] = {}
+        self._last = 0  # how many works the transaction had that was answered last
 
     @property
     def under_way(self) -> int:
         """How many transactions are in flight."""
         return len(self._in_flight)
+
+    @property
+    def expects(self) -> bool:
+        """Whether more is likely to come at once: the last transaction had many callers, who come back one by one."""
+        return self._last > 1 and not self._in_flight and not self._wanted
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
@@ -113,7 +119,9 @@ class Batch:
 
     def take(self, request: Transact) -> list[Item]:
         """The works of a transaction that was answered."""
-        return self._in_flight.pop(request)
+        items = self._in_flight.pop(request)
+        self._last = len(items)
+        return items
 
     @staticmethod
     def committed(items: list[Item], answer: Committed) -> dict[str, Entry]:
