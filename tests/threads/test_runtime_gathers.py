@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from itertools import count
 
 import pytest
 
 from consul_locker import Lease, Locker, LockerFactory
+from consul_locker.core.batch import Batch
 from consul_locker.embedded import Agent
 from consul_locker.threads import runtime
 
@@ -75,3 +77,12 @@ def test_after_a_transaction_of_one_nobody_is_expected(locker: Locker, monkeypat
     assert locker.lock("alone").valid
     monkeypatch.setattr(runtime, "let_others_run", pytest.fail)
     assert locker.lock("alone again").valid
+
+
+def test_it_waits_for_others_so_often_at_most(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
+    more, times = count(1), []
+    monkeypatch.setattr(Batch, "wanted", property(lambda batch: next(more)))
+    monkeypatch.setattr(runtime, "let_others_run", lambda: times.append(1))
+    monkeypatch.setattr(locker._core.batch, "last", 1000)
+    locker._runtime._gather()
+    assert len(times) == runtime.GATHERS
