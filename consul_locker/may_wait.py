@@ -83,7 +83,7 @@ class _ThisThread(threading.local):
         self.in_call = False
         self.calls_observers = False
         self.sleeps_in: Any = None
-        self.after_step: deque[Callable[[], None]] = deque()
+        self.after_step: deque[Callable[[], object]] = deque()
 
     @property
     def must_not_wait(self) -> bool:

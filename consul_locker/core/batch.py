@@ -49,6 +49,9 @@ class Batch:
     Args:
         max_ops: the most operations in a transaction.
         max_in_flight: the most transactions in flight at a time; None for no limit.
+
+    Attributes:
+        last: how many works the transaction had that was answered last.
     """
 
     def __init__(self, max_ops: int, max_in_flight: int | None) -> None:
@@ -56,11 +59,22 @@ class Batch:
         self._max_in_flight = max_in_flight
         self._wanted: dict[Work, list[Operation]] = {}
         self._in_flight: dict[Transact, list[Item]] = {}
+        self.last = 0
 
     @property
     def under_way(self) -> int:
         """How many transactions are in flight."""
         return len(self._in_flight)
+
+    @property
+    def wanted(self) -> int:
+        """How many works wait to be sent."""
+        return len(self._wanted)
+
+    @property
+    def expects(self) -> bool:
+        """Whether more is likely to come at once: the last transaction had many callers, who come back one by one."""
+        return self.last > 1 and not self._in_flight and not self._wanted
 
     def want(self, work: Work, operations: list[Operation]) -> None:
         """Add a work with the operations that do it."""
@@ -113,7 +127,9 @@ class Batch:
 
     def take(self, request: Transact) -> list[Item]:
         """The works of a transaction that was answered."""
-        return self._in_flight.pop(request)
+        items = self._in_flight.pop(request)
+        self.last = len(items)
+        return items
 
     @staticmethod
     def committed(items: list[Item], answer: Committed) -> dict[str, Entry]:

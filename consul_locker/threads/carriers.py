@@ -41,7 +41,7 @@ class Carriers:
 
     def __init__(
         self,
-        receive: Callable[[Event], None],
+        receive: Callable[[Event], object],
         clock: Clock,
         encoder: Encoder,
         transport: BlockingTransport,

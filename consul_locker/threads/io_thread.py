@@ -53,7 +53,7 @@ class IoThread:
         self._report = report
         self._on_death = died
         self.dead: ConsulUnavailable | None = None
-        self._inbox: deque[tuple[Callable[[Event], None], Command]] = deque()
+        self._inbox: deque[tuple[Callable[[Event], object], Command]] = deque()
         self._jobs: deque[Callable[[], object]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -77,7 +77,7 @@ class IoThread:
             self._thread = threading.Thread(target=self._run, args=(self._loop,), name="consul_locker-io", daemon=True)
             self._thread.start()
 
-    def put(self, receive: Callable[[Event], None], command: Command) -> None:
+    def put(self, receive: Callable[[Event], object], command: Command) -> None:
         """Add a command of a Locker. Never waits, so it may be called under a mutex; `wake` must follow."""
         self._inbox.append((receive, command))
 
@@ -215,6 +215,6 @@ class IoThread:
             else:
                 self._decline(receive, command)
 
-    def _decline(self, receive: Callable[[Event], None], command: Command) -> None:
+    def _decline(self, receive: Callable[[Event], object], command: Command) -> None:
         if isinstance(command, Request):
             receive(Answered(command, closed() if self.dead is None else Failed(self.dead, False)))

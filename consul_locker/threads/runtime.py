@@ -58,8 +58,19 @@ _LOGGER = logging.getLogger("consul_locker")
 
 #: The calls that wait for a transaction of the batch. While this thread sends one, no other goes out.
 BATCHED = (LockCall, ReleaseCall)
+#: So often at most a caller lets others run before a transaction is sent. Each time takes some microseconds, or up to
+#: Python's switch interval (5 ms) where another thread computes. With 10 callers 8 gave 7,700 locks a second, 3 gave
+#: 7,000, none 5,700 (measured).
+GATHERS = 8
+#: There is no timer of this name: a step in which nothing happens, but what is wanted is sent.
+GATHERED = TimerFired(("gathered",))
 #: Calls that end something. They raise nothing when Consul cannot be reached.
 ENDS = (LeaveHold, Stop)
+
+
+def let_others_run() -> None:
+    """Let go of Python's lock; it returns at once when no other thread is ready to run."""
+    time.sleep(0)
 
 
 class ThreadRuntime(Sender):
@@ -90,10 +101,11 @@ class ThreadRuntime(Sender):
         self._io_thread = io_thread
         self._delivery = delivery
         self._mutex = threading.Lock()
-        self._receive: Callable[[Event], None] = self.step  # one object: the `IoLoop` tells Lockers apart by it
+        self._receive: Callable[[Event], object] = self.step  # one object: the `IoLoop` tells Lockers apart by it
         self._carriers = Carriers(self._receive, clock, encoder, transport, io_thread, timeout)
         self.state_waits = StateWaits()
         self._dead: ConsulUnavailable | None = None  # the error of every call after the I/O thread has died
+        self._gathering = False  # whether a caller waits a moment for others, before what they want is sent
         self._queued = 0  # how many jobs were queued for the observers,
         self._delivered = 0  # and how many of them are done
 
@@ -179,7 +191,9 @@ class ThreadRuntime(Sender):
 
     def _wait_for(self, call: Call, waiter: Waiter, in_call: bool) -> None:
         """Submit a call, and wait until it is answered and its signals are delivered."""
-        self.step(call, call)
+        if self.step(call, call, gathers=isinstance(call, BATCHED)):
+            self._gather()
+            self.step(GATHERED, call)
         while True:
             request = waiter.take()
             if request is not None:
@@ -193,6 +207,16 @@ class ThreadRuntime(Sender):
         if self._delivered != self._queued:
             THIS_THREAD.in_call = in_call  # there is no transaction to send any more
             self._delivery.flush()
+
+    def _gather(self) -> None:
+        """Let those run who were served with the last transaction, as long as they come: their calls go along."""
+        batch = self.core.batch
+        came = 0
+        for _ in range(GATHERS):
+            if not came < batch.wanted < batch.last:
+                break
+            came = batch.wanted
+            let_others_run()
 
     def _clean_up(self, call: Call, below: Waiter | None, error: BaseException) -> None:
         """Leave nothing behind of a blocked call that was interrupted, wherever that was. May be done twice.
@@ -230,7 +254,7 @@ class ThreadRuntime(Sender):
         except FutureTimeout:
             future.cancel()  # its own limit is on the factory's clock, which a test may never move
 
-    def step(self, event: Event | None, me: Call | None = None) -> None:
+    def step(self, event: Event | None, me: Call | None = None, *, gathers: bool = False) -> bool:
         """Give the core an event and do what follows.
 
         If an exception breaks it off, another core comes with the next step, or on the I/O thread.
@@ -238,10 +262,15 @@ class ThreadRuntime(Sender):
         Args:
             event: what happened; None: nothing but that a step was broken off.
             me: the call of this thread, if it is blocked and can carry.
+            gathers: whether what is wanted may be sent a little later, together with what others want.
+
+        Returns:
+            Whether it was not sent: the step `GATHERED` of this thread must follow, whatever comes between.
         """
         if THIS_THREAD.in_step:
             THIS_THREAD.after_step.append(partial(self.step, event))
-            return
+            return False
+        begins = False
         begun = False
         core: LockerCore | None = None  # that of this step, as long as it can be broken off
         try:
@@ -251,12 +280,15 @@ class ThreadRuntime(Sender):
                 if self._fail_stop.broken:
                     self._fail_stop.replace(now)
                 core, begun = self.core, True
-                rest = self._take_step(event, now)
+                begins = gathers and not self._gathering and self.core.batch.expects
+                self._gathering = gathers and (begins or self._gathering)
+                rest = self._take_step(event, now, self._gathering)
             THIS_THREAD.in_step = False
             self._carry_out(rest, me)
             core = None
             while THIS_THREAD.after_step:
                 THIS_THREAD.after_step.popleft()()
+            return begins
         except BaseException:
             THIS_THREAD.in_step = False
             later, THIS_THREAD.after_step = THIS_THREAD.after_step, deque()
@@ -270,15 +302,15 @@ class ThreadRuntime(Sender):
                 self._io_thread.do(job)
             raise
 
-    def _take_step(self, event: Event | None, now: float) -> deque[Command]:
-        """Under the mutex: a step of the core. Returns what is to be done outside."""
+    def _take_step(self, event: Event | None, now: float, more: bool) -> deque[Command]:
+        """Under the mutex: a step of the core. Returns what is to be done outside. ``more``: as for the core."""
         dead: Settle | None = None
         if event is not None:
             if self._dead is not None and isinstance(event, Call) and not isinstance(event, ENDS):
                 dead = Settle(event, None, self._dead)
             else:
                 self._fail_stop.begin(event)
-                self._fail_stop.run(event, now)
+                self._fail_stop.run(event, now, more)
         rest = self._sort()
         if dead is not None:
             rest.append(dead)

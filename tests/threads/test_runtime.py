@@ -82,7 +82,7 @@ class Core:
 
     session = SimpleNamespace(destroys=SimpleNamespace(pending=(), generation=2), life=None)
     ledger = SimpleNamespace(leases={})
-    batch = SimpleNamespace(under_way=False)
+    batch = SimpleNamespace(under_way=0, expects=False)
 
     def __init__(self, script: Script) -> None:
         self.script = script
