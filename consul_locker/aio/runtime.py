@@ -15,7 +15,18 @@ from typing import Any
 
 from ..core.calls import LockCall, ReleaseCall
 from ..core.locker import LockerCore
-from ..core.messages import Abandoned, Answered, Call, Command, Emit, Event, LeaseEnded, Log, Settle, TimerFired
+from ..core.messages import (
+    GATHERED,
+    Abandoned,
+    Answered,
+    Call,
+    Command,
+    Emit,
+    Event,
+    LeaseEnded,
+    Log,
+    Settle,
+)
 from ..runtime.clock import Clock
 from ..runtime.delivery import Sender, has_receivers
 from ..runtime.fail_stop import FailStop
@@ -31,8 +42,6 @@ _LOGGER = logging.getLogger("consul_locker")
 #: The pause before a new beginning that was broken off, too, is tried again, in seconds: if no chance was at work but a
 #: fault, the loop must have time for others.
 PAUSE = 0.1
-#: There is no timer of this name: a step in which nothing happens, but what is wanted is sent.
-GATHERED = TimerFired(("gathered",))
 
 
 class AsyncRuntime(Sender):

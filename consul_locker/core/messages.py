@@ -75,6 +75,9 @@ class TimerFired(Struct, frozen=True):
 
 Event = Union[Call, Answered, Abandoned, TimerFired]
 
+#: There is no timer of this name: a step in which nothing happens, but what is wanted is sent.
+GATHERED = TimerFired(("gathered",))
+
 # -------------------------------------------------------------------------------------------- commands
 
 

@@ -14,6 +14,7 @@ from consul_locker.core.calls import LockCall, LockMany, Release, ReleaseAll
 from consul_locker.core.locker import LockerCore
 from consul_locker.core.machine import ACQUIRING, READY, STOPPED
 from consul_locker.core.messages import (
+    GATHERED,
     Abandoned,
     Answered,
     Call,
@@ -61,8 +62,6 @@ class WalkLease(BaseLease):
     __slots__ = ()
     awaited = True
 
-#: There is no such timer: as in `consul_locker.aio.runtime`.
-GATHERED = TimerFired(("gathered",))
 #: After each so many events what is wanted is sent a little later, as on asyncio: other events may come between.
 GATHERS = 4
 
