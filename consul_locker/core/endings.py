@@ -73,7 +73,8 @@ class Endings:
                 continue
             done = self._ends_with_session(work)
             if work.lease is not None:
-                gone.append((work.lease, released or done))
+                # One that a stop has ended, and no release, is free only if the end of the session is confirmed.
+                gone.append((work.lease, released or (done and work.lease.reason == "released")))
             if isinstance(work.call, ManyReleases):
                 work.call.released += done
                 releases.append(work.call)

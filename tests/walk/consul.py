@@ -83,6 +83,7 @@ class SimConsul:
         grants: (key, index) of a lock that was free -> the places in its queue then.
         created: the order of places, also of those that are gone.
         restored: whether a snapshot ever was: then the order of places may be another one than before.
+        restored_at: when one was last.
         lacked: sessions that the server which has just started does not know of yet.
         filtered: whether the token may not see, renew, make or destroy sessions now.
         on_overwrite: is told of a lock that changes the value of the same session's lock: key, value before, value.
@@ -99,6 +100,7 @@ class SimConsul:
         self.grants: dict[tuple[str, int], list[Entry]] = {}
         self.created: dict[str, tuple[int, int]] = {}
         self.restored = False
+        self.restored_at = float("-inf")
         self.lacked: frozenset[str] = frozenset()
         self.filtered = False
         self.spoilt = ""
@@ -351,6 +353,7 @@ class SimConsul:
     def restore(self, snapshot: Snapshot, now: float) -> None:
         """Put everything back as it was; TTLs begin again. Later writes go on with higher indexes (measured)."""
         self.restored = True
+        self.restored_at = now
         self.index += 1
         for key in {**self.keys, **snapshot.keys}:
             before = self.keys.get(key)

@@ -75,6 +75,7 @@ class Player:
         live: leases granted, and not yet told to be released or lost.
         holds: the leases of each hold that a caller has.
         answered: the call that was given leases last.
+        timeout: the limit on one request, in seconds.
         timers: name -> when it is due.
         seen: the places that a call saw when it looked last.
         places: of each call that waits in a queue, its places before the present step.
@@ -116,7 +117,7 @@ class Player:
         self._signals = SignalRules(self)
         self.former_for: float | None = None
         self.hint_above = FEW
-        self._timeout = timeout
+        self.timeout = timeout
         self._batch = batch
         self.fail_stop = FailStop(self._make_core, self._effects.append)
 
@@ -128,7 +129,7 @@ class Player:
         core = LockerCore(
             self.options,
             identity={"pid": self.number},
-            timeout=self._timeout,
+            timeout=self.timeout,
             clock=lambda: self.around.now,
             random=self.around.random,
             lease_type=WalkLease,

@@ -46,7 +46,9 @@ class SignalRules:
                 raise Violation("a lease is over when its end is told", f"{lease}")
             del player.live[lease]
             player.old.append(lease)
-            if signal == "released" and lease.reason == "stopped":
+            # A snapshot may bring the session back while the answer that it is gone is on its way.
+            on_its_way = sim.restored_at > player.around.now - player.timeout
+            if signal == "released" and lease.reason == "stopped" and not on_its_way:
                 entry = sim.keys.get(lease.key)  # free by the session's end, or by a release of its own
                 if entry is not None and (entry.session, entry.modify_index) == (lease.session_id, lease.fence):
                     raise Violation("a stop says released only of what is free", f"{lease}")

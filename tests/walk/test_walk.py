@@ -140,6 +140,12 @@ def test_a_seed_decides_everything() -> None:
     assert (first.now, first.log, list(first.fences)) == (second.now, second.log, list(second.fences))
 
 
+@pytest.mark.parametrize("schedule", ["1701/13886", "1701/39898"])
+def test_schedules_in_which_a_rare_fault_was_found(schedule: str) -> None:
+    """A stop in an outage told `released` of a lock that was not free; a snapshot came back just before its end."""
+    play(schedule)
+
+
 def test_the_command_tells_the_seed_and_the_invariant(capsys: pytest.CaptureFixture[str]) -> None:
     assert walk.main(["--schedules", "3", "--seed", "5", "--jobs", "1"]) == 0
     assert "seed 5: 3 schedules, 0 failed" in capsys.readouterr().out
