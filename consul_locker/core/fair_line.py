@@ -273,21 +273,17 @@ class FairLine:
             self._pause_contender(contender)
         elif turn.before is None:
             self._try_lock(contender)
-        elif not contender.places and self._waits.may_wait(contender.call):
-            self._wait(contender, turn.blocked[0], Obstacle.HELD)
-        elif not (contender.places and self._has_time(contender.call)):
+        elif not self._waits.may_wait(contender.call):  # its ``wait`` may have ended during an outage, too
             self.leave(contender.call)
             self._denials.refuse_queued(contender.call, turn.blocked, by_key.get(turn.blocked[0].key))
+        elif not contender.places:
+            self._wait(contender, turn.blocked[0], Obstacle.HELD)
         else:
             contender.blocked = turn.blocked[0]
             self._waits.begin(contender.call, Obstacle.HELD)
             # A place of this Locker's own needs no watch: its end is known here, and `serve` follows.
             if turn.before.session != session_id:
                 self._watch_before(contender, turn.before.key, turn.before.modify_index)
-
-    def _has_time(self, call: LockCall) -> bool:
-        """Whether its ``wait`` goes on; it may have ended during an outage."""
-        return call.waiting is not None and self._out.now < call.waiting.until
 
     def _tidy_up(self, queue: list[Entry], session_id: str) -> None:
         """Delete the places of sessions that have ended, and release those of ours that belong to no call."""

@@ -4,13 +4,18 @@ A blocked call that has an operation in a transaction can *carry* it: its own th
 calls that are in it. So a single caller pays no thread switch (RocksDB does the same with the leader of a write
 group). After its own outcome a call carries at most one more transaction, then the next carrier is a call that still
 waits. If no call is blocked, the I/O thread is the carrier.
+
+Calls that were in one transaction come back one by one. The first of them lets the others come before it sends
+(`gather`): else it would have a transaction for itself each time, and all others the next.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..core.batch import Batch
 from ..core.messages import Call, Event
 from ..core.requests import Failed, Outcome, Transact
 from ..errors import ConsulLockerError, ConsulUnavailable
@@ -22,11 +27,30 @@ if TYPE_CHECKING:
     from ..client.encode import Encoder
     from .io_thread import IoThread
 
-__all__ = ["Carriers"]
+__all__ = ["Carriers", "gather"]
 
 #: How many transactions a call carries after its own outcome. With more of them a call could go on for ever while
 #: others keep coming; with none the next carrier would have to be woken each time.
 EXTRA_TRANSACTIONS = 1
+#: So often at most a caller lets others run before a transaction is sent. Each time takes some microseconds, or up to
+#: Python's switch interval (5 ms) where another thread computes. With 10 callers 8 gave 7,700 locks a second, 3 gave
+#: 7,000, none 5,700 (measured).
+GATHERS = 8
+
+
+def let_others_run() -> None:
+    """Let go of Python's lock; it returns at once when no other thread is ready to run."""
+    time.sleep(0)
+
+
+def gather(batch: Batch) -> None:
+    """Let those run who were served with the last transaction, as long as they come: their calls go along."""
+    came = 0
+    for _ in range(GATHERS):
+        if not came < batch.wanted < batch.last:
+            break
+        came = batch.wanted
+        let_others_run()
 
 
 class Carriers:

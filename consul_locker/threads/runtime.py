@@ -43,7 +43,7 @@ from ..runtime.delivery import Sender, has_receivers
 from ..runtime.fail_stop import FailStop
 from ..runtime.holds import as_list
 from ..runtime.locker import raisable
-from .carriers import Carriers
+from .carriers import Carriers, gather
 from .observers import ObserverThread, write
 from .state_waits import StateWaits
 from .waiter import Waiter
@@ -59,17 +59,8 @@ _LOGGER = logging.getLogger("consul_locker")
 
 #: The calls that wait for a transaction of the batch. While this thread sends one, no other goes out.
 BATCHED = (LockCall, ReleaseCall)
-#: So often at most a caller lets others run before a transaction is sent. Each time takes some microseconds, or up to
-#: Python's switch interval (5 ms) where another thread computes. With 10 callers 8 gave 7,700 locks a second, 3 gave
-#: 7,000, none 5,700 (measured).
-GATHERS = 8
 #: Calls that end something. They raise nothing when Consul cannot be reached.
 ENDS = (LeaveHold, Stop)
-
-
-def let_others_run() -> None:
-    """Let go of Python's lock; it returns at once when no other thread is ready to run."""
-    time.sleep(0)
 
 
 class ThreadRuntime(Sender):
@@ -191,7 +182,7 @@ class ThreadRuntime(Sender):
     def _wait_for(self, call: Call, waiter: Waiter, in_call: bool) -> None:
         """Submit a call, and wait until it is answered and its signals are delivered."""
         if self.step(call, call, gathers=isinstance(call, BATCHED)):
-            self._gather()
+            gather(self.core.batch)
             self.step(GATHERED, call)
         while True:
             request = waiter.take()
@@ -206,16 +197,6 @@ class ThreadRuntime(Sender):
         if self._delivered != self._queued:
             THIS_THREAD.in_call = in_call  # there is no transaction to send any more
             self._delivery.flush()
-
-    def _gather(self) -> None:
-        """Let those run who were served with the last transaction, as long as they come: their calls go along."""
-        batch = self.core.batch
-        came = 0
-        for _ in range(GATHERS):
-            if not came < batch.wanted < batch.last:
-                break
-            came = batch.wanted
-            let_others_run()
 
     def _clean_up(self, call: Call, below: Waiter | None, error: BaseException) -> None:
         """Leave nothing behind of a blocked call that was interrupted, wherever that was. May be done twice.

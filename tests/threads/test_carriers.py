@@ -9,8 +9,8 @@ import pytest
 from consul_locker import Locker
 from consul_locker.embedded import Agent
 
-from ..behaviour.tools import WAIT, Consul, Gate, until
-from .tools import in_thread
+from ..behaviour.tools import Consul, Gate, until
+from .tools import served_together
 
 
 def test_interrupted_while_carrying(locker: Locker, gate: Gate, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,13 +30,7 @@ def test_interrupted_while_carrying(locker: Locker, gate: Gate, agent: Agent, mo
 
 def test_another_caller_carries(locker: Locker, gate: Gate) -> None:
     """Callers who come while a transaction is in flight are sent together, by one of them."""
-    held = gate.hold("PUT /v1/txn", 1)
-    first = in_thread(lambda: locker.lock("first"))
-    held.wait()
-    others = [in_thread(lambda id=id: locker.lock(id)) for id in range(10)]
-    until(lambda: locker.stats()["requests"] == 11)
-    held.let_go()
-    assert all(future.result(WAIT).valid for future in [first, *others])
+    served_together(locker, gate, 10)
     assert locker.stats()["transactions"] == 2
 
 

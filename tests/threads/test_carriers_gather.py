@@ -1,4 +1,4 @@
-"""threads/runtime: callers who were served together ask again one by one; what they want goes together all the same."""
+"""threads/carriers: callers who were served together ask again one by one; what they want goes together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from consul_locker import Lease, Locker, LockerFactory
 from consul_locker.core.batch import Batch
 from consul_locker.embedded import Agent
-from consul_locker.threads import runtime
+from consul_locker.threads import carriers
 
 from ..behaviour.tools import WAIT, Gate, until
-from .tools import in_thread
+from .tools import in_thread, served_together
 
 
 @pytest.fixture
@@ -28,13 +28,7 @@ def locker(gate: Gate) -> Iterator[Locker]:
     """One whose last transaction had several callers."""
     with LockerFactory(gate.address) as factory:
         locker = factory.create("gathers")
-        held = gate.hold("PUT /v1/txn", 1)
-        first = in_thread(lambda: locker.lock("first"))
-        held.wait()
-        others = [in_thread(lambda id=id: locker.lock(id)) for id in range(5)]
-        until(lambda: locker.stats()["requests"] == 6)
-        held.let_go()
-        assert all(future.result(WAIT).valid for future in [first, *others])
+        served_together(locker, gate, 5)
         yield locker
 
 
@@ -50,7 +44,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, locker: Locker, then: Callable[[]
         assert locker.stats()["requests"] == wanted + 1
         then()
 
-    monkeypatch.setattr(runtime, "let_others_run", run_others)
+    monkeypatch.setattr(carriers, "let_others_run", run_others)
     return asked
 
 
@@ -75,14 +69,14 @@ def test_who_is_interrupted_meanwhile_leaves_nobody_waiting(locker: Locker, monk
 
 def test_after_a_transaction_of_one_nobody_is_expected(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
     assert locker.lock("alone").valid
-    monkeypatch.setattr(runtime, "let_others_run", pytest.fail)
+    monkeypatch.setattr(carriers, "let_others_run", pytest.fail)
     assert locker.lock("alone again").valid
 
 
 def test_it_waits_for_others_so_often_at_most(locker: Locker, monkeypatch: pytest.MonkeyPatch) -> None:
     more, times = count(1), []
     monkeypatch.setattr(Batch, "wanted", property(lambda batch: next(more)))
-    monkeypatch.setattr(runtime, "let_others_run", lambda: times.append(1))
+    monkeypatch.setattr(carriers, "let_others_run", lambda: times.append(1))
     monkeypatch.setattr(locker._core.batch, "last", 1000)
-    locker._runtime._gather()
-    assert len(times) == runtime.GATHERS
+    carriers.gather(locker._core.batch)
+    assert len(times) == carriers.GATHERS
